@@ -1,0 +1,178 @@
+//! Ways out. A channel *kind* is one file here behind one trait; a *gateway* is a
+//! TOML declaration in `channels/` and no code.
+//!
+//! The class of a failure decides what happens next; nobody asks which gateway it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock::Millis;
+use crate::domain::delivery::Word;
+
+/// One message for one target, ready to hand over.
+#[derive(Clone)]
+pub struct Outgoing {
+    /// The id of this attempt; the same for a repeat, another for a true retry.
+    pub client_id: Uuid,
+    /// A phone number in national form (`13900000000`) or an e-mail address.
+    pub to: Arc<str>,
+    pub text: Arc<str>,
+    /// Billable parts of `text`, signature included.
+    pub parts: u32,
+}
+
+impl std::fmt::Debug for Outgoing {
+    /// Never the address, never the text.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("client_id", &self.client_id)
+            .field("parts", &self.parts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The gateway took it. Its ids (one a part, where it gives several) are
+    /// already normalised by the channel's rule; empty where receipts carry ours.
+    Accepted { gateway_ids: Vec<String>, code: String },
+    /// It did not, or nobody knows. `code` is the gateway's own word, free of addresses.
+    Failed { class: Class, code: String, retry_after: Option<Duration> },
+}
+
+/// Why a message was not taken: the closed list that decides what happens next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(i32)]
+pub enum Class {
+    /// Too fast or over quota: later, at no cost of an attempt.
+    Throttled = 1,
+    /// Refused for now (5xx, busy, connection refused before anything was written).
+    Temporary = 2,
+    /// Refused for good: this text to this target will never go.
+    Permanent = 3,
+    /// The target does not exist; the address is marked.
+    AddressGone = 4,
+    /// Our credentials or declaration are wrong: every message would fail, so the
+    /// channel stops and says so; the message waits.
+    Misconfigured = 5,
+    /// Written, perhaps taken, no answer heard: the delivery is uncertain.
+    Unknown = 6,
+}
+
+/// What stands in `attempts.class` for an accepted message.
+pub const CLASS_ACCEPTED: i32 = 0;
+
+/// Which addresses a channel uses; the numbers stand in `addresses.kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(i32)]
+pub enum AddressKind {
+    Phone = 1,
+    Email = 2,
+}
+
+/// What a channel can prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// Receipts come back.
+    Receipts,
+    /// "Accepted" is the last word (shown as 无回执).
+    AcceptOnly,
+}
+
+/// What a channel bears, and what the planner may promise of it.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Parts a second.
+    pub rate: f64,
+    /// Requests under way at once.
+    pub in_flight: usize,
+    /// Messages a request takes.
+    pub batch: usize,
+    /// A longer text is refused when the item is planned.
+    pub max_parts: u32,
+    pub evidence: Evidence,
+    /// How long a receipt may take before the delivery is `unknown`.
+    pub receipt_wait: Duration,
+    /// The gateway knows a repeated client id and does not send twice.
+    pub idempotent: bool,
+    /// Thousandths of a yuan a part.
+    pub price_milli: i64,
+}
+
+/// An HTTP callback as it came in, before anybody believed it.
+#[derive(Debug)]
+pub struct Callback<'a> {
+    pub method: &'a str,
+    /// Decoded query parameters, in order.
+    pub query: &'a [(String, String)],
+    /// Names in lower case.
+    pub headers: &'a [(String, String)],
+    pub body: &'a [u8],
+    pub now: Millis,
+}
+
+/// One word about one message (or one part of it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub key: ReceiptKey,
+    /// `None` where the gateway says something gong does not act on; it is kept all the same.
+    pub word: Option<Word>,
+    /// The gateway's own status, free of addresses.
+    pub code: String,
+    /// The gateway's own time of the event.
+    pub event_at: Option<Millis>,
+    /// As it came, to be sealed.
+    pub raw: String,
+}
+
+/// How a receipt names its message.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ReceiptKey {
+    /// By the id we gave.
+    Client(Uuid),
+    /// By the gateway's id, normalised by the channel's rule.
+    Gateway(String),
+}
+
+/// Receipts read from a callback, and what the gateway wants to hear back once
+/// they are on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intake {
+    pub receipts: Vec<Receipt>,
+    pub reply_status: u16,
+    pub reply_type: String,
+    pub reply_body: String,
+}
+
+/// Why a callback was not believed or understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallbackError {
+    #[error("the callback is not authenticated")]
+    Unauthenticated,
+    #[error("the callback is malformed: {0}")]
+    Malformed(String),
+    #[error("this channel takes no callbacks")]
+    NotTaken,
+}
+
+/// A way out.
+pub trait Channel: Send + Sync {
+    fn limits(&self) -> &Limits;
+    fn address(&self) -> AddressKind;
+
+    /// Hands `batch` over (at most `limits().batch` messages, one request) and
+    /// returns one outcome for each, in order. Never panics, never blocks for
+    /// longer than its declared time-out.
+    fn send<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Outcome>>;
+
+    /// Reads the receipts in a callback.
+    fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError>;
+}

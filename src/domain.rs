@@ -1,0 +1,4 @@
+//! What gong knows without touching anything: pure rules and types.
+
+pub mod delivery;
+pub mod ids;

@@ -1,0 +1,67 @@
+//! All SQL. One file a subject; every statement runs on SQLite and PostgreSQL.
+//!
+//! A function here is one fact or one transaction and is named for it. Reads go
+//! through `read!`, writes through a [`Tx`] and `run!`; both macros compile the
+//! same body for either engine.
+
+#[macro_use]
+pub mod pool;
+pub mod error;
+pub mod meta;
+pub mod migrate;
+
+use std::path::PathBuf;
+
+pub use error::StoreError;
+pub use pool::{Pool, Tx};
+
+use crate::clock::Clock;
+use crate::vault::Vault;
+
+/// A result of the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// The open store: the database, the key to what is sealed in it, and the clock.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) pool: Pool,
+    pub vault: Vault,
+    pub clock: Clock,
+    /// The database file, where the engine is the embedded one.
+    pub file: Option<PathBuf>,
+}
+
+impl Store {
+    /// Opens the database at `url` (`sqlite:PATH` or `postgres://…`), migrates it
+    /// to this program's schema and checks that the key belongs to it.
+    ///
+    /// # Errors
+    /// When it cannot be reached, was written by a newer gong, or belongs to
+    /// another key.
+    pub async fn open(url: &str, vault: Vault, clock: Clock) -> Result<Self> {
+        let (pool, file) = Pool::open(url).await?;
+        migrate::run(&pool, file.as_deref(), clock.now()).await?;
+        let store = Self { pool, vault, clock, file };
+        store.check_key().await?;
+        Ok(store)
+    }
+
+    /// Begins a write transaction; it rolls back unless committed.
+    ///
+    /// # Errors
+    /// When the database is busy beyond its time-out or gone.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(self.pool.begin().await?)
+    }
+
+    /// Now, in epoch milliseconds.
+    #[must_use]
+    pub fn now(&self) -> crate::clock::Millis {
+        self.clock.now()
+    }
+
+    /// Closes every connection, after a checkpoint of the embedded store.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

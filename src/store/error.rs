@@ -1,0 +1,62 @@
+//! What can go wrong in the store.
+
+use crate::say;
+use crate::vault::VaultError;
+
+/// A failure of the store, worded for the person at the terminal.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Db(#[from] sqlx::Error),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error("{}", say!(
+        "数据库版本 {found} 比本程序认识的 {known} 新。请用更新的 gong 打开；什么都没有改动",
+        "the database has schema {found}, newer than the {known} this program knows. Open it with a newer gong; nothing was changed"
+    ))]
+    Newer { found: i64, known: i64 },
+    #[error("{}", say!(
+        "密钥与数据库不匹配：数据库是用另一把密钥建立的。请换回原来的密钥文件",
+        "the key does not belong to this database: another key made it. Put the original key file back"
+    ))]
+    WrongKey,
+    #[error("{}", say!(
+        "数据库地址“{_0}”不对：应为 sqlite:文件 或 postgres://用户@主机/库",
+        "the database address `{_0}` is not one: expected sqlite:FILE or postgres://user@host/name"
+    ))]
+    Url(String),
+    #[error("{}", say!(
+        "迁移前的备份没有成功（{_0}），所以没有升级数据库",
+        "the backup before the migration failed ({_0}), so the database was not upgraded"
+    ))]
+    Backup(String),
+    #[error("{0}")]
+    Migrate(String),
+    /// A rule of the data was broken; the message says which and what to do.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{}", say!("数据损坏：{_0}", "damaged data: {_0}"))]
+    Damaged(String),
+}
+
+impl StoreError {
+    /// The disk, or the database's share of it, is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        let Self::Db(sqlx::Error::Database(e)) = self else { return false };
+        // SQLITE_FULL is 13; PostgreSQL's disk_full is 53100.
+        matches!(e.code().as_deref(), Some("13" | "53100"))
+    }
+
+    /// Another connection held the lock too long, or the link broke: try again.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Db(sqlx::Error::Database(e)) => {
+                matches!(e.code().as_deref(), Some("5" | "517" | "40001" | "40P01" | "57P01" | "57P03"))
+            }
+            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+            _ => false,
+        }
+    }
+}

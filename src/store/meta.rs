@@ -1,0 +1,57 @@
+//! Facts about the database itself: whose key, and whether it stands paused.
+
+use super::{Result, Store, StoreError};
+
+impl Store {
+    /// A fact under `key`, if it was ever set.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn meta(&self, key: &str) -> Result<Option<String>> {
+        Ok(read!(self, |db| sqlx::query_scalar("SELECT value FROM meta WHERE key = $1")
+            .bind(key)
+            .fetch_optional(db)
+            .await)?)
+    }
+
+    /// Sets the fact under `key`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn set_meta(&self, key: &str, value: &str) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let sql =
+            "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        exec!(&mut tx, sqlx::query(sql).bind(key).bind(value))?;
+        tx.commit().await
+    }
+
+    /// The first opening binds the database to the key; every later one compares.
+    pub(super) async fn check_key(&self) -> Result<()> {
+        match self.meta("key_check").await? {
+            None => self.set_meta("key_check", self.vault.check_value()).await,
+            Some(known) if known == self.vault.check_value() => Ok(()),
+            Some(_) => Err(StoreError::WrongKey),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::vault::Vault;
+
+    #[tokio::test]
+    async fn a_database_opens_only_with_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("gong.db").display());
+        Store::open(&url, Vault::from_key(&[1; 32]), Clock::System).await.unwrap().close().await;
+        let wrong = Store::open(&url, Vault::from_key(&[2; 32]), Clock::System).await;
+        assert!(matches!(wrong, Err(StoreError::WrongKey)));
+        let right = Store::open(&url, Vault::from_key(&[1; 32]), Clock::System).await.unwrap();
+        let mut tx = right.begin().await.unwrap();
+        assert_eq!(tx.take_numbers("address", 5).await.unwrap(), 1);
+        assert_eq!(tx.take_numbers("address", 1).await.unwrap(), 6);
+    }
+}

@@ -1,0 +1,168 @@
+//! The two engines behind one enum, and the macros that run one body on either.
+
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Postgres, Sqlite, Transaction};
+
+use super::{Result, StoreError};
+
+/// How long a statement waits for another process's write transaction. Ours stay
+/// under 100 ms, so this is patience for a slow disk, not for contention.
+const BUSY: Duration = Duration::from_secs(30);
+const READERS: u32 = 4;
+const CONNECTIONS: u32 = 12;
+
+/// The open engine.
+#[derive(Debug, Clone)]
+pub enum Pool {
+    /// One writer, so that writers queue in the process instead of in the file.
+    Sqlite {
+        read: SqlitePool,
+        write: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// A write transaction on either engine.
+#[derive(Debug)]
+pub enum Tx {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// Runs a body against the pool: `read!(store, |db| sqlx::query("…").fetch_all(db).await)`.
+macro_rules! read {
+    ($store:expr, |$db:ident| $body:expr) => {
+        match &$store.pool {
+            $crate::store::Pool::Sqlite { read, .. } => {
+                let $db = read;
+                $body
+            }
+            $crate::store::Pool::Postgres(pool) => {
+                let $db = pool;
+                $body
+            }
+        }
+    };
+}
+
+/// Runs a body inside a transaction: `run!(tx, |c| sqlx::query("…").execute(c).await)`.
+macro_rules! run {
+    ($tx:expr, |$c:ident| $body:expr) => {
+        match $tx {
+            $crate::store::Tx::Sqlite(t) => {
+                let $c = &mut **t;
+                $body
+            }
+            $crate::store::Tx::Postgres(t) => {
+                let $c = &mut **t;
+                $body
+            }
+        }
+    };
+}
+
+/// Executes one statement inside a transaction and returns the rows it touched.
+macro_rules! exec {
+    ($tx:expr, $query:expr) => {
+        run!($tx, |c| $query.execute(c).await.map(|done| done.rows_affected()))
+    };
+}
+
+impl Pool {
+    /// Connects; says where the file is when the engine is the embedded one.
+    ///
+    /// # Errors
+    /// When the address is malformed or the database cannot be reached.
+    pub async fn open(url: &str) -> Result<(Self, Option<PathBuf>)> {
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(BUSY).connect(url).await?;
+            return Ok((Self::Postgres(pool), None));
+        }
+        if !url.starts_with("sqlite:") {
+            return Err(StoreError::Url(url.to_owned()));
+        }
+        let options = SqliteConnectOptions::from_str(url)?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // Accepted means on disk: every commit reaches it.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY)
+            .foreign_keys(true)
+            .pragma("cache_size", "-16000")
+            .pragma("temp_store", "MEMORY")
+            .pragma("journal_size_limit", "67108864");
+        let file = options.get_filename().to_path_buf();
+        let write =
+            SqlitePoolOptions::new().max_connections(1).acquire_timeout(BUSY).connect_with(options.clone()).await?;
+        let read =
+            SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY).connect_with(options).await?;
+        Ok((Self::Sqlite { read, write }, Some(file)))
+    }
+
+    pub(crate) async fn begin(&self) -> sqlx::Result<Tx> {
+        match self {
+            Self::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
+            Self::Postgres(pool) => pool.begin().await.map(Tx::Postgres),
+        }
+    }
+
+    /// Picks the wording of a statement that the engines spell differently.
+    pub(crate) fn pick<T>(&self, sqlite: T, postgres: T) -> T {
+        match self {
+            Self::Sqlite { .. } => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite { read, write } => {
+                read.close().await;
+                write.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl Tx {
+    /// Commits: from here on it is on disk.
+    ///
+    /// # Errors
+    /// When the database cannot make it durable; then nothing of it happened.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(t) => t.commit().await?,
+            Self::Postgres(t) => t.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// Picks the wording of a statement that the engines spell differently.
+    pub(crate) fn pick<T>(&self, sqlite: T, postgres: T) -> T {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
+
+    /// Takes the next `n` numbers of `counter` and returns the first.
+    ///
+    /// # Errors
+    /// When the counter does not exist or the database fails.
+    pub async fn take_numbers(&mut self, counter: &str, n: i64) -> Result<i64> {
+        let last: i64 = run!(self, |c| sqlx::query_scalar(
+            "UPDATE counters SET value = value + $2 WHERE name = $1 RETURNING value"
+        )
+        .bind(counter)
+        .bind(n)
+        .fetch_one(c)
+        .await)?;
+        Ok(last - n + 1)
+    }
+}
