@@ -9,6 +9,8 @@ pub mod pool;
 pub mod error;
 pub mod meta;
 pub mod migrate;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,43 @@
+//! Stores for the storage tests: SQLite in a fresh folder always, PostgreSQL in a
+//! fresh schema when `GONG_TEST_POSTGRES` names a server.
+
+use tempfile::TempDir;
+
+use super::Store;
+use crate::clock::Clock;
+use crate::vault::Vault;
+
+/// Monday 2026-06-01 10:00 in Beijing.
+pub(crate) const NOON: i64 = 1_780_279_200_000;
+
+/// An open store that cleans up after itself, and the name of its engine.
+pub(crate) struct TestStore {
+    pub store: Store,
+    pub engine: &'static str,
+    _dir: TempDir,
+}
+
+/// One fresh store an engine, each with a clock held at [`NOON`].
+pub(crate) async fn stores() -> Vec<TestStore> {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("gong.db").display());
+    let mut all = vec![TestStore { store: open(&url).await, engine: "sqlite", _dir: dir }];
+    if let Some(server) = postgres_server() {
+        let schema = format!("t_{}", uuid::Uuid::now_v7().simple());
+        let admin = sqlx::PgPool::connect(&server).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
+        let joint = if server.contains('?') { '&' } else { '?' };
+        let url = format!("{server}{joint}options[search_path]={schema}");
+        all.push(TestStore { store: open(&url).await, engine: "postgres", _dir: tempfile::tempdir().unwrap() });
+    }
+    all
+}
+
+async fn open(url: &str) -> Store {
+    Store::open(url, Vault::from_key(&[7; 32]), Clock::held(NOON)).await.unwrap()
+}
+
+#[allow(clippy::disallowed_methods)] // tests have no config file
+fn postgres_server() -> Option<String> {
+    std::env::var("GONG_TEST_POSTGRES").ok().filter(|url| !url.is_empty())
+}
