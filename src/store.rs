@@ -6,9 +6,19 @@
 
 #[macro_use]
 pub mod pool;
+pub mod audit;
+pub mod batches;
+pub mod channels;
+pub mod dispatches;
 pub mod error;
+pub mod items;
 pub mod meta;
 pub mod migrate;
+pub mod operators;
+pub mod receipts;
+pub mod schedule;
+pub mod snapshot;
+pub mod turn;
 #[cfg(test)]
 pub(crate) mod testing;
 
