@@ -23,14 +23,16 @@ case "$*" in
   *) echo "usage: tests/run.sh [--embedded]" >&2; exit 2 ;;
 esac
 
-# Installs Debian packages; the list of packages is fetched at most once.
-install() {
+# Whether Debian packages can be installed here; their list is fetched at most once.
+can_install() {
   [ "$(id -u)" -eq 0 ] || die "missing: $*. Run as root, or: apt-get install $*"
-  command -v apt-get >/dev/null || die "missing: $*, and there is no apt-get to install them with"
-  if [ "$updated" = no ]; then
-    apt-get update -qq || die "apt-get update failed; without the network install first: $*"
-    updated=yes
-  fi
+  command -v apt-get >/dev/null || die "missing: $*, and there is no apt-get to install it with"
+  [ "$updated" = yes ] || apt-get update -qq || die "apt-get update failed; without the network install first: $*"
+  updated=yes
+}
+
+install() {
+  can_install "$@"
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null \
     || die "apt-get could not install: $*"
 }
@@ -43,6 +45,7 @@ need_tools() {
 need_postgres() {
   local conf=/etc/postgresql-common/createcluster.conf
   compgen -G "${GONG_PG_BIN:-/usr/lib/postgresql/*/bin}/initdb" >/dev/null && return
+  can_install postgresql-15
   # Only the programs: Debian would also make and start a cluster on port 5432.
   install postgresql-common
   sed -ri 's/^#?(create_main_cluster) .*$/\1 = false/' "$conf" || return 1
