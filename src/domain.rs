@@ -2,4 +2,5 @@
 
 pub mod delivery;
 pub mod ids;
+pub mod privacy;
 pub mod sms;
