@@ -2,5 +2,6 @@
 
 pub mod delivery;
 pub mod ids;
+pub mod item;
 pub mod privacy;
 pub mod sms;
