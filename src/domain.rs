@@ -3,3 +3,6 @@
 pub mod delivery;
 pub mod ids;
 pub mod plan;
+pub mod item;
+pub mod privacy;
+pub mod sms;
