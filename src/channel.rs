@@ -13,6 +13,11 @@ use uuid::Uuid;
 use crate::clock::Millis;
 use crate::domain::delivery::Word;
 
+pub mod declaration;
+pub mod registry;
+pub mod rehearsal;
+pub mod sms_http;
+
 /// One message for one target, ready to hand over.
 #[derive(Clone)]
 pub struct Outgoing {

@@ -5,5 +5,6 @@ pub mod clock;
 pub mod domain;
 pub mod import;
 pub mod lang;
+pub mod render;
 pub mod store;
 pub mod vault;

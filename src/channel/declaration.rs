@@ -1,0 +1,399 @@
+//! A gateway in TOML: how a request is made, how its answer and its receipts are read.
+//!
+//! The files in `channels/` document every setting. What is wrong in one is said
+//! with file, line and column.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{AddressKind, Class, Evidence, Limits};
+use crate::render::RenderError;
+use crate::say;
+
+mod values;
+
+pub use values::{Pattern, Pointer, Span, Statuses, plain};
+
+/// A mistake in a declaration, and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {why}")]
+pub struct DeclarationError {
+    pub file: String,
+    pub line: usize,
+    pub column: usize,
+    pub why: String,
+}
+
+/// What kind of channel speaks to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    SmsHttp,
+    Rehearsal,
+}
+
+/// A whole declaration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declaration {
+    pub kind: Spanned<Kind>,
+    #[serde(default = "phone")]
+    pub address: AddressKind,
+    #[serde(default)]
+    pub limits: LimitsSpec,
+    #[serde(default)]
+    pub sms: SmsSpec,
+    /// Plain settings and their defaults; an empty one must be set by the site.
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
+    #[serde(default)]
+    pub secrets: SecretsSpec,
+    pub request: Option<RequestSpec>,
+    #[serde(default)]
+    pub answer: Vec<AnswerRule>,
+    pub answer_each: Option<AnswerEach>,
+    pub receipt: Option<ReceiptSpec>,
+}
+
+const fn phone() -> AddressKind {
+    AddressKind::Phone
+}
+
+/// `[limits]`, of a declaration or of the site; the site's win.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsSpec {
+    /// Parts a second.
+    pub rate: Option<f64>,
+    pub in_flight: Option<usize>,
+    pub batch: Option<usize>,
+    pub max_parts: Option<u32>,
+    pub evidence: Option<Evidence>,
+    pub receipt_wait: Option<Span>,
+    pub idempotent: Option<bool>,
+    pub price_milli: Option<i64>,
+    /// From the first byte out to the last byte in.
+    pub timeout: Option<Span>,
+}
+
+impl LimitsSpec {
+    /// These over `under`, defaults for the rest; the second value is the time-out.
+    /// `Err` names the setting that makes no sense.
+    pub fn over(&self, under: &Self, receipts: bool) -> Result<(Limits, Duration), &'static str> {
+        let evidence =
+            self.evidence.or(under.evidence).unwrap_or(if receipts { Evidence::Receipts } else { Evidence::AcceptOnly });
+        let span = |a: Option<Span>, b: Option<Span>, default| a.or(b).map_or(default, |s| s.0);
+        let limits = Limits {
+            rate: self.rate.or(under.rate).unwrap_or(10.0),
+            in_flight: self.in_flight.or(under.in_flight).unwrap_or(16),
+            batch: self.batch.or(under.batch).unwrap_or(1),
+            max_parts: self.max_parts.or(under.max_parts).unwrap_or(10),
+            evidence,
+            receipt_wait: span(self.receipt_wait, under.receipt_wait, Duration::from_hours(48)),
+            idempotent: self.idempotent.or(under.idempotent).unwrap_or(false),
+            price_milli: self.price_milli.or(under.price_milli).unwrap_or(0),
+        };
+        let timeout = span(self.timeout, under.timeout, Duration::from_secs(10));
+        let wrong = [
+            (!(limits.rate.is_finite() && limits.rate > 0.0), "rate"),
+            (limits.in_flight == 0 || limits.in_flight > 4096, "in_flight"),
+            (limits.batch == 0 || limits.batch > 5000, "batch"),
+            (limits.max_parts == 0, "max_parts"),
+            (limits.price_milli < 0, "price_milli"),
+            (timeout.is_zero() || timeout > Duration::from_mins(5), "timeout"),
+            (evidence == Evidence::Receipts && !receipts, "evidence"),
+        ];
+        wrong.into_iter().find(|(bad, _)| *bad).map_or(Ok((limits, timeout)), |(_, name)| Err(name))
+    }
+}
+
+/// `[sms]`: what is particular to text messages.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SmsSpec {
+    /// `【…】`, put before every text and counted with it; empty where the gateway adds its own.
+    #[serde(default)]
+    pub signature: String,
+}
+
+/// `[secrets]`: the names a site must give.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsSpec {
+    #[serde(default)]
+    pub required: Vec<String>,
+}
+
+/// How values are escaped in a body, and its `Content-Type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyFormat {
+    Json,
+    Form,
+    #[default]
+    Text,
+}
+
+/// `[request]`: templates over to, tos, text, parts, `client_id`, `client_ids`,
+/// `callback_url`, signature, vars and secrets.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestSpec {
+    #[serde(default = "post")]
+    pub method: String,
+    pub url: Spanned<String>,
+    /// Values made in order before the rest, read as `let.NAME`.
+    #[serde(default, rename = "let")]
+    pub lets: Vec<LetSpec>,
+    /// They see `url` and `body` too.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Spanned<String>>,
+    #[serde(default)]
+    pub format: BodyFormat,
+    pub body: Option<Spanned<String>>,
+}
+
+fn post() -> String {
+    "POST".to_owned()
+}
+
+/// One named value.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LetSpec {
+    pub name: String,
+    pub value: Spanned<String>,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Accepted,
+    Throttled,
+    Temporary,
+    Permanent,
+    AddressGone,
+    Misconfigured,
+    Unknown,
+}
+
+impl Verdict {
+    /// The class of a failure; `None` for accepted.
+    #[must_use]
+    pub const fn class(self) -> Option<Class> {
+        Some(match self {
+            Self::Accepted => return None,
+            Self::Throttled => Class::Throttled,
+            Self::Temporary => Class::Temporary,
+            Self::Permanent => Class::Permanent,
+            Self::AddressGone => Class::AddressGone,
+            Self::Misconfigured => Class::Misconfigured,
+            Self::Unknown => Class::Unknown,
+        })
+    }
+}
+
+/// One `[[answer]]` rule; the first whose conditions all hold decides.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerRule {
+    pub status: Option<Statuses>,
+    pub pointer: Option<Pointer>,
+    /// The value at `pointer` as text (`0` and `"0"` are the same).
+    pub equals: Option<values::Plain>,
+    /// A regex the value at `pointer` matches.
+    pub matches: Option<Pattern>,
+    /// A regex the body matches.
+    pub body: Option<Pattern>,
+    pub class: Verdict,
+    /// Where the gateway's id stands: one value, or a list of one a part.
+    pub id: Option<Pointer>,
+    /// A regex over the body whose first group is an id, as often as it matches.
+    pub id_regex: Option<Pattern>,
+    /// The gateway's own word: a template over status and json.
+    pub code: Option<Spanned<String>>,
+}
+
+/// `[answer_each]`: one result a message, read once the whole was accepted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerEach {
+    pub list: Pointer,
+    /// Where an entry says its number; without it entries are in the order of the request.
+    pub number: Option<Pointer>,
+    pub rule: Vec<AnswerRule>,
+}
+
+/// How a callback is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptFormat {
+    Json,
+    Form,
+    Query,
+}
+
+/// Whose id a receipt carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptId {
+    Client,
+    Gateway,
+}
+
+/// How the gateway's ids are made alike in answers and receipts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalise {
+    Lowercase,
+    StripLeadingZeros,
+    HexToDecimal,
+}
+
+/// What a gateway's status says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusWord {
+    Sent,
+    Undelivered,
+    Delivered,
+    Read,
+    Ignored,
+}
+
+/// `[receipt]`: how callbacks are believed and read.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptSpec {
+    pub format: ReceiptFormat,
+    /// What `callback_url` carries after the path.
+    #[serde(default)]
+    pub callback_query: Option<Spanned<String>>,
+    pub auth: AuthSpec,
+    /// Where the list of receipts stands; `""` is the whole body; without it there is one receipt.
+    pub list: Option<Pointer>,
+    pub key: ReceiptId,
+    /// A JSON pointer, or the name of a parameter.
+    pub id: String,
+    #[serde(default)]
+    pub normalise: Vec<Normalise>,
+    pub status: String,
+    pub words: BTreeMap<String, StatusWord>,
+    pub time: Option<TimeSpec>,
+    #[serde(default)]
+    pub reply: ReplySpec,
+}
+
+/// `[receipt.auth]`: the value that must be there, compared in constant time.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthSpec {
+    pub header: Option<String>,
+    pub query: Option<String>,
+    /// A template over secrets, vars, body and timestamp.
+    pub expect: Spanned<String>,
+    /// The header that says when it was signed.
+    pub timestamp_header: Option<String>,
+    #[serde(default)]
+    pub timestamp_unit: TimeUnit,
+    /// How far the timestamp may be from now.
+    pub tolerance: Option<Span>,
+}
+
+/// The unit of a signed timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnit {
+    #[default]
+    Unix,
+    UnixMs,
+}
+
+/// When the gateway says it happened.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeSpec {
+    pub at: String,
+    /// `unix`, `unix_ms`, `rfc3339`, or a strptime format in the site's time zone.
+    pub format: String,
+}
+
+/// What the gateway wants to hear once its receipts are on disk.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReplySpec {
+    pub status: u16,
+    #[serde(rename = "type")]
+    pub content_type: String,
+    pub body: String,
+}
+
+impl Default for ReplySpec {
+    fn default() -> Self {
+        Self { status: 200, content_type: "text/plain; charset=utf-8".into(), body: "ok".into() }
+    }
+}
+
+/// A declaration and the text it came from, so that later checks can say where.
+#[derive(Debug, Clone)]
+pub struct Source<'a> {
+    pub file: &'a str,
+    pub text: &'a str,
+}
+
+impl Source<'_> {
+    /// Reads the TOML.
+    pub fn parse(&self) -> Result<Declaration, DeclarationError> {
+        let read: Declaration = toml::from_str(self.text)
+            .map_err(|e| self.error(e.span().map_or(0, |s| s.start), e.message().to_owned()))?;
+        self.check(&read)?;
+        Ok(read)
+    }
+
+    /// A mistake at a byte of the text.
+    #[must_use]
+    pub fn error(&self, byte: usize, why: String) -> DeclarationError {
+        let before = self.text.get(..byte).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        DeclarationError { file: self.file.to_owned(), line, column, why }
+    }
+
+    /// A mistake in the template at `value`.
+    pub fn template<'e>(&'e self, value: &'e Spanned<String>) -> impl Fn(RenderError) -> DeclarationError + 'e {
+        move |error| self.error(value.span().start, error.to_string())
+    }
+
+    fn check(&self, read: &Declaration) -> Result<(), DeclarationError> {
+        let at = read.kind.span().start;
+        if *read.kind.get_ref() == Kind::SmsHttp && (read.request.is_none() || read.answer.is_empty()) {
+            return Err(self.error(at, say!("缺少 [request] 或 [[answer]]", "[request] or [[answer]] is missing")));
+        }
+        let each = read.answer_each.iter().flat_map(|e| &e.rule);
+        if read.answer.iter().chain(each).any(|r| r.pointer.is_none() && (r.equals.is_some() || r.matches.is_some())) {
+            return Err(self.error(
+                at,
+                say!("[[answer]] 有 equals 或 matches 而没有 pointer", "an [[answer]] has equals or matches and no pointer"),
+            ));
+        }
+        let Some(receipt) = &read.receipt else { return Ok(()) };
+        let auth = &receipt.auth;
+        if auth.header.is_some() == auth.query.is_some() {
+            return Err(self.error(
+                auth.expect.span().start,
+                say!("[receipt.auth] 应有 header 或 query 之一", "[receipt.auth] needs either header or query"),
+            ));
+        }
+        if receipt.format == ReceiptFormat::Json && ![&receipt.id, &receipt.status].iter().all(|p| p.starts_with('/')) {
+            return Err(self.error(
+                auth.expect.span().start,
+                say!("[receipt] 的 id、status 应为 JSON 指针（以 / 开头）", "id and status of [receipt] must be JSON pointers (starting with /)"),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! The channels of this site, by name: each a gateway's declaration with the
+//! site's own settings.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use rust_embed::RustEmbed;
+use serde::Deserialize;
+
+use super::declaration::{Declaration, DeclarationError, Kind, LimitsSpec, Source};
+use super::rehearsal::Rehearsal;
+use super::sms_http::SmsHttp;
+use super::{Channel, Limits};
+use crate::clock::Clock;
+use crate::say;
+
+mod secret;
+
+pub use secret::{Secret, SecretError};
+
+#[derive(RustEmbed)]
+#[folder = "channels/"]
+struct Shipped;
+
+/// Largest declaration, in bytes.
+const MAX_DECLARATION: u64 = 256 * 1024;
+
+/// `[channels.NAME]` of the site's configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelSettings {
+    /// The declaration: `NAME.toml` of the site's channels folder, or a shipped one.
+    pub gateway: String,
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
+    /// Each `env:NAME` or `file:PATH`.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    pub limits: LimitsSpec,
+    /// `【…】` before every text, in place of the declaration's.
+    pub signature: Option<String>,
+}
+
+/// What channels are built with.
+pub struct Site<'a> {
+    /// The folder with the site's own declarations; they win over the shipped ones.
+    pub channels_dir: Option<&'a Path>,
+    /// What `file:` secrets are relative to.
+    pub base_dir: &'a Path,
+    /// Reads an environment variable.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The address under which gateways reach this site, without a slash at the end.
+    pub public_url: &'a str,
+    pub zone: TimeZone,
+    pub clock: Clock,
+}
+
+/// Why the channels could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error(transparent)]
+    Declaration(#[from] DeclarationError),
+    #[error("{}", say!(
+        "[channels.{_0}]：渠道名只能用小写字母、数字和连字符",
+        "[channels.{_0}]: a channel's name is lowercase letters, digits and hyphens"
+    ))]
+    Name(String),
+    #[error("{}", say!(
+        "[channels.{channel}]：没有网关声明 {gateway}.toml。现有：{known}",
+        "[channels.{channel}]: there is no gateway declaration {gateway}.toml; there are: {known}"
+    ))]
+    NoGateway { channel: String, gateway: String, known: String },
+    #[error("{}", say!("[channels.{channel}]：{field} 的值不合理", "[channels.{channel}]: {field} makes no sense"))]
+    Setting { channel: String, field: String },
+    #[error("{}", say!(
+        "[channels.{channel}]：缺少 {field}。请在配置中给出",
+        "[channels.{channel}]: {field} is missing; give it in the configuration"
+    ))]
+    Lacking { channel: String, field: String },
+    #[error("{}", say!(
+        "[channels.{channel}]：网关声明里没有 {field}。请核对拼写",
+        "[channels.{channel}]: the declaration knows no {field}; check its spelling"
+    ))]
+    Undeclared { channel: String, field: String },
+    #[error("[channels.{channel}] secrets.{name}: {error}")]
+    Secret { channel: String, name: String, error: SecretError },
+    #[error("{}: {}", .0.display(), .1)]
+    Io(PathBuf, #[source] std::io::Error),
+    #[error("[channels.{channel}]: {why}")]
+    Client { channel: String, why: String },
+}
+
+/// What a kind of channel is made from.
+pub(super) struct Parts<'a> {
+    pub name: &'a str,
+    pub source: Source<'a>,
+    pub declaration: Declaration,
+    pub limits: Limits,
+    pub timeout: Duration,
+    pub vars: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, Secret>,
+    pub signature: String,
+    pub site: &'a Site<'a>,
+}
+
+struct Entry {
+    channel: Arc<dyn Channel>,
+    signature: String,
+}
+
+/// The channels that are set up.
+#[derive(Default)]
+pub struct Registry {
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Registry {
+    /// Builds every channel of `settings`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file, line and column, or with the setting's name.
+    pub fn build(settings: &BTreeMap<String, ChannelSettings>, site: &Site<'_>) -> Result<Self, RegistryError> {
+        let mut entries = BTreeMap::new();
+        for (name, setting) in settings {
+            let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            if name.is_empty() || !name.bytes().all(valid) {
+                return Err(RegistryError::Name(name.clone()));
+            }
+            entries.insert(name.clone(), build_one(name, setting, site)?);
+        }
+        Ok(Self { entries })
+    }
+
+    /// The channel of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<dyn Channel>> {
+        self.entries.get(name).map(|e| Arc::clone(&e.channel))
+    }
+
+    /// What stands before every text of this channel; empty where the gateway adds it.
+    #[must_use]
+    pub fn signature(&self, name: &str) -> Option<&str> {
+        self.entries.get(name).map(|e| e.signature.as_str())
+    }
+
+    /// The names of all channels.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+}
+
+fn build_one(name: &str, setting: &ChannelSettings, site: &Site<'_>) -> Result<Entry, RegistryError> {
+    let (file, text) = read_declaration(name, &setting.gateway, site)?;
+    let source = Source { file: &file, text: &text };
+    let declaration = source.parse()?;
+    let (limits, timeout) = setting
+        .limits
+        .over(&declaration.limits, declaration.receipt.is_some())
+        .map_err(|field| RegistryError::Setting { channel: name.to_owned(), field: format!("limits.{field}") })?;
+    let vars = merge_vars(name, &declaration.vars, &setting.vars)?;
+    let secrets = resolve_secrets(name, &declaration.secrets.required, setting, site)?;
+    let signature = setting.signature.clone().unwrap_or_else(|| declaration.sms.signature.clone());
+    let kind = *declaration.kind.get_ref();
+    let parts =
+        Parts { name, source, declaration, limits, timeout, vars, secrets, signature: signature.clone(), site };
+    let channel: Arc<dyn Channel> = match kind {
+        Kind::SmsHttp => Arc::new(SmsHttp::build(parts)?),
+        Kind::Rehearsal => Arc::new(Rehearsal::new(parts.limits, parts.declaration.address)),
+    };
+    Ok(Entry { channel, signature })
+}
+
+fn read_declaration(channel: &str, gateway: &str, site: &Site<'_>) -> Result<(String, String), RegistryError> {
+    let file = format!("{gateway}.toml");
+    let safe = gateway.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if let Some(folder) = site.channels_dir.filter(|_| safe) {
+        let path = folder.join(&file);
+        match std::fs::metadata(&path) {
+            Ok(meta) if meta.len() <= MAX_DECLARATION => {
+                let text = std::fs::read_to_string(&path).map_err(|e| RegistryError::Io(path.clone(), e))?;
+                return Ok((path.display().to_string(), text));
+            }
+            Ok(_) => return Err(RegistryError::Io(path, std::io::ErrorKind::FileTooLarge.into())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(RegistryError::Io(path, e)),
+        }
+    }
+    let shipped = Shipped::get(&file).ok_or_else(|| RegistryError::NoGateway {
+        channel: channel.to_owned(),
+        gateway: gateway.to_owned(),
+        known: Shipped::iter().filter_map(|f| f.strip_suffix(".toml").map(str::to_owned)).collect::<Vec<_>>().join(", "),
+    })?;
+    Ok((format!("channels/{file}"), String::from_utf8_lossy(&shipped.data).into_owned()))
+}
+
+fn merge_vars(
+    channel: &str,
+    declared: &BTreeMap<String, String>,
+    given: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, RegistryError> {
+    let field = |name: &String| (channel.to_owned(), format!("vars.{name}"));
+    let mut vars = declared.clone();
+    for (name, value) in given {
+        let slot = vars.get_mut(name).ok_or_else(|| {
+            let (channel, field) = field(name);
+            RegistryError::Undeclared { channel, field }
+        })?;
+        slot.clone_from(value);
+    }
+    match vars.iter().find(|(_, value)| value.is_empty()) {
+        Some((name, _)) => {
+            let (channel, field) = field(name);
+            Err(RegistryError::Lacking { channel, field })
+        }
+        None => Ok(vars),
+    }
+}
+
+fn resolve_secrets(
+    channel: &str,
+    required: &[String],
+    setting: &ChannelSettings,
+    site: &Site<'_>,
+) -> Result<BTreeMap<String, Secret>, RegistryError> {
+    if let Some(extra) = setting.secrets.keys().find(|name| !required.contains(name)) {
+        return Err(RegistryError::Undeclared { channel: channel.to_owned(), field: format!("secrets.{extra}") });
+    }
+    required
+        .iter()
+        .map(|name| {
+            let spec = setting.secrets.get(name).ok_or_else(|| RegistryError::Lacking {
+                channel: channel.to_owned(),
+                field: format!("secrets.{name}"),
+            })?;
+            let secret = Secret::resolve(spec, site.base_dir, site.env).map_err(|error| RegistryError::Secret {
+                channel: channel.to_owned(),
+                name: name.clone(),
+                error,
+            })?;
+            Ok((name.clone(), secret))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! SMS over HTTP: any gateway a declaration describes.
+//!
+//! One request a group of equal texts; templates compiled once; the class of every
+//! failure says whether the gateway can have taken the message.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
+
+use super::registry::{Parts, RegistryError};
+use super::{AddressKind, Callback, CallbackError, Channel, Class, Intake, Limits, Outcome, Outgoing};
+use crate::clock::Clock;
+
+mod answer;
+mod client;
+mod receipt;
+mod request;
+
+use answer::Answers;
+use client::{Client, Exchange, Failure};
+use receipt::Receipts;
+use request::Requests;
+
+/// A gateway behind HTTP.
+pub struct SmsHttp {
+    limits: Limits,
+    address: AddressKind,
+    requests: Requests,
+    answers: Answers,
+    receipts: Option<Receipts>,
+    client: Client,
+    clock: Clock,
+    /// Contexts at rest: the parts that never change stay in them.
+    idle: Mutex<Vec<handlebars::Context>>,
+}
+
+impl SmsHttp {
+    /// Compiles a declaration.
+    ///
+    /// # Errors
+    /// What is wrong in it, with its place.
+    pub(super) fn build(parts: Parts<'_>) -> Result<Self, RegistryError> {
+        let requests = Requests::build(&parts)?;
+        let answers = Answers::build(&parts)?;
+        let receipts = Receipts::build(&parts)?;
+        let client = Client::new(parts.limits.in_flight, parts.timeout)
+            .map_err(|why| RegistryError::Client { channel: parts.name.to_owned(), why })?;
+        Ok(Self {
+            limits: parts.limits,
+            address: parts.declaration.address,
+            requests,
+            answers,
+            receipts,
+            client,
+            clock: parts.site.clock.clone(),
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    async fn send_group(&self, group: Vec<&Outgoing>) -> Vec<Outcome> {
+        let request = {
+            let mut context = self.idle.lock().ok().and_then(|mut idle| idle.pop()).unwrap_or_else(|| self.requests.context());
+            let made = self.requests.make(&mut context, &group, self.clock.now());
+            if let Ok(mut idle) = self.idle.lock() {
+                idle.push(context);
+            }
+            made
+        };
+        let outcome = match request {
+            Err(why) => failed(Class::Misconfigured, why),
+            Ok(request) => match self.client.exchange(request).await {
+                Ok(exchange) => return self.answers.read(&exchange, &group, self.clock.now()),
+                Err(Failure::Refused(why)) => failed(Class::Misconfigured, why),
+                Err(Failure::Unsent(why)) => failed(Class::Temporary, why),
+                Err(Failure::Unheard(why)) => failed(Class::Unknown, why),
+            },
+        };
+        vec![outcome; group.len()]
+    }
+}
+
+fn failed(class: Class, code: String) -> Outcome {
+    Outcome::Failed { class, code, retry_after: None }
+}
+
+/// Splits a batch into requests: equal texts share one, as far as the gateway takes several.
+fn groups(batch: &[Outgoing], most: usize) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (index, message) in batch.iter().enumerate() {
+        let room = (most > 1).then(|| {
+            groups.iter_mut().rev().find(|g| g.len() < most && batch[g[0]].text == message.text)
+        });
+        match room.flatten() {
+            Some(group) => group.push(index),
+            None => groups.push(vec![index]),
+        }
+    }
+    groups
+}
+
+impl Channel for SmsHttp {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn address(&self) -> AddressKind {
+        self.address
+    }
+
+    fn send<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Outcome>> {
+        async move {
+            let groups = groups(batch, self.limits.batch);
+            let sent = groups.iter().map(|g| self.send_group(g.iter().map(|i| &batch[*i]).collect()));
+            let mut outcomes = vec![failed(Class::Unknown, String::new()); batch.len()];
+            for (group, results) in groups.iter().zip(join_all(sent).await) {
+                for (index, outcome) in group.iter().zip(results) {
+                    outcomes[*index] = outcome;
+                }
+            }
+            outcomes
+        }
+        .boxed()
+    }
+
+    fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError> {
+        self.receipts.as_ref().ok_or(CallbackError::NotTaken)?.read(callback)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! From messages to an HTTP request, by the declaration's templates.
+
+use bytes::Bytes;
+use handlebars::Context;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Uri};
+use serde_json::{Map, Value, json};
+use toml::Spanned;
+use uuid::Uuid;
+
+use crate::channel::Outgoing;
+use crate::channel::declaration::{BodyFormat, DeclarationError, RequestSpec};
+use crate::channel::registry::{Parts, RegistryError};
+use crate::clock::Millis;
+use crate::render::{Compiled, Engine, Escape};
+use crate::say;
+
+/// What every template of a request may read, beside vars, secrets and lets.
+const KNOWN: &[&str] =
+    &["to", "tos", "text", "parts", "client_id", "client_ids", "callback_url", "signature", "url", "body"];
+
+/// The compiled request of a declaration.
+pub(super) struct Requests {
+    method: Method,
+    lets: Vec<(String, Compiled)>,
+    url: Compiled,
+    headers: Vec<(HeaderName, Compiled)>,
+    content_type: Option<HeaderValue>,
+    body: Option<Compiled>,
+    /// Path and query the gateway is to call, when the request tells it.
+    callback: Option<Compiled>,
+    fixed: Value,
+}
+
+impl Requests {
+    pub(super) fn build(parts: &Parts<'_>) -> Result<Self, RegistryError> {
+        let at = parts.declaration.kind.span().start;
+        let Some(spec) = &parts.declaration.request else {
+            return Err(parts.source.error(at, say!("缺少 [request]", "[request] is missing")).into());
+        };
+        let made = Self::compile(parts, spec)?;
+        made.try_out(parts, spec)?;
+        Ok(made)
+    }
+
+    fn compile(parts: &Parts<'_>, spec: &RequestSpec) -> Result<Self, DeclarationError> {
+        let known = |path: &str| known(parts, path);
+        let site = parts.site;
+        let compile = |label: &str, escape: Escape, value: &Spanned<String>| {
+            Engine::requests(escape, &site.zone, &site.clock)
+                .compile(label, value.get_ref(), &known)
+                .map_err(parts.source.template(value))
+        };
+        let (body_escape, content_type) = match spec.format {
+            BodyFormat::Json => (Escape::Json, "application/json"),
+            BodyFormat::Form => (Escape::Form, "application/x-www-form-urlencoded"),
+            BodyFormat::Text => (Escape::Bare, "text/plain; charset=utf-8"),
+        };
+        let mut lets = Vec::new();
+        for one in &spec.lets {
+            lets.push((one.name.clone(), compile("request.let", Escape::Bare, &one.value)?));
+        }
+        let mut headers = Vec::new();
+        for (name, value) in &spec.headers {
+            let header = HeaderName::try_from(name.as_str()).map_err(|_| {
+                parts.source.error(value.span().start, say!("“{name}”不是请求头", "`{name}` is not a header"))
+            })?;
+            headers.push((header, compile("request.headers", Escape::Bare, value)?));
+        }
+        let declared_type = headers.iter().any(|(name, _)| *name == CONTENT_TYPE);
+        let body = spec.body.as_ref().map(|b| compile("request.body", body_escape, b)).transpose()?;
+        let method = spec.method.parse().ok().filter(|m| [Method::GET, Method::POST, Method::PUT].contains(m));
+        Ok(Self {
+            method: method.ok_or_else(|| {
+                parts.source.error(spec.url.span().start, say!("method 应为 GET、POST 或 PUT", "method must be GET, POST or PUT"))
+            })?,
+            lets,
+            url: compile("request.url", Escape::Url, &spec.url)?,
+            headers,
+            content_type: (body.is_some() && !declared_type).then(|| HeaderValue::from_static(content_type)),
+            body,
+            callback: callback(parts, spec)?,
+            fixed: fixed(parts),
+        })
+    }
+
+    /// Renders one made-up message, so that what could never work is said at once.
+    fn try_out(&self, parts: &Parts<'_>, spec: &RequestSpec) -> Result<(), DeclarationError> {
+        let message = Outgoing {
+            client_id: Uuid::nil(),
+            to: "13900000000".into(),
+            text: "【例】\"引号\"\\ & = +\n第二行".into(),
+            parts: 1,
+        };
+        let at = |value: &Spanned<String>, why: String| Err(parts.source.error(value.span().start, why));
+        match self.make(&mut self.context(), &[&message], parts.site.clock.now()) {
+            Err(why) => at(&spec.url, why),
+            Ok(made) => match &spec.body {
+                Some(body) if spec.format == BodyFormat::Json && serde_json::from_slice::<Value>(made.body_bytes()).is_err() => {
+                    at(body, say!("填好之后不是 JSON", "filled in, this is not JSON"))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// A context that holds what never changes.
+    pub(super) fn context(&self) -> Context {
+        let mut context = Context::null();
+        *context.data_mut() = self.fixed.clone();
+        context
+    }
+
+    /// The request for `group`, whose texts are equal. The error says why none can
+    /// be made, without any value.
+    pub(super) fn make(&self, context: &mut Context, group: &[&Outgoing], now: Millis) -> Result<Made, String> {
+        let say_why = |e: crate::render::RenderError| e.to_string();
+        self.fill(context, group, now);
+        if let Some(callback) = &self.callback {
+            let url = callback.render(context).map_err(say_why)?;
+            set(context, "callback_url", url.into());
+        }
+        for (name, value) in &self.lets {
+            let value = value.render(context).map_err(say_why)?;
+            if let Some(lets) = context.data_mut().get_mut("let").and_then(Value::as_object_mut) {
+                lets.insert(name.clone(), value.into());
+            }
+        }
+        let url = self.url.render(context).map_err(say_why)?;
+        let uri: Uri = url.parse().map_err(|_| wrong_url())?;
+        if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(wrong_url());
+        }
+        set(context, "url", url.into());
+        let body = self.body.as_ref().map_or(Ok(String::new()), |b| b.render(context).map_err(say_why))?;
+        let mut request = Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static("gong"));
+        headers.extend(self.content_type.clone().map(|value| (CONTENT_TYPE, value)));
+        if !self.headers.is_empty() {
+            set(context, "body", body.clone().into());
+        }
+        for (name, value) in &self.headers {
+            let value = HeaderValue::from_maybe_shared(Bytes::from(value.render(context).map_err(say_why)?))
+                .map_err(|_| say!("请求头 {name} 含有不允许的字符", "the header {name} holds characters it may not"))?;
+            request.headers_mut().insert(name, value);
+        }
+        Ok(Made { request, body: Bytes::from(body) })
+    }
+
+    fn fill(&self, context: &mut Context, group: &[&Outgoing], now: Millis) {
+        let Some(first) = group.first() else { return };
+        set(context, "to", Value::from(&*first.to));
+        set(context, "text", Value::from(&*first.text));
+        set(context, "parts", first.parts.into());
+        set(context, "client_id", first.client_id.to_string().into());
+        set(context, "now", now.into());
+        set(context, "tos", group.iter().map(|m| Value::from(&*m.to)).collect());
+        set(context, "client_ids", group.iter().map(|m| Value::from(m.client_id.to_string())).collect());
+    }
+}
+
+/// A request and its body, kept apart until it goes out.
+pub(super) struct Made {
+    request: Request<()>,
+    body: Bytes,
+}
+
+impl Made {
+    fn body_bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(super) fn into_request(self) -> Request<Full<Bytes>> {
+        let body = self.body;
+        self.request.map(|()| Full::new(body))
+    }
+}
+
+fn wrong_url() -> String {
+    say!("网址不对：应以 http:// 或 https:// 开头，且不含空格等字符", "the URL is not one: http:// or https://, without spaces")
+}
+
+fn set(context: &mut Context, name: &str, value: Value) {
+    if let Some(root) = context.data_mut().as_object_mut() {
+        match root.get_mut(name) {
+            Some(slot) => *slot = value,
+            None => {
+                root.insert(name.to_owned(), value);
+            }
+        }
+    }
+}
+
+/// Whether a template of this channel may read `path`.
+pub(super) fn known(parts: &Parts<'_>, path: &str) -> bool {
+    match path.split_once('.') {
+        Some(("vars", name)) => parts.vars.contains_key(name),
+        Some(("secrets", name)) => parts.secrets.contains_key(name),
+        Some(("let", name)) => {
+            parts.declaration.request.as_ref().is_some_and(|r| r.lets.iter().any(|l| l.name == name))
+        }
+        Some(_) => false,
+        None => KNOWN.contains(&path),
+    }
+}
+
+/// Vars and secrets as templates see them.
+pub(super) fn fixed(parts: &Parts<'_>) -> Value {
+    let secrets: Map<String, Value> =
+        parts.secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().into())).collect();
+    json!({
+        "vars": parts.vars,
+        "secrets": secrets,
+        "signature": parts.signature,
+        "callback_url": callback_base(parts),
+        "let": {},
+    })
+}
+
+fn callback_base(parts: &Parts<'_>) -> String {
+    format!("{}/callbacks/{}", parts.site.public_url.trim_end_matches('/'), parts.name)
+}
+
+/// The callback's template, unless it is the same for every message or nobody reads it.
+fn callback(parts: &Parts<'_>, spec: &RequestSpec) -> Result<Option<Compiled>, DeclarationError> {
+    let Some(query) = parts.declaration.receipt.as_ref().and_then(|r| r.callback_query.as_ref()) else {
+        return Ok(None);
+    };
+    let texts = [&spec.url].into_iter().chain(&spec.body).chain(spec.headers.values()).chain(spec.lets.iter().map(|l| &l.value));
+    if !texts.into_iter().any(|t| t.get_ref().contains("callback_url")) {
+        return Ok(None);
+    }
+    let source = format!("{}{}", callback_base(parts), query.get_ref());
+    Engine::requests(Escape::Url, &parts.site.zone, &parts.site.clock)
+        .compile("receipt.callback_query", &source, &|path| known(parts, path))
+        .map(Some)
+        .map_err(parts.source.template(query))
+}

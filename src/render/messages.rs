@@ -1,0 +1,193 @@
+//! Message texts: one template a kind of item, the site's own first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use handlebars::Context;
+use jiff::tz::TimeZone;
+use rust_embed::RustEmbed;
+use serde_json::{Map, Value};
+
+use super::{Compiled, Engine, Escape, RenderError};
+
+#[derive(RustEmbed)]
+#[folder = "templates/sms/"]
+struct Shipped;
+
+/// The fields of an item that a text may use.
+const ITEM: &[&str] = &[
+    "kind",
+    "number",
+    "title",
+    "body_plain",
+    "sms",
+    "level_zh",
+    "area_text",
+    "actions",
+    "issuer",
+    "phone",
+    "effective_at",
+    "expires_at",
+    "relation",
+    "url",
+];
+
+const FALLBACK: &str = "default";
+
+/// The SMS templates of this site, compiled.
+#[derive(Clone)]
+pub struct Messages {
+    engine: Engine,
+    kinds: BTreeMap<String, MessageTemplate>,
+}
+
+impl Messages {
+    /// Loads the shipped templates, each replaced by the one of the same name in
+    /// the site's `templates/sms/`. Times are written in `zone`.
+    ///
+    /// # Errors
+    /// The first template that is not sound, with its place.
+    pub fn load(site_templates: Option<&Path>, zone: &TimeZone) -> Result<Self, RenderError> {
+        let mut sources = BTreeMap::new();
+        for file in Shipped::iter() {
+            if let (Some(name), Some(found)) = (file.strip_suffix(".hbs"), Shipped::get(&file)) {
+                sources.insert(name.to_owned(), String::from_utf8_lossy(&found.data).trim_end().to_owned());
+            }
+        }
+        if let Some(folder) = site_templates {
+            read_site(&folder.join("sms"), &mut sources)?;
+        }
+        let engine = Engine::texts(Escape::Bare, zone)
+            .with_partials(sources.iter().map(|(name, source)| (name.as_str(), source.as_str())))?;
+        let mut kinds = BTreeMap::new();
+        for (name, source) in &sources {
+            kinds.insert(name.clone(), MessageTemplate::new(&engine, name, source)?);
+        }
+        Ok(Self { engine, kinds })
+    }
+
+    /// The template of an item of `kind`; `own` is the item's own SMS text, itself a template.
+    pub fn sms(&self, kind: &str, own: Option<&str>) -> Result<MessageTemplate, RenderError> {
+        if let Some(own) = own {
+            return MessageTemplate::new(&self.engine, "sms", own);
+        }
+        let found = self.kinds.get(kind).or_else(|| self.kinds.get(FALLBACK));
+        found.cloned().ok_or_else(|| RenderError::Io(FALLBACK.into(), std::io::ErrorKind::NotFound.into()))
+    }
+}
+
+fn read_site(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<(), RenderError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |e| RenderError::Io(path, e)
+    };
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder).map_err(io(folder))? {
+        let path = entry.map_err(io(folder))?.path();
+        if path.extension().is_none_or(|e| e != "hbs") {
+            continue;
+        }
+        let size = std::fs::metadata(&path).map_err(io(&path))?.len();
+        let Some(name) = path.file_stem().and_then(|s| s.to_str()).map(str::to_owned) else { continue };
+        if size > super::MAX_BYTES as u64 {
+            return Err(RenderError::TooLarge { name, bytes: usize::try_from(size).unwrap_or(usize::MAX) });
+        }
+        let source = std::fs::read_to_string(&path).map_err(io(&path))?;
+        sources.insert(name, source.trim_end().to_owned());
+    }
+    Ok(())
+}
+
+fn known(path: &str) -> bool {
+    match path.split_once('.') {
+        Some(("item", field)) => ITEM.contains(&field.split('.').next().unwrap_or(field)),
+        Some(("site", field)) => matches!(field, "name" | "phone"),
+        Some(("vars", _)) => true,
+        Some(_) => false,
+        // A bare name is one of the recipient's variables.
+        None => true,
+    }
+}
+
+/// One message text, compiled once for any number of recipients. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct MessageTemplate {
+    compiled: Arc<Compiled>,
+    vars: Arc<BTreeSet<String>>,
+    bare: Arc<[String]>,
+}
+
+impl MessageTemplate {
+    fn new(engine: &Engine, name: &str, source: &str) -> Result<Self, RenderError> {
+        let compiled = engine.compile(name, source, &known)?;
+        let mut vars = BTreeSet::new();
+        let mut bare = Vec::new();
+        for path in compiled.variables() {
+            if let Some(var) = path.strip_prefix("vars.") {
+                vars.insert(var.split('.').next().unwrap_or(var).to_owned());
+            } else if !path.contains('.') && !matches!(path.as_str(), "item" | "site" | "vars" | "mode_mark") {
+                vars.insert(path.clone());
+                bare.push(path.clone());
+            }
+        }
+        Ok(Self { compiled: Arc::new(compiled), vars: Arc::new(vars), bare: bare.into() })
+    }
+
+    /// The recipient's variables this text needs; empty when everyone gets the same text.
+    #[must_use]
+    pub fn vars(&self) -> &BTreeSet<String> {
+        &self.vars
+    }
+
+    /// Every dotted path this text reads.
+    #[must_use]
+    pub fn variables(&self) -> &BTreeSet<String> {
+        self.compiled.variables()
+    }
+
+    /// Renders one text from `{item, site, mode_mark, vars}`. The mark of a drill or
+    /// a test stands in front whether or not the template has it.
+    pub fn render(&self, data: &Value) -> Result<String, RenderError> {
+        let vars = data.get("vars").cloned().unwrap_or_default();
+        self.personal(data.clone()).render(vars)
+    }
+
+    /// Sets what all recipients share (`{item, site, mode_mark}`), to render once for each.
+    #[must_use]
+    pub fn personal(&self, shared: Value) -> Personal {
+        let mark = shared.get("mode_mark").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let mut context = Context::null();
+        *context.data_mut() = match shared {
+            Value::Object(fields) => Value::Object(fields),
+            _ => Value::Object(Map::new()),
+        };
+        Personal { template: self.clone(), context, mark }
+    }
+}
+
+/// A text and what its recipients share.
+pub struct Personal {
+    template: MessageTemplate,
+    context: Context,
+    mark: String,
+}
+
+impl Personal {
+    /// The text for the recipient with these variables (a JSON object, or null).
+    pub fn render(&mut self, vars: Value) -> Result<String, RenderError> {
+        if let Some(root) = self.context.data_mut().as_object_mut() {
+            for name in self.template.bare.iter() {
+                match vars.get(name) {
+                    Some(value) => root.insert(name.clone(), value.clone()),
+                    None => root.remove(name),
+                };
+            }
+            root.insert("vars".to_owned(), if vars.is_object() { vars } else { Value::Object(Map::new()) });
+        }
+        let text = self.template.compiled.render(&self.context)?;
+        Ok(if self.mark.is_empty() || text.contains(&self.mark) { text } else { format!("{}{text}", self.mark) })
+    }
+}
