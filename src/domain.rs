@@ -3,6 +3,7 @@
 pub mod delivery;
 pub mod ids;
 pub mod plan;
+pub mod quiet;
 pub mod item;
 pub mod privacy;
 pub mod sms;

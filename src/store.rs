@@ -11,6 +11,7 @@ pub mod batches;
 pub mod channels;
 pub mod dispatches;
 pub mod error;
+pub mod estimate;
 pub mod items;
 pub mod meta;
 pub mod migrate;
