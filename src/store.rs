@@ -6,6 +6,7 @@
 
 #[macro_use]
 pub mod pool;
+pub mod audience;
 pub mod error;
 pub mod meta;
 pub mod migrate;
