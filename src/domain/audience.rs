@@ -14,9 +14,7 @@ mod print;
 #[cfg(test)]
 mod tests;
 
-pub use ast::{
-    CodeSet, Compare, Contact, Expr, Home, Leaf, Name, Op, Origin, Place, RecipientKind, Referent, RegionName,
-};
+pub use ast::{CodeSet, Compare, Contact, Expr, Home, Leaf, Name, Op, Place, RecipientKind, Referent, RegionName};
 pub use attributes::{Attribute, AttributeType, Attributes, AttributesError, parse_bool};
 pub use error::{AudienceError, Expected, Problem, nearest};
 pub use parser::{MAX_CHARS, MAX_CONDITIONS, MAX_DEPTH, MAX_NAMES, parse, parse_rule};

@@ -104,7 +104,7 @@ pub struct RegionName {
 }
 
 /// Something kept in the store under a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Referent {
     Region,
     Area,

@@ -1,6 +1,6 @@
 //! Finds what the names in an expression stand for, one query a kind.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::ResolveError;
 use crate::domain::audience::{AudienceError, Expr, Leaf, Name, Problem, Referent, nearest};
@@ -22,7 +22,7 @@ pub(super) type FoundNames = HashMap<(Referent, String), Found>;
 impl Store {
     /// Everything `expr` names; groups by rule are gone from it by now.
     pub(super) async fn find_names(&self, expr: &Expr) -> Result<FoundNames, ResolveError> {
-        let mut wanted: HashMap<Referent, Vec<Name>> = HashMap::new();
+        let mut wanted: BTreeMap<Referent, Vec<Name>> = BTreeMap::new();
         for (what, name) in expr.leaves().into_iter().flat_map(Leaf::references) {
             wanted.entry(what).or_default().push(name.clone());
         }
