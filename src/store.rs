@@ -10,6 +10,7 @@ pub mod audit;
 pub mod batches;
 pub mod channels;
 pub mod dispatches;
+pub mod audience;
 pub mod error;
 pub mod estimate;
 pub mod items;
