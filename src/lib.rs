@@ -4,5 +4,6 @@ pub mod channel;
 pub mod clock;
 pub mod domain;
 pub mod lang;
+pub mod loopback;
 pub mod store;
 pub mod vault;
