@@ -85,7 +85,7 @@ mod tests {
         // Fixed by the definition above: a change would change every published count.
         let key = key(&["13900000001", "水位超警"]);
         let draw = Draw::new(7, key, 1, Purpose::Request);
-        assert_eq!((key, draw.number(0)), (0x4df6d5b13bf8807e8d47055299685dfe, 0x14da30e3));
+        assert_eq!((key, draw.number(0)), (0x4df6_d5b1_3bf8_807e_8d47_0552_9968_5dfe, 0x14da_30e3));
         assert_ne!(draw.0, Draw::new(8, key, 1, Purpose::Request).0);
         assert_ne!(draw.0, Draw::new(7, key, 2, Purpose::Request).0);
         assert_ne!(draw.0, Draw::new(7, key, 1, Purpose::Receipt).0);

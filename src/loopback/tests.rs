@@ -252,31 +252,43 @@ async fn the_journal_holds_every_accepted_id() {
     assert_eq!((counts, stats.duplicates), (vec!["1", "2"], 1));
 }
 
-/// A figure to look at: `cargo test --release loopback -- --ignored --nocapture`.
+/// Figures to look at: `cargo test --release loopback -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, for release builds"]
-async fn requests_a_second() {
-    use tokio::io::AsyncReadExt as _;
-    let running = start(Behaviour::default()).await;
-    let (connections, each) = (32, 10_000);
+async fn requests_and_receipts_a_second() {
+    let running = start(Behaviour { receipt_delay: Span::fixed(0), ..Behaviour::default() }).await;
     let since = std::time::Instant::now();
-    let tasks = (0..connections).map(|c| {
-        let addr = running.addr;
+    let requests = hammer(running.addr, 10_000, "").await;
+    println!("{:.0} requests a second", requests / since.elapsed().as_secs_f64());
+    let (url, _) = receiver(0).await;
+    let since = std::time::Instant::now();
+    let requests = hammer(running.addr, 3_000, &format!("&dlr-mask=1&dlr-url={url}%3Fst=%25d")).await;
+    println!("{:.0} requests a second with receipts", requests / since.elapsed().as_secs_f64());
+    let stats = settled(&running).await;
+    println!("{:.0} receipts a second", requests / since.elapsed().as_secs_f64());
+    assert_eq!((stats.receipts_sent, stats.receipts_failed), (96_000, 0));
+}
+
+/// Sends `each` requests over each of 32 connections; their number.
+async fn hammer(addr: SocketAddr, each: u32, more: &str) -> f64 {
+    use tokio::io::AsyncReadExt as _;
+    let tasks = (0..32).map(|c| {
+        let more = more.to_owned();
         tokio::spawn(async move {
             let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
             stream.set_nodelay(true).unwrap();
             let mut answer = [0_u8; 1_024];
             for i in 0..each {
-                let path =
-                    format!("/cgi-bin/sendsms?username=gong&password=pass&to=1390{c:02}{i:05}&text=%E6%B1%9B&coding=2");
-                let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n");
+                let query = format!("username=gong&password=pass&to=1390{c:02}{i:05}&text=%E6%B1%9B&coding=2{more}");
+                let request = format!("GET /cgi-bin/sendsms?{query} HTTP/1.1\r\nHost: {addr}\r\n\r\n");
                 stream.write_all(request.as_bytes()).await.unwrap();
                 let got = stream.read(&mut answer).await.unwrap();
                 assert!(answer[..got].starts_with(b"HTTP/1.1 202"));
             }
         })
     });
-    futures_util::future::join_all(tasks).await;
-    let rate = f64::from(connections * each) / since.elapsed().as_secs_f64();
-    println!("{rate:.0} requests a second; {} accepted", running.stats().accepted);
+    for task in futures_util::future::join_all(tasks).await {
+        task.unwrap();
+    }
+    f64::from(32 * each)
 }
