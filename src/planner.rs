@@ -22,7 +22,10 @@ use crate::store::{Result, Store, StoreError};
 /// The longest a write transaction should take.
 const BUDGET: Duration = Duration::from_millis(60);
 const TICK: Duration = Duration::from_millis(200);
-const WIDTHS: (i64, i64) = (500, 100_000);
+/// Members a chunk, at least and at most.
+const WIDTHS: (usize, usize) = (500, 20_000);
+/// Recipients read ahead, in one look at the audience.
+const PAGE: i64 = 200_000;
 
 /// The channel that stands in for every other in a dry run.
 pub const REHEARSAL: &str = "rehearsal";
@@ -64,16 +67,40 @@ pub struct Planner {
     pub stop: CancellationToken,
 }
 
+/// How far the planner has read and how wide its chunks are.
+#[derive(Debug)]
+pub struct Pace {
+    width: usize,
+    page: Page,
+}
+
+/// Recipients of one dispatch, read and not yet written.
+#[derive(Debug, Default)]
+struct Page {
+    dispatch_no: i64,
+    recipients: Vec<i64>,
+    at: usize,
+    /// Nobody comes after these.
+    last: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { width: 4_000, page: Page::default() }
+    }
+}
+
 impl Planner {
     /// Runs until told to stop.
     pub async fn run(self) {
-        let mut width = 5_000;
+        let mut pace = Pace::default();
         while !self.stop.is_cancelled() {
-            match self.step(&mut width).await {
+            match self.step(&mut pace).await {
                 Ok(true) => self.wake.notify_waiters(),
                 Ok(false) => self.rest().await,
                 Err(error) => {
                     tracing::warn!(%error, "the planner could not go on; trying again");
+                    pace.page = Page::default();
                     self.rest().await;
                 }
             }
@@ -88,7 +115,7 @@ impl Planner {
     }
 
     /// Plans one chunk of the most urgent dispatch that has something to plan.
-    pub async fn step(&self, width: &mut i64) -> Result<bool> {
+    pub async fn step(&self, pace: &mut Pace) -> Result<bool> {
         let now = self.store.now();
         let mut open = self.store.dispatches(true).await?;
         open.retain(|d| {
@@ -100,20 +127,30 @@ impl Planner {
             self.store.begin_step(&next, next.step + 1).await?;
             return Ok(true);
         }
+        if next.phase == "snapshot" && (pace.page.dispatch_no != next.no || pace.page.at >= pace.page.recipients.len()) {
+            pace.page = self.read_page(&next).await?;
+        }
         let began = Instant::now();
-        self.chunk(&next, *width).await?;
+        self.chunk(&next, pace).await?;
         let took = began.elapsed();
         if took > BUDGET {
-            *width = (*width / 2).max(WIDTHS.0);
+            pace.width = (pace.width / 2).max(WIDTHS.0);
         } else if took < BUDGET / 2 {
-            *width = (*width * 2).min(WIDTHS.1);
+            pace.width = (pace.width * 2).min(WIDTHS.1);
         }
         Ok(true)
     }
 
-    async fn chunk(&self, d: &Dispatch, width: i64) -> Result<()> {
+    async fn read_page(&self, d: &Dispatch) -> Result<Page> {
         let content = self.store.item_version(&d.item_id, d.item_version).await?;
         let audience = self.audience(d, content.scope.as_deref()).await?;
+        let recipients = self.store.audience_page(&audience, d.cursor_no, PAGE).await?;
+        let last = i64::try_from(recipients.len()).unwrap_or(0) < PAGE;
+        Ok(Page { dispatch_no: d.no, recipients, at: 0, last })
+    }
+
+    async fn chunk(&self, d: &Dispatch, pace: &mut Pace) -> Result<()> {
+        let content = self.store.item_version(&d.item_id, d.item_version).await?;
         let at = usize::try_from(if d.phase == "snapshot" { 0 } else { d.step }).unwrap_or(0);
         let Some(step) = d.plan.steps.get(at) else {
             return Err(StoreError::Damaged(format!("dispatch {} has no step {at}", d.no)));
@@ -121,15 +158,20 @@ impl Planner {
         let channels = step.channels.iter().map(|name| self.channel(name, d.mode)).collect::<Result<Vec<_>>>()?;
         let job = Chunking {
             dispatch: d,
-            predicate: &audience,
             channels: &channels,
             opt_out_kind: content.honours_opt_out().then(|| content.kind.name()),
             defer_until: if d.lane == Lane::Routine as i32 { self.quiet.until(self.store.now()) } else { None },
             next_step_at: (at + 1 < d.plan.steps.len()).then(|| self.store.now() + step.wait),
         };
-        let chunk = match d.phase.as_str() {
-            "snapshot" => self.store.snapshot_chunk(&job, width).await?,
-            _ => self.store.step_chunk(&job, d.step, width).await?,
+        let chunk = if d.phase == "snapshot" {
+            let page = &mut pace.page;
+            let to = page.recipients.len().min(page.at + pace.width);
+            let last = page.last && to == page.recipients.len();
+            let chunk = self.store.snapshot_chunk(&job, &page.recipients[page.at..to], last).await?;
+            page.at = to;
+            chunk
+        } else {
+            self.store.step_chunk(&job, d.step, i64::try_from(pace.width).unwrap_or(i64::MAX)).await?
         };
         if chunk.done {
             tracing::info!(dispatch = d.no, step = at, "planned");
@@ -172,7 +214,7 @@ impl Planner {
 /// Resolves an expression as of today in the site's time zone.
 pub async fn resolve(store: &Store, text: &str, attributes: &Attributes, site: &QuietHours) -> Result<Audience> {
     let refused = |e: String| StoreError::Refused(e);
-    let expr = crate::domain::audience::parse(text, attributes).map_err(|e| refused(e.to_string()))?;
+    let expr = crate::domain::audience::parse(text).map_err(|e| refused(e.to_string()))?;
     store.resolve_audience(&expr, attributes, today(store, site)).await.map_err(|e| refused(e.to_string()))
 }
 

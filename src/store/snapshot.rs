@@ -30,8 +30,6 @@ pub enum StepKind {
 #[derive(Debug)]
 pub struct Chunking<'a> {
     pub dispatch: &'a Dispatch,
-    /// The audience within the item's widest scope, over `recipients r`.
-    pub predicate: &'a str,
     pub channels: &'a [StepChannel],
     /// The item kind whose opt-outs count; `None` where the law overrides them.
     pub opt_out_kind: Option<&'a str>,
@@ -58,29 +56,35 @@ struct Span {
 }
 
 impl Store {
-    /// Writes the members among the next `width` recipients, and step 0 for them.
-    pub async fn snapshot_chunk(&self, job: &Chunking<'_>, width: i64) -> Result<Chunk> {
+    /// The next members-to-be after recipient `after`, by number: who the audience
+    /// holds. A read, so that it keeps no writer waiting.
+    pub async fn audience_page(&self, predicate: &str, after: i64, limit: i64) -> Result<Vec<i64>> {
+        let sql = format!(
+            "SELECT r.no FROM recipients r WHERE r.no > $1 AND r.counted = 1 AND r.status = 1 AND ({predicate}) ORDER BY r.no LIMIT $2"
+        );
+        Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(after).bind(limit).fetch_all(db).await)?)
+    }
+
+    /// Writes these recipients (ascending) as members, and step 0 for them; `last`
+    /// when the audience ends with them.
+    pub async fn snapshot_chunk(&self, job: &Chunking<'_>, recipients: &[i64], last: bool) -> Result<Chunk> {
         let d = job.dispatch;
         let mut tx = self.begin().await?;
-        let from = d.cursor_no;
-        let newest: i64 = run!(&mut tx, |c| sqlx::query_scalar("SELECT COALESCE(MAX(no), 0) FROM recipients").fetch_one(c).await)?;
-        let to = newest.min(from + width);
-        let members = tx.add_members(job, (from, to)).await?;
+        let members = tx.add_members(d, recipients).await?;
         let span = Span { after: d.members, last: d.members + members };
         let deliveries = tx.add_step(job, 0, span).await?;
-        let done = to >= newest;
         tx.advance_dispatch(&Progress {
             no: d.no,
-            phase: phase_after(job, done, "snapshot"),
+            phase: phase_after(job, last, "snapshot"),
             step: 0,
-            cursor_no: if done { 0 } else { to },
+            cursor_no: if last { 0 } else { recipients.last().copied().unwrap_or(d.cursor_no) },
             members,
             deliveries,
-            step_due_at: if done { job.next_step_at } else { None },
+            step_due_at: if last { job.next_step_at } else { None },
         })
         .await?;
         tx.commit().await?;
-        Ok(Chunk { members, deliveries, done })
+        Ok(Chunk { members, deliveries, done: last })
     }
 
     /// Plans `step` for the members not reached among the next `width`.
@@ -122,21 +126,21 @@ fn phase_after(job: &Chunking<'_>, done: bool, busy: &'static str) -> &'static s
 }
 
 impl Tx {
-    async fn add_members(&mut self, job: &Chunking<'_>, (from, to): (i64, i64)) -> Result<i64> {
+    async fn add_members(&mut self, d: &Dispatch, recipients: &[i64]) -> Result<i64> {
         let groups = self.pick("group_concat(g.group_no)", "string_agg(g.group_no::text, ',')");
+        let chosen = self.pick("json_each($3)", "json_array_elements_text($3::json) AS c (value)");
         let sql = format!(
             "INSERT INTO members (dispatch_no, ordinal, recipient_no, household_no, region_no, away, groups, vars_sealed) \
              SELECT $1, $2 + row_number() OVER (ORDER BY r.no), r.no, r.household_no, r.region_no, r.away, \
              COALESCE((SELECT ',' || {groups} || ',' FROM group_members g WHERE g.recipient_no = r.no), ''), {vars} \
-             FROM recipients r WHERE r.no > $3 AND r.no <= $4 AND r.counted = 1 AND r.status = 1 AND ({predicate})",
-            vars = match job.dispatch.list_no {
+             FROM recipients r WHERE r.no IN (SELECT CAST(value AS BIGINT) FROM {chosen})",
+            vars = match d.list_no {
                 // The number is ours, from the store.
                 Some(list) => format!("(SELECT l.vars_sealed FROM list_rows l WHERE l.list_no = {list} AND l.recipient_no = r.no)"),
                 None => "NULL".to_owned(),
             },
-            predicate = job.predicate,
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(job.dispatch.members).bind(from).bind(to);
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(d.no).bind(d.members).bind(serde_json::json!(recipients).to_string());
         Ok(signed(exec!(self, query)?))
     }
 
