@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use backoff::backoff::Backoff as _;
-use backoff::exponential::ExponentialBackoffBuilder;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
@@ -39,7 +39,7 @@ impl RetrySettings {
         let doubled = 1_u64 << failures.clamp(0, 20);
         let ceiling = self.initial_ms.saturating_mul(doubled).min(self.max_ms).max(2);
         // The crate draws from mean ± factor × mean; full jitter is the factor 1.
-        let mut policy = ExponentialBackoffBuilder::new()
+        let mut policy: ExponentialBackoff = ExponentialBackoffBuilder::new()
             .with_initial_interval(Duration::from_millis(ceiling / 2))
             .with_randomization_factor(1.0)
             .with_max_elapsed_time(None)

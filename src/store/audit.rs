@@ -43,15 +43,14 @@ impl Tx {
         };
         entry.hash = chain(&previous, &entry);
         let sql = "INSERT INTO audit (seq, at, operator, action, subject, detail, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)";
-        let query = sqlx::query(sql)
+        exec!(self, sqlx::query(sql)
             .bind(entry.seq)
             .bind(entry.at)
             .bind(&entry.operator)
             .bind(&entry.action)
             .bind(&entry.subject)
             .bind(&entry.detail)
-            .bind(&entry.hash);
-        exec!(self, query)?;
+            .bind(&entry.hash))?;
         Ok(())
     }
 }

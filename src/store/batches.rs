@@ -146,8 +146,7 @@ impl Store {
              WHERE batch = $1 AND batch > 0 AND state = {sending}"
         );
         let reason = if settling.repeat { Reason::Repeat } else { Reason::NoAnswer };
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(reason.code()).bind(settling.at);
-        let window = exec!(&mut tx, query)?;
+        let window = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(reason.code()).bind(settling.at))?;
         tx.commit().await?;
         Ok(window)
     }

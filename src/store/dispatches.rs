@@ -187,7 +187,7 @@ impl Store {
                    SELECT $1, $2, i.id, i.version, $5, $6, $7, $8, $9, $10, $11, 'active', 'snapshot', $12, $13, $14, $15, $16 \
                    FROM items i WHERE i.id = $3 AND i.version = $4 AND i.state = 'approved' \
                    AND EXISTS (SELECT 1 FROM approvals a WHERE a.item_id = i.id AND a.version = i.version)";
-        let query = sqlx::query(sql)
+        let written = exec!(&mut tx, sqlx::query(sql)
             .bind(no)
             .bind(&id)
             .bind(&new.item_id)
@@ -203,8 +203,7 @@ impl Store {
             .bind(self.now())
             .bind(&new.created_by)
             .bind(new.expires_at)
-            .bind(new.effective_at);
-        let written = exec!(&mut tx, query)?;
+            .bind(new.effective_at))?;
         if written == 0 {
             return Err(StoreError::Refused(say!(
                 "这个事项的当前版本没有审核通过，不能发布。请先执行：gong item approve",
@@ -318,15 +317,14 @@ impl Tx {
     pub(super) async fn advance_dispatch(&mut self, to: &Progress) -> Result<()> {
         let sql = "UPDATE dispatches SET phase = $2, step = $3, cursor_no = $4, members = members + $5, deliveries = deliveries + $6, \
                    step_due_at = $7 WHERE no = $1";
-        let query = sqlx::query(sql)
+        exec!(self, sqlx::query(sql)
             .bind(to.no)
             .bind(to.phase)
             .bind(to.step)
             .bind(to.cursor_no)
             .bind(to.members)
             .bind(to.deliveries)
-            .bind(to.step_due_at);
-        exec!(self, query)?;
+            .bind(to.step_due_at))?;
         Ok(())
     }
 }

@@ -103,8 +103,7 @@ impl Store {
         let (id, now) = (uuid::Uuid::now_v7().to_string(), self.now());
         let no = tx.take_numbers("item", 1).await?;
         let sql = "INSERT INTO items (id, no, kind, version, unit_id, state, created_at, created_by) VALUES ($1, $2, $3, 1, $4, 'draft', $5, $6)";
-        let query = sqlx::query(sql).bind(&id).bind(no).bind(content.kind.name()).bind(&by.unit_id).bind(now).bind(&by.name);
-        exec!(&mut tx, query)?;
+        exec!(&mut tx, sqlx::query(sql).bind(&id).bind(no).bind(content.kind.name()).bind(&by.unit_id).bind(now).bind(&by.name))?;
         tx.add_version(&id, 1, content, (now, &by.name)).await?;
         for (relation, target) in &targets {
             let sql = "INSERT INTO item_relations (item_id, relation, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
@@ -147,7 +146,7 @@ impl Store {
         }
         let sql = "INSERT INTO approvals (id, item_id, version, type, operator, unit_id, at, note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
                    ON CONFLICT (item_id, version, type) DO NOTHING";
-        let query = sqlx::query(sql)
+        exec!(&mut tx, sqlx::query(sql)
             .bind(uuid::Uuid::now_v7().to_string())
             .bind(&item.id)
             .bind(item.version)
@@ -155,8 +154,7 @@ impl Store {
             .bind(&by.name)
             .bind(&by.unit_id)
             .bind(now)
-            .bind(note);
-        exec!(&mut tx, query)?;
+            .bind(note))?;
         let detail = serde_json::json!({ "version": item.version, "type": kind.name(), "note": note });
         tx.append_audit(now, &by.name, "approve", &item.id, &detail).await?;
         tx.commit().await
@@ -237,8 +235,7 @@ impl Tx {
     async fn add_version(&mut self, item_id: &str, version: i32, content: &Content, by: (Millis, &str)) -> Result<()> {
         let body = serde_json::to_string(content).map_err(|e| StoreError::Damaged(e.to_string()))?;
         let sql = "INSERT INTO item_versions (item_id, version, title, body, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6)";
-        let query = sqlx::query(sql).bind(item_id).bind(version).bind(&content.title).bind(body).bind(by.0).bind(by.1);
-        exec!(self, query)?;
+        exec!(self, sqlx::query(sql).bind(item_id).bind(version).bind(&content.title).bind(body).bind(by.0).bind(by.1))?;
         Ok(())
     }
 }

@@ -234,8 +234,7 @@ impl Tx {
                 continue;
             };
             let sql = "UPDATE handles SET state = $6 WHERE channel = $1 AND dispatch_no = $2 AND ordinal = $3 AND attempt = $4 AND part = $5 AND state < $6";
-            let query = sqlx::query(sql).bind(channel).bind(claim.dispatch_no).bind(claim.ordinal).bind(claim.attempt);
-            exec!(self, query.bind(part).bind(claim.word as i32 + 1))?;
+            exec!(self, sqlx::query(sql).bind(channel).bind(claim.dispatch_no).bind(claim.ordinal).bind(claim.attempt).bind(part).bind(claim.word as i32 + 1))?;
             let sql = "SELECT COUNT(*) FROM handles WHERE dispatch_no = $1 AND ordinal = $2 AND attempt = $3 AND channel = $4 AND state >= $5";
             let agreed: i64 = run!(self, |c| sqlx::query_scalar(sql)
                 .bind(claim.dispatch_no)

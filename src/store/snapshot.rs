@@ -140,8 +140,7 @@ impl Tx {
                 None => "NULL".to_owned(),
             },
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(d.no).bind(d.members).bind(serde_json::json!(recipients).to_string());
-        Ok(signed(exec!(self, query)?))
+        Ok(signed(exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(d.no).bind(d.members).bind(serde_json::json!(recipients).to_string()))?))
     }
 
     /// Deliveries of every channel of one step for one span of members.
@@ -167,8 +166,7 @@ impl Tx {
         exec!(self, sqlx::query("DELETE FROM chosen"))?;
         let whom = if step == 0 { "" } else { NOT_REACHED };
         for sql in chosen_sql(channel.kind, whom) {
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last);
-            exec!(self, query)?;
+            exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;
         }
         Ok(())
     }
@@ -186,15 +184,14 @@ impl Tx {
         };
         let (no, lane) = (job.dispatch.no, job.dispatch.lane);
         let sql = deliveries_sql(job, channel.kind);
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let added = signed(exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(no)
             .bind(step)
             .bind(channel.no)
             .bind(base)
             .bind(batches)
             .bind(channel.batch_size)
-            .bind(if channel.kind == StepKind::Visit { None } else { job.defer_until });
-        let added = signed(exec!(self, query)?);
+            .bind(if channel.kind == StepKind::Visit { None } else { job.defer_until }))?);
         let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, d.ordinal, c.via FROM chosen c \
                    JOIN deliveries d ON d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = c.target AND d.variant = c.variant";
         exec!(self, sqlx::query(sql).bind(no).bind(step).bind(channel.no))?;

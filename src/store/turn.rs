@@ -191,8 +191,7 @@ impl Tx {
                 "UPDATE deliveries SET state = 3, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
                  (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($6::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
             );
-            let query = sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(parts).bind(at);
-            changed += exec!(self, query.bind(json!(rows).to_string()))?;
+            changed += exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(parts).bind(at).bind(json!(rows).to_string()))?;
         }
         Ok(changed)
     }
@@ -215,8 +214,7 @@ impl Tx {
              (e->>3)::bigint AS next_at, (e->>4)::int AS failures, (e->>5)::int AS attempts FROM json_array_elements($4::json) e) j \
              WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal AND deliveries.batch = $2 AND deliveries.epoch = $3 AND deliveries.state = 2",
         );
-        let query = sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string());
-        Ok(exec!(self, query)?)
+        Ok(exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string()))?)
     }
 
     async fn mark_gone(&mut self, records: &[Record]) -> Result<()> {
