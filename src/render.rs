@@ -175,7 +175,7 @@ impl Compiled {
         let mut state = handlebars::RenderContext::new(self.template.name.as_ref());
         self.template
             .render(&self.registry, data, &mut state, &mut out)
-            .map_err(|error| explain(self.template.name.as_deref().unwrap_or_default(), error))?;
+            .map_err(|error| explain(self.template.name.as_deref().unwrap_or_default(), &error))?;
         out.into_string().map_err(|e| RenderError::Failed { at: check::start(&self.template), why: e.to_string() })
     }
 }
@@ -192,7 +192,7 @@ pub fn variables(source: &str) -> Result<BTreeSet<String>, RenderError> {
     Ok(engine.compile("template", source, &|_| true)?.variables)
 }
 
-fn explain(name: &str, error: handlebars::RenderError) -> RenderError {
+fn explain(name: &str, error: &handlebars::RenderError) -> RenderError {
     let at = At {
         name: error.template_name.clone().unwrap_or_else(|| name.to_owned()),
         line: error.line_no.unwrap_or(1),

@@ -13,8 +13,12 @@ use super::{AddressKind, Class, Evidence, Limits};
 use crate::render::RenderError;
 use crate::say;
 
+mod receipt;
 mod values;
 
+pub use receipt::{
+    AuthSpec, Normalise, ReceiptFormat, ReceiptId, ReceiptSpec, ReplySpec, StatusWord, TimeSpec, TimeUnit,
+};
 pub use values::{Pattern, Pointer, Span, Statuses, plain};
 
 /// A mistake in a declaration, and where it stands.
@@ -83,8 +87,11 @@ impl LimitsSpec {
     /// These over `under`, defaults for the rest; the second value is the time-out.
     /// `Err` names the setting that makes no sense.
     pub fn over(&self, under: &Self, receipts: bool) -> Result<(Limits, Duration), &'static str> {
-        let evidence =
-            self.evidence.or(under.evidence).unwrap_or(if receipts { Evidence::Receipts } else { Evidence::AcceptOnly });
+        let evidence = self.evidence.or(under.evidence).unwrap_or(if receipts {
+            Evidence::Receipts
+        } else {
+            Evidence::AcceptOnly
+        });
         let span = |a: Option<Span>, b: Option<Span>, default| a.or(b).map_or(default, |s| s.0);
         let limits = Limits {
             rate: self.rate.or(under.rate).unwrap_or(10.0),
@@ -228,116 +235,6 @@ pub struct AnswerEach {
     pub rule: Vec<AnswerRule>,
 }
 
-/// How a callback is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReceiptFormat {
-    Json,
-    Form,
-    Query,
-}
-
-/// Whose id a receipt carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReceiptId {
-    Client,
-    Gateway,
-}
-
-/// How the gateway's ids are made alike in answers and receipts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Normalise {
-    Lowercase,
-    StripLeadingZeros,
-    HexToDecimal,
-}
-
-/// What a gateway's status says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StatusWord {
-    Sent,
-    Undelivered,
-    Delivered,
-    Read,
-    Ignored,
-}
-
-/// `[receipt]`: how callbacks are believed and read.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReceiptSpec {
-    pub format: ReceiptFormat,
-    /// What `callback_url` carries after the path.
-    #[serde(default)]
-    pub callback_query: Option<Spanned<String>>,
-    pub auth: AuthSpec,
-    /// Where the list of receipts stands; `""` is the whole body; without it there is one receipt.
-    pub list: Option<Pointer>,
-    pub key: ReceiptId,
-    /// A JSON pointer, or the name of a parameter.
-    pub id: String,
-    #[serde(default)]
-    pub normalise: Vec<Normalise>,
-    pub status: String,
-    pub words: BTreeMap<String, StatusWord>,
-    pub time: Option<TimeSpec>,
-    #[serde(default)]
-    pub reply: ReplySpec,
-}
-
-/// `[receipt.auth]`: the value that must be there, compared in constant time.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuthSpec {
-    pub header: Option<String>,
-    pub query: Option<String>,
-    /// A template over secrets, vars, body and timestamp.
-    pub expect: Spanned<String>,
-    /// The header that says when it was signed.
-    pub timestamp_header: Option<String>,
-    #[serde(default)]
-    pub timestamp_unit: TimeUnit,
-    /// How far the timestamp may be from now.
-    pub tolerance: Option<Span>,
-}
-
-/// The unit of a signed timestamp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TimeUnit {
-    #[default]
-    Unix,
-    UnixMs,
-}
-
-/// When the gateway says it happened.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TimeSpec {
-    pub at: String,
-    /// `unix`, `unix_ms`, `rfc3339`, or a strptime format in the site's time zone.
-    pub format: String,
-}
-
-/// What the gateway wants to hear once its receipts are on disk.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ReplySpec {
-    pub status: u16,
-    #[serde(rename = "type")]
-    pub content_type: String,
-    pub body: String,
-}
-
-impl Default for ReplySpec {
-    fn default() -> Self {
-        Self { status: 200, content_type: "text/plain; charset=utf-8".into(), body: "ok".into() }
-    }
-}
-
 /// A declaration and the text it came from, so that later checks can say where.
 #[derive(Debug, Clone)]
 pub struct Source<'a> {
@@ -377,7 +274,10 @@ impl Source<'_> {
         if read.answer.iter().chain(each).any(|r| r.pointer.is_none() && (r.equals.is_some() || r.matches.is_some())) {
             return Err(self.error(
                 at,
-                say!("[[answer]] 有 equals 或 matches 而没有 pointer", "an [[answer]] has equals or matches and no pointer"),
+                say!(
+                    "[[answer]] 有 equals 或 matches 而没有 pointer",
+                    "an [[answer]] has equals or matches and no pointer"
+                ),
             ));
         }
         let Some(receipt) = &read.receipt else { return Ok(()) };
@@ -391,7 +291,10 @@ impl Source<'_> {
         if receipt.format == ReceiptFormat::Json && ![&receipt.id, &receipt.status].iter().all(|p| p.starts_with('/')) {
             return Err(self.error(
                 auth.expect.span().start,
-                say!("[receipt] 的 id、status 应为 JSON 指针（以 / 开头）", "id and status of [receipt] must be JSON pointers (starting with /)"),
+                say!(
+                    "[receipt] 的 id、status 应为 JSON 指针（以 / 开头）",
+                    "id and status of [receipt] must be JSON pointers (starting with /)"
+                ),
             ));
         }
         Ok(())

@@ -90,8 +90,6 @@ pub enum RegistryError {
     Secret { channel: String, name: String, error: SecretError },
     #[error("{}: {}", .0.display(), .1)]
     Io(PathBuf, #[source] std::io::Error),
-    #[error("[channels.{channel}]: {why}")]
-    Client { channel: String, why: String },
 }
 
 /// What a kind of channel is made from.
@@ -165,8 +163,7 @@ fn build_one(name: &str, setting: &ChannelSettings, site: &Site<'_>) -> Result<E
     let secrets = resolve_secrets(name, &declaration.secrets.required, setting, site)?;
     let signature = setting.signature.clone().unwrap_or_else(|| declaration.sms.signature.clone());
     let kind = *declaration.kind.get_ref();
-    let parts =
-        Parts { name, source, declaration, limits, timeout, vars, secrets, signature: signature.clone(), site };
+    let parts = Parts { name, source, declaration, limits, timeout, vars, secrets, signature: signature.clone(), site };
     let channel: Arc<dyn Channel> = match kind {
         Kind::SmsHttp => Arc::new(SmsHttp::build(parts)?),
         Kind::Rehearsal => Arc::new(Rehearsal::new(parts.limits, parts.declaration.address)),
@@ -189,10 +186,13 @@ fn read_declaration(channel: &str, gateway: &str, site: &Site<'_>) -> Result<(St
             Err(e) => return Err(RegistryError::Io(path, e)),
         }
     }
-    let shipped = Shipped::get(&file).ok_or_else(|| RegistryError::NoGateway {
+    let shipped = Shipped::get(&file).filter(|_| safe).ok_or_else(|| RegistryError::NoGateway {
         channel: channel.to_owned(),
         gateway: gateway.to_owned(),
-        known: Shipped::iter().filter_map(|f| f.strip_suffix(".toml").map(str::to_owned)).collect::<Vec<_>>().join(", "),
+        known: Shipped::iter()
+            .filter_map(|f| f.strip_suffix(".toml").map(str::to_owned))
+            .collect::<Vec<_>>()
+            .join(", "),
     })?;
     Ok((format!("channels/{file}"), String::from_utf8_lossy(&shipped.data).into_owned()))
 }

@@ -3,8 +3,7 @@
 //! One request a group of equal texts; templates compiled once; the class of every
 //! failure says whether the gateway can have taken the message.
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Mutex;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
@@ -19,7 +18,7 @@ mod receipt;
 mod request;
 
 use answer::Answers;
-use client::{Client, Exchange, Failure};
+use client::{Client, Failure};
 use receipt::Receipts;
 use request::Requests;
 
@@ -45,8 +44,7 @@ impl SmsHttp {
         let requests = Requests::build(&parts)?;
         let answers = Answers::build(&parts)?;
         let receipts = Receipts::build(&parts)?;
-        let client = Client::new(parts.limits.in_flight, parts.timeout)
-            .map_err(|why| RegistryError::Client { channel: parts.name.to_owned(), why })?;
+        let client = Client::new(parts.limits.in_flight, parts.timeout);
         Ok(Self {
             limits: parts.limits,
             address: parts.declaration.address,
@@ -61,7 +59,8 @@ impl SmsHttp {
 
     async fn send_group(&self, group: Vec<&Outgoing>) -> Vec<Outcome> {
         let request = {
-            let mut context = self.idle.lock().ok().and_then(|mut idle| idle.pop()).unwrap_or_else(|| self.requests.context());
+            let mut context =
+                self.idle.lock().ok().and_then(|mut idle| idle.pop()).unwrap_or_else(|| self.requests.context());
             let made = self.requests.make(&mut context, &group, self.clock.now());
             if let Ok(mut idle) = self.idle.lock() {
                 idle.push(context);
@@ -89,9 +88,8 @@ fn failed(class: Class, code: String) -> Outcome {
 fn groups(batch: &[Outgoing], most: usize) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for (index, message) in batch.iter().enumerate() {
-        let room = (most > 1).then(|| {
-            groups.iter_mut().rev().find(|g| g.len() < most && batch[g[0]].text == message.text)
-        });
+        let room =
+            (most > 1).then(|| groups.iter_mut().rev().find(|g| g.len() < most && batch[g[0]].text == message.text));
         match room.flatten() {
             Some(group) => group.push(index),
             None => groups.push(vec![index]),
@@ -130,4 +128,6 @@ impl Channel for SmsHttp {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
+#[cfg(test)]
+mod tests_receipts;

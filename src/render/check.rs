@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use handlebars::template::{
-    BlockParam, DecoratorTemplate, HelperTemplate, Parameter, TemplateElement, TemplateMapping,
-};
+use handlebars::template::{BlockParam, DecoratorTemplate, HelperTemplate, Parameter, TemplateElement};
 use handlebars::{Handlebars, Path, PathSeg, Template};
 
 use super::{At, Engine, MAX_BYTES, MAX_DEPTH, RenderError};
@@ -156,7 +154,7 @@ impl Walk<'_> {
     fn parameter(&mut self, parameter: &Parameter) -> Result<(), RenderError> {
         match parameter {
             Parameter::Literal(_) => Ok(()),
-            Parameter::Name(name) => self.path(&Path::parse(name).map_err(|e| super::explain(&self.at.name, e))?),
+            Parameter::Name(name) => self.path(&Path::parse(name).map_err(|e| super::explain(&self.at.name, &e))?),
             Parameter::Path(path) => self.path(path),
             Parameter::Subexpression(inner) => match inner.as_element() {
                 TemplateElement::Expression(tag) => self.expression(tag),

@@ -130,7 +130,8 @@ fn variables_are_listed_from_the_root() {
     assert_eq!(found, ["b.c", "d", "item", "item.actions", "item.title", "site.name", "vars.金额"]);
 }
 
-fn sample(relation: Value) -> Value {
+fn sample(relation: impl Into<Value>) -> Value {
+    let relation: Value = relation.into();
     json!({
         "item": {"kind": "alert", "title": "暴雨红色预警", "body_plain": "预计三小时降雨超过一百毫米。", "sms": null,
             "level_zh": "红色", "area_text": "青山镇", "actions": ["请勿外出", "远离河道"], "issuer": "县应急管理局",

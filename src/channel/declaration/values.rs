@@ -45,7 +45,10 @@ impl TryFrom<String> for Pointer {
         if text.is_empty() || text.starts_with('/') {
             return Ok(Self(text));
         }
-        Err(say!("“{text}”不是 JSON 指针：应为空或以 / 开头", "`{text}` is not a JSON pointer: empty, or starting with /"))
+        Err(say!(
+            "“{text}”不是 JSON 指针：应为空或以 / 开头",
+            "`{text}` is not a JSON pointer: empty, or starting with /"
+        ))
     }
 }
 
@@ -70,7 +73,10 @@ impl TryFrom<String> for Span {
         };
         let ms = number.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
         ms.map(|ms| Self(Duration::from_millis(ms))).ok_or_else(|| {
-            say!("“{text}”不是时长：应如 500ms、10s、5m、48h、2d", "`{text}` is not a length of time: like 500ms, 10s, 5m, 48h, 2d")
+            say!(
+                "“{text}”不是时长：应如 500ms、10s、5m、48h、2d",
+                "`{text}` is not a length of time: like 500ms, 10s, 5m, 48h, 2d"
+            )
         })
     }
 }
@@ -96,7 +102,10 @@ impl TryFrom<toml::Value> for Statuses {
             one => vec![one],
         };
         many.iter().map(range).collect::<Option<Vec<_>>>().filter(|all| !all.is_empty()).map(Self).ok_or_else(|| {
-            say!("status 应为状态码、\"500-599\" 或它们的列表", "status must be a code, \"500-599\", or a list of those")
+            say!(
+                "status 应为状态码、\"500-599\" 或它们的列表",
+                "status must be a code, \"500-599\", or a list of those"
+            )
         })
     }
 }

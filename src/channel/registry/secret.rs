@@ -35,11 +35,7 @@ impl Secret {
     ///
     /// # Errors
     /// When it is written out in the configuration, missing or empty.
-    pub fn resolve(
-        spec: &str,
-        base_dir: &Path,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Self, SecretError> {
+    pub fn resolve(spec: &str, base_dir: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, SecretError> {
         if let Some(name) = spec.strip_prefix("env:") {
             let found = env(name).filter(|value| !value.is_empty());
             return found.map(Self).ok_or_else(|| SecretError::Env(name.to_owned()));

@@ -73,7 +73,10 @@ impl Requests {
         let method = spec.method.parse().ok().filter(|m| [Method::GET, Method::POST, Method::PUT].contains(m));
         Ok(Self {
             method: method.ok_or_else(|| {
-                parts.source.error(spec.url.span().start, say!("method 应为 GET、POST 或 PUT", "method must be GET, POST or PUT"))
+                parts.source.error(
+                    spec.url.span().start,
+                    say!("method 应为 GET、POST 或 PUT", "method must be GET, POST or PUT"),
+                )
             })?,
             lets,
             url: compile("request.url", Escape::Url, &spec.url)?,
@@ -97,7 +100,10 @@ impl Requests {
         match self.make(&mut self.context(), &[&message], parts.site.clock.now()) {
             Err(why) => at(&spec.url, why),
             Ok(made) => match &spec.body {
-                Some(body) if spec.format == BodyFormat::Json && serde_json::from_slice::<Value>(made.body_bytes()).is_err() => {
+                Some(body)
+                    if spec.format == BodyFormat::Json
+                        && serde_json::from_slice::<Value>(made.body_bytes()).is_err() =>
+                {
                     at(body, say!("填好之后不是 JSON", "filled in, this is not JSON"))
                 }
                 _ => Ok(()),
@@ -116,7 +122,7 @@ impl Requests {
     /// be made, without any value.
     pub(super) fn make(&self, context: &mut Context, group: &[&Outgoing], now: Millis) -> Result<Made, String> {
         let say_why = |e: crate::render::RenderError| e.to_string();
-        self.fill(context, group, now);
+        fill(context, group, now);
         if let Some(callback) = &self.callback {
             let url = callback.render(context).map_err(say_why)?;
             set(context, "callback_url", url.into());
@@ -150,17 +156,6 @@ impl Requests {
         }
         Ok(Made { request, body: Bytes::from(body) })
     }
-
-    fn fill(&self, context: &mut Context, group: &[&Outgoing], now: Millis) {
-        let Some(first) = group.first() else { return };
-        set(context, "to", Value::from(&*first.to));
-        set(context, "text", Value::from(&*first.text));
-        set(context, "parts", first.parts.into());
-        set(context, "client_id", first.client_id.to_string().into());
-        set(context, "now", now.into());
-        set(context, "tos", group.iter().map(|m| Value::from(&*m.to)).collect());
-        set(context, "client_ids", group.iter().map(|m| Value::from(m.client_id.to_string())).collect());
-    }
 }
 
 /// A request and its body, kept apart until it goes out.
@@ -181,7 +176,21 @@ impl Made {
 }
 
 fn wrong_url() -> String {
-    say!("网址不对：应以 http:// 或 https:// 开头，且不含空格等字符", "the URL is not one: http:// or https://, without spaces")
+    say!(
+        "网址不对：应以 http:// 或 https:// 开头，且不含空格等字符",
+        "the URL is not one: http:// or https://, without spaces"
+    )
+}
+
+fn fill(context: &mut Context, group: &[&Outgoing], now: Millis) {
+    let Some(first) = group.first() else { return };
+    set(context, "to", Value::from(&*first.to));
+    set(context, "text", Value::from(&*first.text));
+    set(context, "parts", first.parts.into());
+    set(context, "client_id", first.client_id.to_string().into());
+    set(context, "now", now.into());
+    set(context, "tos", group.iter().map(|m| Value::from(&*m.to)).collect());
+    set(context, "client_ids", group.iter().map(|m| Value::from(m.client_id.to_string())).collect());
 }
 
 fn set(context: &mut Context, name: &str, value: Value) {
@@ -230,7 +239,11 @@ fn callback(parts: &Parts<'_>, spec: &RequestSpec) -> Result<Option<Compiled>, D
     let Some(query) = parts.declaration.receipt.as_ref().and_then(|r| r.callback_query.as_ref()) else {
         return Ok(None);
     };
-    let texts = [&spec.url].into_iter().chain(&spec.body).chain(spec.headers.values()).chain(spec.lets.iter().map(|l| &l.value));
+    let texts = [&spec.url]
+        .into_iter()
+        .chain(&spec.body)
+        .chain(spec.headers.values())
+        .chain(spec.lets.iter().map(|l| &l.value));
     if !texts.into_iter().any(|t| t.get_ref().contains("callback_url")) {
         return Ok(None);
     }
