@@ -3,8 +3,8 @@
 pub mod audience;
 pub mod delivery;
 pub mod ids;
-pub mod plan;
-pub mod quiet;
 pub mod item;
+pub mod plan;
 pub mod privacy;
+pub mod quiet;
 pub mod sms;

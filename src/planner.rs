@@ -127,7 +127,8 @@ impl Planner {
             self.store.begin_step(&next, next.step + 1).await?;
             return Ok(true);
         }
-        if next.phase == "snapshot" && (pace.page.dispatch_no != next.no || pace.page.at >= pace.page.recipients.len()) {
+        if next.phase == "snapshot" && (pace.page.dispatch_no != next.no || pace.page.at >= pace.page.recipients.len())
+        {
             pace.page = self.read_page(&next).await?;
         }
         let began = Instant::now();
@@ -204,10 +205,9 @@ impl Planner {
     }
 
     fn find(&self, name: &str) -> Result<&PlannedChannel> {
-        self.channels
-            .iter()
-            .find(|c| c.name == name)
-            .ok_or_else(|| StoreError::Refused(crate::say!("没有名为“{name}”的渠道", "there is no channel named `{name}`")))
+        self.channels.iter().find(|c| c.name == name).ok_or_else(|| {
+            StoreError::Refused(crate::say!("没有名为“{name}”的渠道", "there is no channel named `{name}`"))
+        })
     }
 }
 
@@ -234,4 +234,3 @@ pub fn address_kinds(channels: &[StepChannel]) -> Vec<i32> {
     kinds.dedup();
     kinds
 }
-

@@ -15,8 +15,8 @@ use crate::clock::Clock;
 use crate::say;
 
 mod check;
-mod helpers;
 pub mod compose;
+mod helpers;
 
 pub mod messages;
 

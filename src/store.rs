@@ -6,11 +6,11 @@
 
 #[macro_use]
 pub mod pool;
+pub mod audience;
 pub mod audit;
 pub mod batches;
 pub mod channels;
 pub mod dispatches;
-pub mod audience;
 pub mod error;
 pub mod estimate;
 pub mod items;
@@ -20,9 +20,9 @@ pub mod operators;
 pub mod receipts;
 pub mod schedule;
 pub mod snapshot;
-pub mod turn;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod turn;
 
 use std::path::PathBuf;
 

@@ -42,7 +42,8 @@ impl Control {
     }
 
     async fn read(store: &Store) -> Result<Self> {
-        let dispatches = store.open_states().await?.into_iter().map(|(no, state, until)| (no, (state == "active", until))).collect();
+        let dispatches =
+            store.open_states().await?.into_iter().map(|(no, state, until)| (no, (state == "active", until))).collect();
         let channels = store.channels().await?.into_iter().map(|c| (c.no, c)).collect();
         Ok(Self { dispatches, channels })
     }

@@ -75,8 +75,14 @@ impl Jobs {
         let content = self.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
         let item = self.store.item(&dispatch.item_id).await?;
         let unit = Site { name: item.unit, phone: item.unit_phone };
-        let composer = compose(&self.messages, &content, if unit.name.is_empty() { &self.site } else { &unit }, signature, dispatch.mode)
-            .map_err(|e| StoreError::Refused(e.to_string()))?;
+        let composer = compose(
+            &self.messages,
+            &content,
+            if unit.name.is_empty() { &self.site } else { &unit },
+            signature,
+            dispatch.mode,
+        )
+        .map_err(|e| StoreError::Refused(e.to_string()))?;
         let repeatable = channel.limits().idempotent || is_repeated(&content, dispatch.lane);
         let job = Arc::new(Job { dispatch, repeatable, composer: Mutex::new(composer) });
         if let Ok(mut kept) = self.kept.lock() {
@@ -126,7 +132,12 @@ impl Job {
         (ready, not)
     }
 
-    fn prepare_one(&self, store: &Store, lease: Lease, row: &Waiting) -> std::result::Result<Outgoing, (Reason, String)> {
+    fn prepare_one(
+        &self,
+        store: &Store,
+        lease: Lease,
+        row: &Waiting,
+    ) -> std::result::Result<Outgoing, (Reason, String)> {
         if row.gone != 0 {
             return Err((Reason::AddressGone, "address gone".to_owned()));
         }
@@ -140,7 +151,9 @@ impl Job {
             _ => Value::Null,
         };
         let text = match self.composer.lock() {
-            Ok(mut composer) => composer.text(vars).map_err(|_| (Reason::Permanent, "the text lacks a variable".to_owned()))?,
+            Ok(mut composer) => {
+                composer.text(vars).map_err(|_| (Reason::Permanent, "the text lacks a variable".to_owned()))?
+            }
             Err(_) => return Err((Reason::Permanent, "the text cannot be made".to_owned())),
         };
         let of = DeliveryRef {

@@ -21,7 +21,9 @@ pub struct Batch {
 /// Leases and prepares the most urgent batch; `None` when none is ready.
 pub async fn next_batch(tools: &Tools, way: &Way) -> Result<Option<Batch>> {
     while let Some(lease) = tools.store.lease_batch(way.no, &tools.owner).await? {
-        if lease.lane == Lane::Routine as i32 && let Some(until) = tools.quiet.until(tools.store.now()) {
+        if lease.lane == Lane::Routine as i32
+            && let Some(until) = tools.quiet.until(tools.store.now())
+        {
             tools.store.defer_batch(lease, until).await?;
             continue;
         }

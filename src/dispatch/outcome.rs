@@ -45,7 +45,9 @@ pub fn decide<'a>(outcome: &'a Outcome, tried: Tried, retry: &RetrySettings, now
         Class::Unknown if tried.repeatable && !spent => {
             Change { failures: 1, ..change(State::Uncertain, Reason::Repeat, Some(now + retry.settle_ms)) }
         }
-        Class::Unknown => Change { failures: 1, ..change(State::Uncertain, Reason::NoAnswer, Some(now + tried.receipt_wait)) },
+        Class::Unknown => {
+            Change { failures: 1, ..change(State::Uncertain, Reason::NoAnswer, Some(now + tried.receipt_wait)) }
+        }
     };
     (class as i32, code, change)
 }
@@ -93,8 +95,14 @@ mod tests {
     /// Every decision is a transition the table allows.
     #[test]
     fn decisions_obey_the_table() {
-        let classes =
-            [Class::Throttled, Class::Temporary, Class::Permanent, Class::AddressGone, Class::Misconfigured, Class::Unknown];
+        let classes = [
+            Class::Throttled,
+            Class::Temporary,
+            Class::Permanent,
+            Class::AddressGone,
+            Class::Misconfigured,
+            Class::Unknown,
+        ];
         let events = [Event::TryAgain, Event::Reject, Event::Lose];
         for class in classes {
             for failures in [0, 7] {

@@ -84,7 +84,12 @@ impl Scheduler {
             for (lease, channel) in orphans {
                 let settling = self.settling(lease, channel).await?;
                 let window = self.store.take_over(lease, settling).await?;
-                tracing::warn!(batch = lease.no, dispatch = lease.dispatch_no, window, "took over a batch; its window is uncertain");
+                tracing::warn!(
+                    batch = lease.no,
+                    dispatch = lease.dispatch_no,
+                    window,
+                    "took over a batch; its window is uncertain"
+                );
             }
             self.wake.notify_waiters();
         }
@@ -108,7 +113,11 @@ impl Scheduler {
             while self.store.give_up_waiting(dispatch.no, way.no, before).await? > 0 {}
         }
         if dispatch.phase == "done" {
-            let waits: Vec<i32> = if dispatch.mode == crate::store::dispatches::Mode::Dry { Vec::new() } else { waits.iter().map(|w| w.no).collect() };
+            let waits: Vec<i32> = if dispatch.mode == crate::store::dispatches::Mode::Dry {
+                Vec::new()
+            } else {
+                waits.iter().map(|w| w.no).collect()
+            };
             if self.store.finish_dispatch(dispatch.no, &waits).await? {
                 tracing::info!(dispatch = dispatch.no, "finished");
             }

@@ -64,7 +64,15 @@ pub struct Line {
 impl Line {
     #[must_use]
     pub fn new(window: Window) -> Self {
-        Self { window, batches: Vec::new(), to_send: VecDeque::new(), permit: None, open: 0, routine_credit: 0, oldest_record: None }
+        Self {
+            window,
+            batches: Vec::new(),
+            to_send: VecDeque::new(),
+            permit: None,
+            open: 0,
+            routine_credit: 0,
+            oldest_record: None,
+        }
     }
 
     pub fn set_window(&mut self, window: Window) {
@@ -87,7 +95,8 @@ impl Line {
     #[must_use]
     pub fn wants_batch(&self) -> bool {
         let waiting: usize = self.batches.iter().map(|b| b.ready.len()).sum();
-        waiting < self.window.size().max(1) || self.batches.iter().all(|b| b.lease.lane > Lane::Immediate as i32) && self.batches.len() < 4
+        waiting < self.window.size().max(1)
+            || self.batches.iter().all(|b| b.lease.lane > Lane::Immediate as i32) && self.batches.len() < 4
     }
 
     pub fn add(&mut self, batch: Loaded) {
@@ -201,7 +210,8 @@ impl Line {
         self.permit = None;
         let mut request: super::worker::Request = self.to_send.pop_front().into_iter().collect();
         while request.len() < batch {
-            let same = |(_, row): &(i64, Ready)| request.front().is_some_and(|(_, first)| first.out.text == row.out.text);
+            let same =
+                |(_, row): &(i64, Ready)| request.front().is_some_and(|(_, first)| first.out.text == row.out.text);
             let Some(next) = self.to_send.front().filter(|n| same(n)) else { break };
             reserve(next.1.out.parts);
             request.extend(self.to_send.pop_front());

@@ -171,7 +171,13 @@ impl Worker {
             });
             let (channel, clock) = (Arc::clone(&self.way.channel), self.tools.store.clock.clone());
             self.in_flight.push(Box::pin(async move {
-                let (keys, outgoing): (Vec<(i64, Ready)>, Vec<Outgoing>) = request.into_iter().map(|(b, r)| { let out = r.out.clone(); ((b, r), out) }).unzip();
+                let (keys, outgoing): (Vec<(i64, Ready)>, Vec<Outgoing>) = request
+                    .into_iter()
+                    .map(|(b, r)| {
+                        let out = r.out.clone();
+                        ((b, r), out)
+                    })
+                    .unzip();
                 let outcomes = channel.send(&outgoing).await;
                 let at = clock.now();
                 keys.into_iter().zip(outcomes).map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect()
@@ -183,7 +189,10 @@ impl Worker {
     async fn wait(&mut self, due: Option<Instant>) {
         let now = Instant::now();
         let mut until = now + IDLE;
-        for at in [due, self.line.flush_at(FLUSH), Some(self.look_at).filter(|at| *at > now && self.line.wants_batch())].into_iter().flatten() {
+        for at in [due, self.line.flush_at(FLUSH), Some(self.look_at).filter(|at| *at > now && self.line.wants_batch())]
+            .into_iter()
+            .flatten()
+        {
             until = until.min(at);
         }
         let turn: OptionFuture<_> = self.turn.as_mut().into();
@@ -238,7 +247,11 @@ impl Worker {
             self.pacer.answered(throttled, now);
             if let Outcome::Failed { class: Class::Misconfigured, code, .. } = &one.outcome {
                 if now >= self.halted_until {
-                    tracing::error!(channel = self.way.name, code, "the gateway refuses our credentials or declaration; the channel stops for a while. Run: gong check");
+                    tracing::error!(
+                        channel = self.way.name,
+                        code,
+                        "the gateway refuses our credentials or declaration; the channel stops for a while. Run: gong check"
+                    );
                 }
                 self.halted_until = now + Duration::from_secs(30);
             }

@@ -67,7 +67,11 @@ impl Plan {
             }
         }
         if parts.len().is_multiple_of(2) {
-            return Err(PlanError::Part { at: parts.len() + 1, found: String::new(), expected: say!("渠道", "a channel") });
+            return Err(PlanError::Part {
+                at: parts.len() + 1,
+                found: String::new(),
+                expected: say!("渠道", "a channel"),
+            });
         }
         Ok(Self { steps })
     }

@@ -51,7 +51,8 @@ mod tests {
     #[test]
     fn nights_end_in_the_morning() {
         let zone = TimeZone::get("Asia/Shanghai").unwrap();
-        let quiet = QuietHours { from: Time::constant(22, 0, 0, 0), to: Time::constant(7, 0, 0, 0), zone: zone.clone() };
+        let quiet =
+            QuietHours { from: Time::constant(22, 0, 0, 0), to: Time::constant(7, 0, 0, 0), zone: zone.clone() };
         let morning = at("2026-06-02T07:00:00+08:00");
         assert_eq!(quiet.until(at("2026-06-01T22:00:00+08:00")), Some(morning));
         assert_eq!(quiet.until(at("2026-06-02T06:59:59+08:00")), Some(morning));

@@ -24,13 +24,22 @@ const COLUMNS: &str = "SELECT seq, at, operator, action, subject, detail, hash F
 impl Tx {
     /// Appends an entry; it becomes true with the change it tells of, in one commit.
     /// `detail` holds ids and counts, never personal data.
-    pub async fn append_audit(&mut self, at: Millis, operator: &str, action: &str, subject: &str, detail: &Value) -> Result<()> {
+    pub async fn append_audit(
+        &mut self,
+        at: Millis,
+        operator: &str,
+        action: &str,
+        subject: &str,
+        detail: &Value,
+    ) -> Result<()> {
         // One appender at a time on PostgreSQL; SQLite has one writer anyway.
         if let Self::Postgres(_) = self {
             exec!(self, sqlx::query("SELECT pg_advisory_xact_lock(7031)"))?;
         }
         let last: Option<(i64, String)> =
-            run!(self, |c| sqlx::query_as("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(c).await)?;
+            run!(self, |c| sqlx::query_as("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+                .fetch_optional(c)
+                .await)?;
         let (seq, previous) = last.map_or((1, String::new()), |(seq, hash)| (seq + 1, hash));
         let mut entry = Entry {
             seq,
@@ -42,15 +51,19 @@ impl Tx {
             hash: String::new(),
         };
         entry.hash = chain(&previous, &entry);
-        let sql = "INSERT INTO audit (seq, at, operator, action, subject, detail, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)";
-        exec!(self, sqlx::query(sql)
-            .bind(entry.seq)
-            .bind(entry.at)
-            .bind(&entry.operator)
-            .bind(&entry.action)
-            .bind(&entry.subject)
-            .bind(&entry.detail)
-            .bind(&entry.hash))?;
+        let sql =
+            "INSERT INTO audit (seq, at, operator, action, subject, detail, hash) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        exec!(
+            self,
+            sqlx::query(sql)
+                .bind(entry.seq)
+                .bind(entry.at)
+                .bind(&entry.operator)
+                .bind(&entry.action)
+                .bind(&entry.subject)
+                .bind(&entry.detail)
+                .bind(&entry.hash)
+        )?;
         Ok(())
     }
 }
@@ -62,7 +75,8 @@ impl Store {
         let mut seen = 0;
         loop {
             let sql = format!("{COLUMNS} WHERE seq > $1 ORDER BY seq LIMIT 1000");
-            let page: Vec<Entry> = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(seen).fetch_all(db).await)?;
+            let page: Vec<Entry> =
+                read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(seen).fetch_all(db).await)?;
             if page.is_empty() {
                 return Ok(Ok(seen));
             }

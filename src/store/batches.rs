@@ -111,7 +111,9 @@ impl Store {
     /// Gives a leased batch back: what is still queued in it waits for the next lease.
     pub async fn release_batch(&self, lease: Lease) -> Result<()> {
         let mut tx = self.begin().await?;
-        let sql = format!("UPDATE batches SET state = {READY}, owner = '', lease_until = NULL WHERE no = $1 AND epoch = $2 AND state = {LEASED}");
+        let sql = format!(
+            "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
+        );
         exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;
         tx.commit().await
     }
@@ -121,8 +123,12 @@ impl Store {
     pub async fn orphaned_batches(&self, all: bool) -> Result<Vec<(Lease, i32)>> {
         let before = if all { i64::MAX } else { self.db_now().await? };
         let sql = "SELECT no, dispatch_no, lane, epoch, channel FROM batches WHERE state = 1 AND lease_until < $1 ORDER BY no LIMIT 1000";
-        let rows: Vec<(i64, i64, i32, i64, i32)> = read!(self, |db| sqlx::query_as(sql).bind(before).fetch_all(db).await)?;
-        Ok(rows.into_iter().map(|(no, dispatch_no, lane, epoch, channel)| (Lease { no, dispatch_no, lane, epoch }, channel)).collect())
+        let rows: Vec<(i64, i64, i32, i64, i32)> =
+            read!(self, |db| sqlx::query_as(sql).bind(before).fetch_all(db).await)?;
+        Ok(rows
+            .into_iter()
+            .map(|(no, dispatch_no, lane, epoch, channel)| (Lease { no, dispatch_no, lane, epoch }, channel))
+            .collect())
     }
 
     /// Takes a batch from a worker that is gone: raises the epoch, turns its window
@@ -130,7 +136,9 @@ impl Store {
     /// transaction. Returns how many were in the window.
     pub async fn take_over(&self, lease: Lease, settling: Settling) -> Result<u64> {
         let mut tx = self.begin().await?;
-        let sql = format!("UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = epoch + 1 WHERE no = $1 AND epoch = $2 AND state = {LEASED}");
+        let sql = format!(
+            "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = epoch + 1 WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
+        );
         if exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))? == 0 {
             return Ok(0);
         }
@@ -146,7 +154,8 @@ impl Store {
              WHERE batch = $1 AND batch > 0 AND state = {sending}"
         );
         let reason = if settling.repeat { Reason::Repeat } else { Reason::NoAnswer };
-        let window = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(reason.code()).bind(settling.at))?;
+        let window =
+            exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(reason.code()).bind(settling.at))?;
         tx.commit().await?;
         Ok(window)
     }
@@ -171,7 +180,15 @@ impl Tx {
     pub(super) async fn add_batch(&mut self, dispatch_no: i64, channel: i32, lane: i32, size: i64) -> Result<i64> {
         let no = self.take_numbers("batch", 1).await?;
         let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) VALUES ($1, $2, $3, $4, $5, 0)";
-        exec!(self, sqlx::query(sql).bind(no).bind(dispatch_no).bind(channel).bind(lane).bind(i32::try_from(size).unwrap_or(i32::MAX)))?;
+        exec!(
+            self,
+            sqlx::query(sql)
+                .bind(no)
+                .bind(dispatch_no)
+                .bind(channel)
+                .bind(lane)
+                .bind(i32::try_from(size).unwrap_or(i32::MAX))
+        )?;
         Ok(no)
     }
 }

@@ -47,7 +47,14 @@ impl Store {
         let no = self.channel_no(name).await?;
         let mut tx = self.begin().await?;
         exec!(&mut tx, sqlx::query("UPDATE channels SET paused = $2 WHERE no = $1").bind(no).bind(i32::from(paused)))?;
-        tx.append_audit(self.now(), operator, if paused { "pause channel" } else { "resume channel" }, name, &serde_json::json!({})).await?;
+        tx.append_audit(
+            self.now(),
+            operator,
+            if paused { "pause channel" } else { "resume channel" },
+            name,
+            &serde_json::json!({}),
+        )
+        .await?;
         tx.commit().await
     }
 }

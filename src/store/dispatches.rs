@@ -187,23 +187,26 @@ impl Store {
                    SELECT $1, $2, i.id, i.version, $5, $6, $7, $8, $9, $10, $11, 'active', 'snapshot', $12, $13, $14, $15, $16 \
                    FROM items i WHERE i.id = $3 AND i.version = $4 AND i.state = 'approved' \
                    AND EXISTS (SELECT 1 FROM approvals a WHERE a.item_id = i.id AND a.version = i.version)";
-        let written = exec!(&mut tx, sqlx::query(sql)
-            .bind(no)
-            .bind(&id)
-            .bind(&new.item_id)
-            .bind(new.item_version)
-            .bind(&new.audience)
-            .bind(&new.canonical)
-            .bind(new.mode.name())
-            .bind(new.lane)
-            .bind(&new.lane_reason)
-            .bind(&plan)
-            .bind(new.list_no)
-            .bind(&new.expected)
-            .bind(self.now())
-            .bind(&new.created_by)
-            .bind(new.expires_at)
-            .bind(new.effective_at))?;
+        let written = exec!(
+            &mut tx,
+            sqlx::query(sql)
+                .bind(no)
+                .bind(&id)
+                .bind(&new.item_id)
+                .bind(new.item_version)
+                .bind(&new.audience)
+                .bind(&new.canonical)
+                .bind(new.mode.name())
+                .bind(new.lane)
+                .bind(&new.lane_reason)
+                .bind(&plan)
+                .bind(new.list_no)
+                .bind(&new.expected)
+                .bind(self.now())
+                .bind(&new.created_by)
+                .bind(new.expires_at)
+                .bind(new.effective_at)
+        )?;
         if written == 0 {
             return Err(StoreError::Refused(say!(
                 "这个事项的当前版本没有审核通过，不能发布。请先执行：gong item approve",
@@ -221,19 +224,23 @@ impl Store {
         let key = key.trim();
         let no: i64 = key.parse().unwrap_or(-1);
         let sql = format!("SELECT {COLUMNS} FROM dispatches WHERE no = $1 OR id LIKE $2 ORDER BY no LIMIT 2");
-        let prefix = if key.len() >= 8 && key.chars().all(|c| c.is_ascii_hexdigit() || c == '-') { format!("{key}%") } else { String::new() };
-        let mut rows: Vec<Row> = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(no)
-            .bind(prefix)
-            .fetch_all(db)
-            .await)?;
+        let prefix = if key.len() >= 8 && key.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+            format!("{key}%")
+        } else {
+            String::new()
+        };
+        let mut rows: Vec<Row> =
+            read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(no).bind(prefix).fetch_all(db).await)?;
         match rows.len() {
             1 => rows.remove(0).try_into(),
             0 => Err(StoreError::Refused(say!(
                 "没有编号为“{key}”的发布任务。用 gong status 查看全部",
                 "there is no dispatch `{key}`. `gong status` lists them"
             ))),
-            _ => Err(StoreError::Refused(say!("“{key}”对应多个发布任务，请写得更长", "`{key}` fits several dispatches; write more of it"))),
+            _ => Err(StoreError::Refused(say!(
+                "“{key}”对应多个发布任务，请写得更长",
+                "`{key}` fits several dispatches; write more of it"
+            ))),
         }
     }
 
@@ -248,7 +255,8 @@ impl Store {
     /// Dispatches of an item, oldest first.
     pub async fn dispatches_of(&self, item_id: &str) -> Result<Vec<Dispatch>> {
         let sql = format!("SELECT {COLUMNS} FROM dispatches WHERE item_id = $1 ORDER BY no");
-        let rows: Vec<Row> = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(item_id).fetch_all(db).await)?;
+        let rows: Vec<Row> =
+            read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(item_id).fetch_all(db).await)?;
         rows.into_iter().map(Dispatch::try_from).collect()
     }
 
@@ -269,7 +277,10 @@ impl Store {
         let sql = format!("UPDATE dispatches SET state = $2 WHERE no = $1 AND {from}");
         let changed = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(to))?;
         if changed == 0 {
-            let state: String = run!(&mut tx, |c| sqlx::query_scalar("SELECT state FROM dispatches WHERE no = $1").bind(no).fetch_one(c).await)?;
+            let state: String = run!(&mut tx, |c| sqlx::query_scalar("SELECT state FROM dispatches WHERE no = $1")
+                .bind(no)
+                .fetch_one(c)
+                .await)?;
             return Err(StoreError::Refused(say!(
                 "发布任务 {no} 现在是 {state}，不能改为 {to}",
                 "dispatch {no} is {state} now and cannot become {to}"
@@ -288,7 +299,8 @@ impl Store {
     /// Closes a dispatch whose work is done: nothing left to plan, every delivery
     /// final. `waits` are the channels whose `sent` still waits for a receipt.
     pub async fn finish_dispatch(&self, no: i64, waits: &[i32]) -> Result<bool> {
-        let open: Vec<String> = State::ALL.iter().filter(|s| !s.is_final(false)).map(|s| s.code().to_string()).collect();
+        let open: Vec<String> =
+            State::ALL.iter().filter(|s| !s.is_final(false)).map(|s| s.code().to_string()).collect();
         let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
         let waiting = if waits.is_empty() {
             String::new()
@@ -317,14 +329,17 @@ impl Tx {
     pub(super) async fn advance_dispatch(&mut self, to: &Progress) -> Result<()> {
         let sql = "UPDATE dispatches SET phase = $2, step = $3, cursor_no = $4, members = members + $5, deliveries = deliveries + $6, \
                    step_due_at = $7 WHERE no = $1";
-        exec!(self, sqlx::query(sql)
-            .bind(to.no)
-            .bind(to.phase)
-            .bind(to.step)
-            .bind(to.cursor_no)
-            .bind(to.members)
-            .bind(to.deliveries)
-            .bind(to.step_due_at))?;
+        exec!(
+            self,
+            sqlx::query(sql)
+                .bind(to.no)
+                .bind(to.phase)
+                .bind(to.step)
+                .bind(to.cursor_no)
+                .bind(to.members)
+                .bind(to.deliveries)
+                .bind(to.step_due_at)
+        )?;
         Ok(())
     }
 }

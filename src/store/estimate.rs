@@ -30,7 +30,9 @@ pub struct Unaddressed {
 }
 
 fn members(predicate: &str) -> String {
-    format!("SELECT r.no, r.household_no, r.region_no, r.name_sealed FROM recipients r WHERE r.counted = 1 AND r.status = 1 AND ({predicate})")
+    format!(
+        "SELECT r.no, r.household_no, r.region_no, r.name_sealed FROM recipients r WHERE r.counted = 1 AND r.status = 1 AND ({predicate})"
+    )
 }
 
 fn first_address(owner: &str, kind: i32) -> String {
@@ -42,9 +44,17 @@ fn first_address(owner: &str, kind: i32) -> String {
 
 impl Store {
     /// Counts what one channel of the first step would do.
-    pub async fn estimate_channel(&self, predicate: &str, kind: StepKind, personal: bool, opt_out_kind: Option<&str>) -> Result<ChannelEstimate> {
+    pub async fn estimate_channel(
+        &self,
+        predicate: &str,
+        kind: StepKind,
+        personal: bool,
+        opt_out_kind: Option<&str>,
+    ) -> Result<ChannelEstimate> {
         let (own, household) = match kind {
-            StepKind::Address(kind) => (first_address("m.no", kind as i32), first_address("m.household_no", kind as i32)),
+            StepKind::Address(kind) => {
+                (first_address("m.no", kind as i32), first_address("m.household_no", kind as i32))
+            }
             StepKind::Visit => ("COALESCE(m.household_no, m.no)".to_owned(), "NULL".to_owned()),
         };
         let opted_out = match (kind, opt_out_kind) {
@@ -79,7 +89,9 @@ impl Store {
              AND NOT EXISTS (SELECT 1 FROM recipient_addresses ra WHERE ra.recipient_no = m.household_no AND ra.kind IN ({kinds}) AND {usable})",
             members(predicate)
         );
-        let count: i64 = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT COUNT(*) {none}"))).fetch_one(db).await)?;
+        let count: i64 = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT COUNT(*) {none}")))
+            .fetch_one(db)
+            .await)?;
         let sql = format!(
             "SELECT m.no, m.name_sealed, g.name AS region, \
              (SELECT COUNT(*) FROM recipient_addresses ra WHERE ra.recipient_no = m.no AND ra.kind IN ({kinds})) AS gone \
@@ -104,11 +116,22 @@ impl Store {
     }
 
     /// Sealed variables of list rows whose recipient is in the audience, by recipient.
-    pub async fn audience_vars(&self, predicate: &str, list: i64, after: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>> {
+    pub async fn audience_vars(
+        &self,
+        predicate: &str,
+        list: i64,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<(i64, Vec<u8>)>> {
         let sql = format!(
             "SELECT l.recipient_no, l.vars_sealed FROM list_rows l JOIN recipients r ON r.no = l.recipient_no \
              WHERE l.list_no = $1 AND l.recipient_no > $2 AND r.counted = 1 AND r.status = 1 AND ({predicate}) ORDER BY l.recipient_no LIMIT $3"
         );
-        Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(list).bind(after).bind(limit).fetch_all(db).await)?)
+        Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(list)
+            .bind(after)
+            .bind(limit)
+            .fetch_all(db)
+            .await)?)
     }
 }

@@ -79,7 +79,8 @@ impl TryFrom<Row> for Item {
     type Error = StoreError;
 
     fn try_from(r: Row) -> Result<Self> {
-        let content = serde_json::from_str(&r.body).map_err(|e| StoreError::Damaged(format!("item_versions.body: {e}")))?;
+        let content =
+            serde_json::from_str(&r.body).map_err(|e| StoreError::Damaged(format!("item_versions.body: {e}")))?;
         Ok(Self {
             id: r.id,
             no: r.no,
@@ -103,10 +104,14 @@ impl Store {
         let (id, now) = (uuid::Uuid::now_v7().to_string(), self.now());
         let no = tx.take_numbers("item", 1).await?;
         let sql = "INSERT INTO items (id, no, kind, version, unit_id, state, created_at, created_by) VALUES ($1, $2, $3, 1, $4, 'draft', $5, $6)";
-        exec!(&mut tx, sqlx::query(sql).bind(&id).bind(no).bind(content.kind.name()).bind(&by.unit_id).bind(now).bind(&by.name))?;
+        exec!(
+            &mut tx,
+            sqlx::query(sql).bind(&id).bind(no).bind(content.kind.name()).bind(&by.unit_id).bind(now).bind(&by.name)
+        )?;
         tx.add_version(&id, 1, content, (now, &by.name)).await?;
         for (relation, target) in &targets {
-            let sql = "INSERT INTO item_relations (item_id, relation, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+            let sql =
+                "INSERT INTO item_relations (item_id, relation, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
             exec!(&mut tx, sqlx::query(sql).bind(&id).bind(relation).bind(target))?;
         }
         tx.append_audit(now, &by.name, "item", &id, &serde_json::json!({ "version": 1 })).await?;
@@ -119,7 +124,8 @@ impl Store {
         let mut tx = self.begin().await?;
         let (now, version) = (self.now(), item.version + 1);
         let sql = "UPDATE items SET version = $2, state = 'draft', kind = $4 WHERE id = $1 AND version = $3 AND state <> 'cancelled'";
-        let changed = exec!(&mut tx, sqlx::query(sql).bind(&item.id).bind(version).bind(item.version).bind(content.kind.name()))?;
+        let changed =
+            exec!(&mut tx, sqlx::query(sql).bind(&item.id).bind(version).bind(item.version).bind(content.kind.name()))?;
         if changed == 0 {
             return Err(StoreError::Refused(say!(
                 "事项已被撤销或刚刚被别人改过，请重新查看：gong item show",
@@ -146,15 +152,18 @@ impl Store {
         }
         let sql = "INSERT INTO approvals (id, item_id, version, type, operator, unit_id, at, note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
                    ON CONFLICT (item_id, version, type) DO NOTHING";
-        exec!(&mut tx, sqlx::query(sql)
-            .bind(uuid::Uuid::now_v7().to_string())
-            .bind(&item.id)
-            .bind(item.version)
-            .bind(kind.name())
-            .bind(&by.name)
-            .bind(&by.unit_id)
-            .bind(now)
-            .bind(note))?;
+        exec!(
+            &mut tx,
+            sqlx::query(sql)
+                .bind(uuid::Uuid::now_v7().to_string())
+                .bind(&item.id)
+                .bind(item.version)
+                .bind(kind.name())
+                .bind(&by.name)
+                .bind(&by.unit_id)
+                .bind(now)
+                .bind(note)
+        )?;
         let detail = serde_json::json!({ "version": item.version, "type": kind.name(), "note": note });
         tx.append_audit(now, &by.name, "approve", &item.id, &detail).await?;
         tx.commit().await
@@ -171,7 +180,11 @@ impl Store {
     /// An item by its number, its id, or the unambiguous start of its id.
     pub async fn item(&self, key: &str) -> Result<Item> {
         let key = key.trim();
-        let prefix = if key.len() >= 8 && key.chars().all(|c| c.is_ascii_hexdigit() || c == '-') { format!("{key}%") } else { String::new() };
+        let prefix = if key.len() >= 8 && key.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
+            format!("{key}%")
+        } else {
+            String::new()
+        };
         let sql = format!("{ITEMS} WHERE i.no = $1 OR i.id LIKE $2 ORDER BY i.no LIMIT 2");
         let mut rows: Vec<Row> = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(key.parse::<i64>().unwrap_or(-1))
@@ -180,8 +193,14 @@ impl Store {
             .await)?;
         match rows.len() {
             1 => rows.remove(0).try_into(),
-            0 => Err(StoreError::Refused(say!("没有编号为“{key}”的公开事项。用 gong item list 查看", "there is no item `{key}`. `gong item list` shows them"))),
-            _ => Err(StoreError::Refused(say!("“{key}”对应多个公开事项，请写得更长", "`{key}` fits several items; write more of it"))),
+            0 => Err(StoreError::Refused(say!(
+                "没有编号为“{key}”的公开事项。用 gong item list 查看",
+                "there is no item `{key}`. `gong item list` shows them"
+            ))),
+            _ => Err(StoreError::Refused(say!(
+                "“{key}”对应多个公开事项，请写得更长",
+                "`{key}` fits several items; write more of it"
+            ))),
         }
     }
 
@@ -235,7 +254,10 @@ impl Tx {
     async fn add_version(&mut self, item_id: &str, version: i32, content: &Content, by: (Millis, &str)) -> Result<()> {
         let body = serde_json::to_string(content).map_err(|e| StoreError::Damaged(e.to_string()))?;
         let sql = "INSERT INTO item_versions (item_id, version, title, body, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6)";
-        exec!(self, sqlx::query(sql).bind(item_id).bind(version).bind(&content.title).bind(body).bind(by.0).bind(by.1))?;
+        exec!(
+            self,
+            sqlx::query(sql).bind(item_id).bind(version).bind(&content.title).bind(body).bind(by.0).bind(by.1)
+        )?;
         Ok(())
     }
 }

@@ -91,7 +91,12 @@ impl Store {
 
 impl Tx {
     /// The delivery each receipt speaks of; `None` where it is not known (yet).
-    async fn match_receipts(&mut self, store: &Store, channel: i32, receipts: &[Receipt]) -> Result<Vec<Option<Claim>>> {
+    async fn match_receipts(
+        &mut self,
+        store: &Store,
+        channel: i32,
+        receipts: &[Receipt],
+    ) -> Result<Vec<Option<Claim>>> {
         let ids: Vec<&str> = receipts
             .iter()
             .filter_map(|r| if let ReceiptKey::Gateway(id) = &r.key { Some(id.as_str()) } else { None })
@@ -131,7 +136,8 @@ impl Tx {
             "SELECT h.gateway_id, h.dispatch_no, h.ordinal, h.attempt, h.part, h.parts FROM handles h \
              WHERE h.channel = $1 AND h.gateway_id IN (SELECT j COLLATE \"C\" FROM json_array_elements_text($2::json) j)",
         );
-        let found: Vec<Handle> = run!(self, |c| sqlx::query_as(sql).bind(channel).bind(json!(ids).to_string()).fetch_all(c).await)?;
+        let found: Vec<Handle> =
+            run!(self, |c| sqlx::query_as(sql).bind(channel).bind(json!(ids).to_string()).fetch_all(c).await)?;
         Ok(found.into_iter().map(|h| (h.gateway_id.clone(), h)).collect())
     }
 
@@ -168,10 +174,12 @@ impl Tx {
 
     /// Receipts that came before their message's handle: their time is now.
     pub(super) async fn match_waiting(&mut self, store: &Store, channel: i32, ids: &[&str]) -> Result<()> {
-        let any: Option<i64> = run!(self, |c| sqlx::query_scalar("SELECT no FROM receipts WHERE channel = $1 AND dispatch_no IS NULL LIMIT 1")
-            .bind(channel)
-            .fetch_optional(c)
-            .await)?;
+        let any: Option<i64> = run!(self, |c| sqlx::query_scalar(
+            "SELECT no FROM receipts WHERE channel = $1 AND dispatch_no IS NULL LIMIT 1"
+        )
+        .bind(channel)
+        .fetch_optional(c)
+        .await)?;
         if any.is_none() {
             return Ok(());
         }
@@ -213,7 +221,10 @@ impl Tx {
         let mut raised: BTreeMap<Key, (i32, Raised)> = BTreeMap::new();
         for row in self.current(&claims).await? {
             let Some(state) = State::from_code(row.state) else { continue };
-            raised.insert((row.dispatch_no, row.ordinal), (row.attempt, Raised { state, handed: None, reached: None, seen: None }));
+            raised.insert(
+                (row.dispatch_no, row.ordinal),
+                (row.attempt, Raised { state, handed: None, reached: None, seen: None }),
+            );
         }
         for claim in &claims {
             if let Some((attempt, row)) = raised.get_mut(&(claim.dispatch_no, claim.ordinal)) {
@@ -234,7 +245,16 @@ impl Tx {
                 continue;
             };
             let sql = "UPDATE handles SET state = $6 WHERE channel = $1 AND dispatch_no = $2 AND ordinal = $3 AND attempt = $4 AND part = $5 AND state < $6";
-            exec!(self, sqlx::query(sql).bind(channel).bind(claim.dispatch_no).bind(claim.ordinal).bind(claim.attempt).bind(part).bind(claim.word as i32 + 1))?;
+            exec!(
+                self,
+                sqlx::query(sql)
+                    .bind(channel)
+                    .bind(claim.dispatch_no)
+                    .bind(claim.ordinal)
+                    .bind(claim.attempt)
+                    .bind(part)
+                    .bind(claim.word as i32 + 1)
+            )?;
             let sql = "SELECT COUNT(*) FROM handles WHERE dispatch_no = $1 AND ordinal = $2 AND attempt = $3 AND channel = $4 AND state >= $5";
             let agreed: i64 = run!(self, |c| sqlx::query_scalar(sql)
                 .bind(claim.dispatch_no)
@@ -301,5 +321,7 @@ fn raise(row: &mut Raised, claim: &Claim, attempt: i32) {
 }
 
 fn word_of(state: i32) -> Option<Word> {
-    [Word::Sent, Word::Undelivered, Word::Delivered, Word::Read, Word::Confirmed].into_iter().find(|w| w.state().code() == state)
+    [Word::Sent, Word::Undelivered, Word::Delivered, Word::Read, Word::Confirmed]
+        .into_iter()
+        .find(|w| w.state().code() == state)
 }

@@ -75,7 +75,8 @@ impl Store {
     /// time is over. Uncertain rows can only become unknown. Returns the rows moved;
     /// call again until it is 0.
     pub async fn sweep_dispatch(&self, no: i64, cancelled: bool) -> Result<u64> {
-        let stoppable: Vec<String> = State::ALL.iter().filter(|s| s.is_stoppable()).map(|s| s.code().to_string()).collect();
+        let stoppable: Vec<String> =
+            State::ALL.iter().filter(|s| s.is_stoppable()).map(|s| s.code().to_string()).collect();
         let (to, reason) =
             if cancelled { (State::Cancelled, Reason::Operator) } else { (State::Failed, Reason::Expired) };
         let (uncertain, unknown) = (State::Uncertain.code(), State::Unknown.code());
@@ -88,10 +89,14 @@ impl Store {
         let mut tx = self.begin().await?;
         let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(to.code()).bind(reason.code()))?;
         if moved == 0 {
-            let sql = "UPDATE batches SET state = 2, owner = '', lease_until = NULL WHERE dispatch_no = $1 AND state = 0";
+            let sql =
+                "UPDATE batches SET state = 2, owner = '', lease_until = NULL WHERE dispatch_no = $1 AND state = 0";
             exec!(&mut tx, sqlx::query(sql).bind(no))?;
             // Nothing is planned for it any more.
-            exec!(&mut tx, sqlx::query("UPDATE dispatches SET phase = 'done', step_due_at = NULL WHERE no = $1").bind(no))?;
+            exec!(
+                &mut tx,
+                sqlx::query("UPDATE dispatches SET phase = 'done', step_due_at = NULL WHERE no = $1").bind(no)
+            )?;
         }
         tx.commit().await?;
         Ok(moved)
@@ -106,7 +111,8 @@ impl Store {
             State::Sent.code()
         );
         let mut tx = self.begin().await?;
-        let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(channel).bind(handed_before))?;
+        let moved =
+            exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(channel).bind(handed_before))?;
         tx.commit().await?;
         Ok(moved)
     }

@@ -136,11 +136,19 @@ impl Tx {
              FROM recipients r WHERE r.no IN (SELECT CAST(value AS BIGINT) FROM {chosen})",
             vars = match d.list_no {
                 // The number is ours, from the store.
-                Some(list) => format!("(SELECT l.vars_sealed FROM list_rows l WHERE l.list_no = {list} AND l.recipient_no = r.no)"),
+                Some(list) => format!(
+                    "(SELECT l.vars_sealed FROM list_rows l WHERE l.list_no = {list} AND l.recipient_no = r.no)"
+                ),
                 None => "NULL".to_owned(),
             },
         );
-        Ok(signed(exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(d.no).bind(d.members).bind(serde_json::json!(recipients).to_string()))?))
+        Ok(signed(exec!(
+            self,
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(d.no)
+                .bind(d.members)
+                .bind(serde_json::json!(recipients).to_string())
+        )?))
     }
 
     /// Deliveries of every channel of one step for one span of members.
@@ -184,14 +192,17 @@ impl Tx {
         };
         let (no, lane) = (job.dispatch.no, job.dispatch.lane);
         let sql = deliveries_sql(job, channel.kind);
-        let added = signed(exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(no)
-            .bind(step)
-            .bind(channel.no)
-            .bind(base)
-            .bind(batches)
-            .bind(channel.batch_size)
-            .bind(if channel.kind == StepKind::Visit { None } else { job.defer_until }))?);
+        let added = signed(exec!(
+            self,
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(no)
+                .bind(step)
+                .bind(channel.no)
+                .bind(base)
+                .bind(batches)
+                .bind(channel.batch_size)
+                .bind(if channel.kind == StepKind::Visit { None } else { job.defer_until })
+        )?);
         let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, d.ordinal, c.via FROM chosen c \
                    JOIN deliveries d ON d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = c.target AND d.variant = c.variant";
         exec!(self, sqlx::query(sql).bind(no).bind(step).bind(channel.no))?;

@@ -92,7 +92,13 @@ impl Store {
             gone: None,
         };
         let records: Vec<Record> = rows.iter().map(record).collect();
-        let turn = BatchTurn { lease, mark: records.iter().map(|r| r.ordinal).collect(), records, unsent: Vec::new(), close: false };
+        let turn = BatchTurn {
+            lease,
+            mark: records.iter().map(|r| r.ordinal).collect(),
+            records,
+            unsent: Vec::new(),
+            close: false,
+        };
         let mut tx = self.begin().await?;
         // Through `sending`, as every delivery goes; nobody sees it in between.
         tx.mark(&turn, at).await?;
@@ -164,7 +170,8 @@ impl Tx {
     }
 
     async fn append_attempts(&mut self, turn: &BatchTurn) -> Result<()> {
-        let rows: Vec<_> = turn.records.iter().map(|r| (r.ordinal, r.attempt, r.class, r.code.as_str(), r.at)).collect();
+        let rows: Vec<_> =
+            turn.records.iter().map(|r| (r.ordinal, r.attempt, r.class, r.code.as_str(), r.at)).collect();
         let sql = self.pick(
             "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
              SELECT $1, value->>0, value->>1, $2, $3, value->>2, value->>3, value->>4 FROM json_each($4) WHERE true ON CONFLICT DO NOTHING",
@@ -172,7 +179,10 @@ impl Tx {
              SELECT $1, (j->>0)::bigint, (j->>1)::int, $2, $3, (j->>2)::int, j->>3, (j->>4)::bigint FROM json_array_elements($4::json) j ON CONFLICT DO NOTHING",
         );
         let lease = turn.lease;
-        exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string()))?;
+        exec!(
+            self,
+            sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string())
+        )?;
         Ok(())
     }
 
@@ -191,7 +201,16 @@ impl Tx {
                 "UPDATE deliveries SET state = 3, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
                  (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($6::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
             );
-            changed += exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(parts).bind(at).bind(json!(rows).to_string()))?;
+            changed += exec!(
+                self,
+                sqlx::query(sql)
+                    .bind(lease.dispatch_no)
+                    .bind(lease.no)
+                    .bind(lease.epoch)
+                    .bind(parts)
+                    .bind(at)
+                    .bind(json!(rows).to_string())
+            )?;
         }
         Ok(changed)
     }
@@ -202,7 +221,16 @@ impl Tx {
         }
         let rows: Vec<_> = other
             .iter()
-            .map(|r| (r.ordinal, r.change.state.code(), r.change.reason.code(), r.change.next_at, r.change.failures, r.change.attempts))
+            .map(|r| {
+                (
+                    r.ordinal,
+                    r.change.state.code(),
+                    r.change.reason.code(),
+                    r.change.next_at,
+                    r.change.failures,
+                    r.change.attempts,
+                )
+            })
             .collect();
         let sql = self.pick(
             "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = failures + j.failures, \
@@ -214,7 +242,10 @@ impl Tx {
              (e->>3)::bigint AS next_at, (e->>4)::int AS failures, (e->>5)::int AS attempts FROM json_array_elements($4::json) e) j \
              WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal AND deliveries.batch = $2 AND deliveries.epoch = $3 AND deliveries.state = 2",
         );
-        Ok(exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string()))?)
+        Ok(exec!(
+            self,
+            sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string())
+        )?)
     }
 
     async fn mark_gone(&mut self, records: &[Record]) -> Result<()> {
@@ -262,7 +293,14 @@ impl Tx {
         exec!(self, sqlx::query(sql).bind(turn.lease.dispatch_no).bind(json!(rows).to_string()))?;
         let claims: Vec<Claim> = taken
             .iter()
-            .map(|r| Claim { dispatch_no: turn.lease.dispatch_no, ordinal: r.ordinal, attempt: r.attempt, part: None, word: Word::Sent, at: r.at })
+            .map(|r| Claim {
+                dispatch_no: turn.lease.dispatch_no,
+                ordinal: r.ordinal,
+                attempt: r.attempt,
+                part: None,
+                word: Word::Sent,
+                at: r.at,
+            })
             .collect();
         self.apply_claims(store, channel, &claims).await
     }

@@ -1,0 +1,239 @@
+//! Wires a site together: configuration, key, store, channels, and the engine that
+//! moves messages. Drains on shutdown.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::channel::registry::{ChannelSettings, Registry, Site as ChannelSite};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::dispatch::control::{Control, watch_store};
+use crate::dispatch::job::{Jobs, Site};
+use crate::dispatch::scheduler::Scheduler;
+use crate::dispatch::worker::{Tools, Way, Worker};
+use crate::domain::plan::VISIT;
+use crate::planner::{PlannedChannel, Planner, REHEARSAL};
+use crate::receipts::ReceiptDesk;
+use crate::render::messages::Messages;
+use crate::say;
+use crate::store::snapshot::StepKind;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Counts;
+use crate::vault::Vault;
+use crate::web;
+
+/// An open site: what every command works with.
+pub struct App {
+    pub config: Config,
+    pub store: Arc<Store>,
+    pub messages: Messages,
+    pub registry: Registry,
+}
+
+impl App {
+    /// Opens the site of a configuration.
+    pub async fn open(config: Config) -> anyhow::Result<Self> {
+        Self::open_with(config, Clock::System).await
+    }
+
+    /// Opens it with a clock of the caller's.
+    pub async fn open_with(mut config: Config, clock: Clock) -> anyhow::Result<Self> {
+        // Whichever channels there are, a rehearsal stands in for them in a dry run.
+        config
+            .channels
+            .entry(REHEARSAL.to_owned())
+            .or_insert_with(|| ChannelSettings { gateway: REHEARSAL.to_owned(), ..ChannelSettings::default() });
+        let vault = Vault::open(&config.path(&config.store.key_file))?;
+        let store = Store::open(&config.store_url(), vault, clock.clone()).await?;
+        let zone = config.zone()?;
+        let messages = Messages::load(Some(&config.path("templates".as_ref())), &zone)?;
+        let (channels_dir, public_url) = (config.path("channels".as_ref()), config.public_url());
+        let site = ChannelSite {
+            channels_dir: channels_dir.is_dir().then_some(channels_dir.as_path()),
+            base_dir: &config.base,
+            env: &config::env,
+            public_url: &public_url,
+            zone,
+            clock,
+        };
+        let registry = Registry::build(&config.channels, &site)?;
+        Ok(Self { config, store: Arc::new(store), messages, registry })
+    }
+
+    /// The site as texts name it.
+    #[must_use]
+    pub fn site(&self) -> Site {
+        Site { name: self.config.site.name.clone(), phone: self.config.site.phone.clone() }
+    }
+
+    /// The declared channels with their numbers.
+    pub async fn ways(&self) -> Result<Vec<Way>, StoreError> {
+        let mut ways = Vec::new();
+        for name in self.registry.names() {
+            let Some(channel) = self.registry.get(name) else { continue };
+            let signature = self.registry.signature(name).unwrap_or_default().to_owned();
+            ways.push(Way { no: self.store.channel_no(name).await?, name: name.to_owned(), channel, signature });
+        }
+        Ok(ways)
+    }
+
+    /// The channels a plan can name, the door-knock list among them.
+    pub async fn planned_channels(&self) -> Result<Vec<PlannedChannel>, StoreError> {
+        let mut all: Vec<PlannedChannel> =
+            self.ways().await?.iter().map(|w| PlannedChannel::of(w.no, &w.name, &*w.channel)).collect();
+        let no = self.store.channel_no(VISIT).await?;
+        all.push(PlannedChannel { no, name: VISIT.to_owned(), kind: StepKind::Visit, rate: 1.0 });
+        Ok(all)
+    }
+
+    /// The planner of this site, to be run or stepped.
+    pub async fn planner(&self, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<Planner> {
+        Ok(Planner {
+            store: Arc::clone(&self.store),
+            channels: self.planned_channels().await?,
+            attributes: self.config.attributes.clone(),
+            quiet: self.config.quiet()?,
+            wake,
+            stop,
+        })
+    }
+
+    /// Starts the engine: planner, workers, scheduler. At most one runs on an
+    /// embedded store.
+    pub async fn start_engine(&self) -> anyhow::Result<Engine> {
+        let lock = self.lock()?;
+        let (stop, tasks, wake) = (CancellationToken::new(), TaskTracker::new(), Arc::new(Notify::new()));
+        let counts = Arc::new(Counts::default());
+        let ways = Arc::new(self.ways().await?);
+        let scheduler = Scheduler {
+            store: Arc::clone(&self.store),
+            retry: self.config.retry.clone(),
+            ways: Arc::clone(&ways),
+            wake: Arc::clone(&wake),
+            stop: stop.clone(),
+            counts: Arc::clone(&counts),
+        };
+        // Holding the lock we know that whoever held these leases is gone.
+        scheduler.take_over(lock.is_some()).await?;
+        let (control, watched) = watch::channel(Control::default());
+        tasks.spawn(watch_store(Arc::clone(&self.store), control, stop.clone()));
+        tasks.spawn(self.planner(Arc::clone(&wake), stop.clone()).await?.run());
+        tasks.spawn(scheduler.run());
+        let tools = Tools {
+            store: Arc::clone(&self.store),
+            jobs: Arc::new(Jobs::new(Arc::clone(&self.store), self.messages.clone(), self.site())),
+            retry: self.config.retry.clone(),
+            control: watched,
+            wake: Arc::clone(&wake),
+            stop: stop.clone(),
+            owner: uuid::Uuid::now_v7().to_string(),
+            quiet: self.config.quiet()?,
+            counts: Arc::clone(&counts),
+        };
+        tasks.spawn(heartbeat(tools.clone()));
+        for way in ways.iter() {
+            tasks.spawn(Worker::new(tools.clone(), way.clone()).run());
+        }
+        tasks.close();
+        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
+        Ok(Engine { stop, tasks, wake, shared: web::Shared { desk, counts }, _lock: lock })
+    }
+
+    /// The lock of the embedded store; `None` where the store is a server.
+    fn lock(&self) -> anyhow::Result<Option<File>> {
+        let Some(database) = &self.store.file else { return Ok(None) };
+        let path = lock_path(database.clone());
+        let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let path = path.display();
+                anyhow::bail!(say!(
+                    "已有一个 gong serve 在使用这个数据库（锁文件 {path}）。同一个数据库只能有一个引擎；其他命令可以照常使用",
+                    "another gong serve is using this database (lock {path}). One database has one engine; other commands work beside it"
+                ))
+            }
+            Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
+    /// Whether an engine holds the embedded store.
+    #[must_use]
+    pub fn engine_runs(&self) -> bool {
+        let Some(database) = &self.store.file else { return true };
+        let Ok(file) = File::options().write(true).open(lock_path(database.clone())) else { return false };
+        matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
+    }
+}
+
+fn lock_path(database: PathBuf) -> PathBuf {
+    let mut path = database.into_os_string();
+    path.push(".engine.lock");
+    path.into()
+}
+
+async fn heartbeat(tools: Tools) {
+    let every = std::time::Duration::from_millis(u64::try_from(crate::store::batches::LEASE / 3).unwrap_or(10_000));
+    while !tools.stop.is_cancelled() {
+        if let Err(error) = tools.store.heartbeat(&tools.owner).await {
+            tracing::warn!(%error, "cannot renew the leases");
+        }
+        tokio::select! {
+            () = tools.stop.cancelled() => {}
+            () = tokio::time::sleep(every) => {}
+        }
+    }
+}
+
+/// A running engine.
+pub struct Engine {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    pub wake: Arc<Notify>,
+    shared: web::Shared,
+    _lock: Option<File>,
+}
+
+impl Engine {
+    /// Serves HTTP on `listener` until `until` resolves, then drains.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let stopped = CancellationToken::new();
+        let (signal, http) = (stopped.clone(), stopped.clone());
+        tokio::spawn(async move {
+            until.await;
+            signal.cancel();
+        });
+        let server =
+            axum::serve(listener, web::router(self.shared.clone())).with_graceful_shutdown(http.cancelled_owned());
+        let server = tokio::spawn(server.into_future());
+        stopped.cancelled().await;
+        tracing::info!("draining: what is under way is heard out");
+        // Receipts of what drains still come in; the listener closes with the workers.
+        self.drain().await;
+        // Idle keep-alive connections of gateways are no reason to stay.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+        Ok(())
+    }
+
+    /// Stops every task and waits until what was under way is recorded.
+    pub async fn drain(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// The counts of this engine.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.shared.counts
+    }
+}

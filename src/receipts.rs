@@ -1,0 +1,45 @@
+//! Receipts come in: believed only when authenticated, answered only when on disk.
+
+use std::sync::Arc;
+
+use crate::channel::{Callback, CallbackError, Intake};
+use crate::dispatch::worker::Way;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Counts;
+
+/// Why a callback got no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    #[error("no such channel")]
+    NoChannel,
+    #[error(transparent)]
+    Callback(#[from] CallbackError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Takes callbacks for every channel.
+#[derive(Clone)]
+pub struct ReceiptDesk {
+    pub store: Arc<Store>,
+    pub ways: Arc<Vec<Way>>,
+    pub counts: Arc<Counts>,
+}
+
+impl ReceiptDesk {
+    /// Reads, keeps and applies the receipts of one callback. When this returns they
+    /// are on disk, and what it returns is what the gateway wants to hear.
+    pub async fn take(&self, channel: &str, callback: &Callback<'_>) -> Result<Intake, IntakeError> {
+        let way = self.ways.iter().find(|w| w.name == channel).ok_or(IntakeError::NoChannel)?;
+        let intake = way.channel.receipts(callback).inspect_err(|error| {
+            self.counts.callback_refused(channel);
+            tracing::warn!(channel, %error, "refused a callback");
+        })?;
+        let taken = self.store.record_receipts(way.no, &intake.receipts).await?;
+        self.counts.receipts(channel, intake.receipts.len());
+        if taken.waiting > 0 {
+            tracing::debug!(channel, waiting = taken.waiting, "receipts wait for their message");
+        }
+        Ok(intake)
+    }
+}

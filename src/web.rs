@@ -1,0 +1,80 @@
+//! The HTTP side: callbacks of gateways, health, metrics. Thin handlers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+
+use crate::channel::{Callback, CallbackError};
+use crate::receipts::{IntakeError, ReceiptDesk};
+use crate::telemetry::Counts;
+
+/// Largest callback body, in bytes.
+const MAX_CALLBACK: usize = 4 * 1024 * 1024;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Shared {
+    pub desk: ReceiptDesk,
+    pub counts: Arc<Counts>,
+}
+
+/// Every route.
+pub fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/callbacks/{channel}", any(callback))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(MAX_CALLBACK))
+        .with_state(shared)
+}
+
+async fn callback(
+    State(shared): State<Shared>,
+    Path(channel): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+    method: Method,
+    (headers, body): (HeaderMap, Bytes),
+) -> Response {
+    let headers: Vec<(String, String)> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    let now = shared.desk.store.now();
+    let callback = Callback { method: method.as_str(), query: &query, headers: &headers, body: &body, now };
+    match shared.desk.take(&channel, &callback).await {
+        Ok(intake) => {
+            let status = StatusCode::from_u16(intake.reply_status).unwrap_or(StatusCode::OK);
+            (status, [(header::CONTENT_TYPE, intake.reply_type)], intake.reply_body).into_response()
+        }
+        Err(IntakeError::NoChannel) => StatusCode::NOT_FOUND.into_response(),
+        Err(IntakeError::Callback(CallbackError::Unauthenticated)) => StatusCode::UNAUTHORIZED.into_response(),
+        Err(IntakeError::Callback(CallbackError::NotTaken)) => StatusCode::NOT_FOUND.into_response(),
+        Err(IntakeError::Callback(CallbackError::Malformed(_))) => StatusCode::BAD_REQUEST.into_response(),
+        // Not on disk: the gateway must try again.
+        Err(IntakeError::Store(error)) => {
+            tracing::error!(%error, "a receipt could not be kept; the gateway will repeat it");
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+    }
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    match shared.desk.store.db_now().await {
+        Ok(_) => "ready\n".into_response(),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    if let Ok(unmatched) = shared.desk.store.unmatched_receipts().await {
+        shared.counts.unmatched.set(unmatched);
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shared.counts.text()).into_response()
+}
