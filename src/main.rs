@@ -1,3 +1,5 @@
-//! The program `gong`.
+//! The `gong` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    gong::cli::main()
+}

@@ -1,0 +1,133 @@
+//! The command line: thin commands over the modules below. One file a command.
+//!
+//! Chinese by default, English with `--lang en`. Exit codes: 0 done, 1 failed, 2 the
+//! command line is wrong, 3 refused by a rule, 4 done in part (rejected rows were
+//! written to a file).
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::lang::{self, Lang};
+use crate::store::StoreError;
+use crate::store::operators::Operator;
+
+pub mod output;
+mod plan;
+mod send;
+mod serve;
+mod status;
+mod steer;
+
+/// gong: one approved item, every person it concerns.
+#[derive(Debug, Parser)]
+#[command(name = "gong", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The site's configuration.
+    #[arg(long, global = true, value_name = "FILE", default_value = "gong.toml", env = "GONG_CONFIG")]
+    pub config: PathBuf,
+    /// Who acts.
+    #[arg(long = "as", global = true, value_name = "NAME", env = "GONG_AS")]
+    pub operator: Option<String>,
+    /// zh or en.
+    #[arg(long, global = true, value_name = "LANG", env = "GONG_LANG")]
+    pub lang: Option<String>,
+    /// Print JSON for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands, in the order in which work flows.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Plan(plan::PlanArgs),
+    Send(send::SendArgs),
+    Status(status::StatusArgs),
+    Pause(steer::Steer),
+    Resume(steer::Steer),
+    Cancel(steer::Steer),
+    Rate(steer::Rate),
+    Serve(serve::ServeArgs),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    Done,
+    /// Rejected rows were written to a file.
+    InPart,
+    /// Something is not as it should be (`gong check`, `gong audit verify`).
+    NotGood,
+}
+
+/// What commands run with.
+pub struct Context {
+    pub global: Global,
+}
+
+impl Context {
+    /// Reads the configuration; its language holds unless the command line chose one.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let config = Config::load(&self.global.config)?;
+        if self.global.lang.is_none() {
+            lang::set(config.lang());
+        }
+        Ok(config)
+    }
+
+    /// Opens the site.
+    pub async fn app(&self) -> anyhow::Result<App> {
+        App::open(self.config()?).await
+    }
+
+    /// The operator who acts.
+    pub async fn operator(&self, app: &App) -> Result<Operator, StoreError> {
+        app.store.acting(self.global.operator.as_deref()).await
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(chosen) = &cli.global.lang {
+        lang::set(if chosen.starts_with("en") { Lang::En } else { Lang::Zh });
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::failed(&error.into(), cli.global.json),
+    };
+    let json = cli.global.json;
+    let context = Context { global: cli.global };
+    match runtime.block_on(run(&context, cli.command)) {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::InPart) => ExitCode::from(4),
+        Ok(Ended::NotGood) => ExitCode::FAILURE,
+        Err(error) => output::failed(&error, json),
+    }
+}
+
+async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
+    match command {
+        Command::Plan(args) => plan::run(context, args).await,
+        Command::Send(args) => send::run(context, args).await,
+        Command::Status(args) => status::run(context, args).await,
+        Command::Pause(args) => steer::run(context, args, "paused").await,
+        Command::Resume(args) => steer::run(context, args, "active").await,
+        Command::Cancel(args) => steer::run(context, args, "cancelled").await,
+        Command::Rate(args) => steer::rate(context, args).await,
+        Command::Serve(args) => serve::run(context, args).await,
+    }
+}

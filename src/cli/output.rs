@@ -1,0 +1,93 @@
+//! What commands print: to people on a terminal, or as JSON to programs.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // the one place that prints
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+use crate::say;
+use crate::store::StoreError;
+
+/// Prints a line to standard output.
+pub fn line(text: impl std::fmt::Display) {
+    println!("{text}");
+}
+
+/// Prints a note to standard error: advice, progress, the next step.
+pub fn note(text: impl std::fmt::Display) {
+    eprintln!("{text}");
+}
+
+/// Prints a value as JSON on one line.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// A table with headings, as wide as the terminal.
+#[must_use]
+pub fn table(headings: &[String]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings);
+    if !std::io::stdout().is_terminal() {
+        table.set_width(160);
+    }
+    table
+}
+
+/// Whether people watch: progress bars and colours only then.
+#[must_use]
+pub fn is_watched() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Prints an error and says which exit code it is: 3 where a rule refused, else 1.
+pub fn failed(error: &anyhow::Error, as_json: bool) -> ExitCode {
+    let refused = matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Refused(_)));
+    let text = error.chain().map(ToString::to_string).collect::<Vec<_>>();
+    // A cause that its parent already quotes is not said twice.
+    let mut said: Vec<&String> = Vec::new();
+    for part in &text {
+        if !said.iter().any(|s| s.contains(part.as_str())) {
+            said.push(part);
+        }
+    }
+    let message = said.iter().map(|s| s.as_str()).collect::<Vec<_>>().join("\n  ");
+    if as_json {
+        println!("{}", serde_json::json!({ "error": message, "refused": refused }));
+    }
+    let prefix = say!("错误", "error");
+    eprintln!("{prefix}: {message}");
+    ExitCode::from(if refused { 3 } else { 1 })
+}
+
+/// A number with thousands separators.
+#[must_use]
+pub fn number(n: i64) -> String {
+    let digits = n.unsigned_abs().to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if n < 0 { format!("-{out}") } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_in_thousands() {
+        assert_eq!(number(0), "0");
+        assert_eq!(number(999), "999");
+        assert_eq!(number(1_234_567), "1,234,567");
+        assert_eq!(number(-1_000), "-1,000");
+    }
+}

@@ -1,0 +1,58 @@
+//! `gong serve`: the engine and its HTTP side.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Context, Ended, output};
+use crate::{say, telemetry};
+
+/// Runs planner, workers, scheduler and callbacks until SIGTERM or Ctrl-C.
+#[derive(Debug, Args)]
+#[command(after_help = "gong serve\ngong serve --listen 0.0.0.0:8088\ngong serve --until-idle")]
+pub struct ServeArgs {
+    /// Where to listen, in place of the configuration's.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Stop when every dispatch has finished.
+    #[arg(long)]
+    until_idle: bool,
+}
+
+pub(super) async fn run(context: &Context, args: ServeArgs) -> anyhow::Result<Ended> {
+    let config = context.config()?;
+    let logs = config.log.dir.as_ref().map(|dir| config.path(dir));
+    let _guard = telemetry::start_logs(&config.log.filter, logs.as_deref())?;
+    let app = super::App::open(config).await?;
+    let address = args.listen.unwrap_or_else(|| app.config.server.listen.clone());
+    let listener = TcpListener::bind(&address)
+        .await
+        .map_err(|e| anyhow::anyhow!(say!("不能监听 {address}：{e}", "cannot listen on {address}: {e}")))?;
+    let address = listener.local_addr()?;
+    let engine = app.start_engine().await?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+    output::note(say!("gong 正在运行，监听 {address}。按 Ctrl-C 停止", "gong is running on {address}. Ctrl-C stops it"));
+    let store = std::sync::Arc::clone(&app.store);
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let idle = async move {
+        if !args.until_idle {
+            std::future::pending::<()>().await;
+        }
+        while store.dispatches(true).await.is_ok_and(|open| !open.is_empty()) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let until = async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            () = idle => {}
+        }
+    };
+    engine.serve(listener, until).await?;
+    app.store.close().await;
+    tracing::info!("stopped");
+    Ok(Ended::Done)
+}
