@@ -1,1 +1,3 @@
+//! The program `gong`.
+
 fn main() {}

@@ -16,7 +16,9 @@ use crate::say;
 
 mod check;
 mod helpers;
-mod messages;
+pub mod compose;
+
+pub mod messages;
 
 pub use messages::{MessageTemplate, Messages, Personal};
 

@@ -6,9 +6,21 @@
 
 #[macro_use]
 pub mod pool;
+pub mod audit;
+pub mod batches;
+pub mod channels;
+pub mod dispatches;
+pub mod audience;
 pub mod error;
+pub mod estimate;
+pub mod items;
 pub mod meta;
 pub mod migrate;
+pub mod operators;
+pub mod receipts;
+pub mod schedule;
+pub mod snapshot;
+pub mod turn;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -117,6 +117,7 @@ CREATE TABLE addresses (
     UNIQUE (kind, hash)
 );
 
+CREATE INDEX addresses_gone ON addresses (id) WHERE gone = 1;
 CREATE TABLE recipient_addresses (
     recipient_no BIGINT NOT NULL,
     kind         INTEGER NOT NULL,
@@ -282,7 +283,7 @@ CREATE TABLE dispatches (
     purged_at    BIGINT,
     reach        TEXT COLLATE "C"
 );
-CREATE INDEX dispatches_open ON dispatches (state) WHERE state <> 'finished';
+CREATE INDEX dispatches_open ON dispatches (no) WHERE finished_at IS NULL;
 
 CREATE TABLE members (
     dispatch_no  BIGINT NOT NULL,

@@ -134,6 +134,8 @@ CREATE TABLE addresses (
     UNIQUE (kind, hash)
 );
 
+CREATE INDEX addresses_gone ON addresses (id) WHERE gone = 1;
+
 CREATE TABLE recipient_addresses (
     recipient_no BIGINT NOT NULL,
     kind         INTEGER NOT NULL,
@@ -313,7 +315,7 @@ CREATE TABLE dispatches (
     purged_at    BIGINT,
     reach        TEXT                       -- JSON, materialised before a purge
 );
-CREATE INDEX dispatches_open ON dispatches (state) WHERE state <> 'finished';
+CREATE INDEX dispatches_open ON dispatches (no) WHERE finished_at IS NULL;
 
 CREATE TABLE members (
     dispatch_no  BIGINT NOT NULL,

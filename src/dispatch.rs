@@ -1,0 +1,14 @@
+//! Sending: claim a batch, mark, hand over, record; retry, settle, escalate.
+//!
+//! One worker a channel ([`worker`]), one scheduler ([`scheduler`]), and what
+//! operators decide, watched five times a second ([`control`]).
+
+pub mod control;
+pub mod job;
+pub mod loading;
+pub mod outcome;
+pub mod pacer;
+pub mod retry;
+pub mod scheduler;
+pub mod window;
+pub mod worker;

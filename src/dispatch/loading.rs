@@ -1,0 +1,141 @@
+//! Leasing a batch and making it ready: rows read, opened and rendered ahead of
+//! their marking, so that the window holds nothing but sends.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::job::{Job, Ready};
+use super::worker::{Tools, Way};
+use crate::domain::item::Lane;
+use crate::store::Result;
+use crate::store::batches::Lease;
+use crate::store::turn::{BatchTurn, Record};
+
+/// A leased batch, ready to be marked.
+pub struct Batch {
+    pub lease: Lease,
+    pub job: Arc<Job>,
+    pub rows: Vec<Ready>,
+}
+
+/// Leases and prepares the most urgent batch; `None` when none is ready.
+pub async fn next_batch(tools: &Tools, way: &Way) -> Result<Option<Batch>> {
+    while let Some(lease) = tools.store.lease_batch(way.no, &tools.owner).await? {
+        if lease.lane == Lane::Routine as i32 && let Some(until) = tools.quiet.until(tools.store.now()) {
+            tools.store.defer_batch(lease, until).await?;
+            continue;
+        }
+        match prepare(tools, way, lease).await {
+            Ok(batch) => return Ok(Some(batch)),
+            Err(error) => {
+                tools.store.release_batch(lease).await?;
+                return Err(error);
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn prepare(tools: &Tools, way: &Way, lease: Lease) -> Result<Batch> {
+    let job = tools.jobs.job(lease.dispatch_no, way.no, &*way.channel, &way.signature).await?;
+    let rows = tools.store.load_batch(lease).await?;
+    let (rows, unsendable) = {
+        let (job, store) = (Arc::clone(&job), Arc::clone(&tools.store));
+        // A thousand texts with variables take some milliseconds of one core.
+        tokio::task::spawn_blocking(move || job.prepare(&store, lease, rows))
+            .await
+            .map_err(|e| crate::store::StoreError::Damaged(e.to_string()))?
+    };
+    if !unsendable.is_empty() {
+        let rows: Vec<_> = unsendable.into_iter().map(|u| (u.ordinal, u.attempt, u.reason, u.code)).collect();
+        tools.store.refuse_queued(lease, &rows).await?;
+    }
+    Ok(Batch { lease, job, rows })
+}
+
+/// A batch in the line: what of it waits, is marked, under way, or to be recorded.
+pub struct Loaded {
+    pub lease: Lease,
+    pub job: Arc<Job>,
+    pub ready: VecDeque<Ready>,
+    /// Asked to be marked by the turn that runs now.
+    asked: HashMap<i64, Ready>,
+    want: usize,
+    /// Marked and not yet written back.
+    pub open: usize,
+    pub under_way: usize,
+    pub records: Vec<Record>,
+    pub unsent: Vec<i64>,
+    pub stopped: bool,
+}
+
+impl Loaded {
+    #[must_use]
+    pub fn new(batch: Batch) -> Self {
+        Self {
+            lease: batch.lease,
+            job: batch.job,
+            ready: batch.rows.into(),
+            asked: HashMap::new(),
+            want: 0,
+            open: 0,
+            under_way: 0,
+            records: Vec::new(),
+            unsent: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.records.is_empty() && self.unsent.is_empty()
+    }
+
+    /// Wants up to `n` more rows marked; says how many.
+    pub fn want(&mut self, n: usize) -> usize {
+        let n = n.min(self.ready.len() - self.want);
+        self.want += n;
+        n
+    }
+
+    /// What this batch brings to a turn; `None` when nothing.
+    pub fn turn(&mut self) -> Option<BatchTurn> {
+        let records = std::mem::take(&mut self.records);
+        let unsent = std::mem::take(&mut self.unsent);
+        let mark: Vec<i64> = self
+            .ready
+            .drain(..std::mem::take(&mut self.want))
+            .map(|row| {
+                let ordinal = row.ordinal;
+                self.asked.insert(ordinal, row);
+                ordinal
+            })
+            .collect();
+        let close = self.ready.is_empty() && mark.is_empty() && self.open == records.len() + unsent.len();
+        let idle = records.is_empty() && unsent.is_empty() && mark.is_empty() && !close;
+        (!idle).then_some(BatchTurn { lease: self.lease, records, unsent, mark, close })
+    }
+
+    /// A turn is on disk; returns the rows that were marked. Those asked for and not
+    /// marked have changed meanwhile, or their dispatch stands still.
+    pub fn turned(&mut self, turn: &BatchTurn, marked: &[i64]) -> Vec<Ready> {
+        self.open = self.open + marked.len() - turn.records.len() - turn.unsent.len();
+        let mut rows = Vec::with_capacity(marked.len());
+        for ordinal in marked {
+            rows.extend(self.asked.remove(ordinal));
+        }
+        self.asked.clear();
+        rows
+    }
+
+    /// Nothing of the turn happened: its parts go back where they came from.
+    pub fn turn_failed(&mut self, turn: BatchTurn) {
+        self.records.extend(turn.records);
+        self.unsent.extend(turn.unsent);
+        for ordinal in turn.mark.into_iter().rev() {
+            if let Some(row) = self.asked.remove(&ordinal) {
+                self.ready.push_front(row);
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What time brings: retries that are due, leases that ran out, steps that begin,
+//! receipts that never came, dispatches that end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::job::{is_repeated, receipt_wait};
+use super::retry::RetrySettings;
+use super::worker::Way;
+use crate::channel::Evidence;
+use crate::clock::Millis;
+use crate::store::batches::{Lease, Settling};
+use crate::store::dispatches::Dispatch;
+use crate::store::{Result, Store};
+use crate::telemetry::Counts;
+
+/// How often due rows are looked for.
+const TICK: Duration = Duration::from_millis(200);
+/// Looking whether a dispatch has ended may scan it: it costs no more than this
+/// share of the time.
+const SCAN_SHARE: u32 = 20;
+
+/// What the scheduler works with.
+#[derive(Clone)]
+pub struct Scheduler {
+    pub store: Arc<Store>,
+    pub retry: RetrySettings,
+    pub ways: Arc<Vec<Way>>,
+    pub wake: Arc<Notify>,
+    pub stop: CancellationToken,
+    pub counts: Arc<Counts>,
+}
+
+impl Scheduler {
+    /// Runs until told to stop.
+    pub async fn run(self) {
+        let mut scans: HashMap<i64, Instant> = HashMap::new();
+        while !self.stop.is_cancelled() {
+            if let Err(error) = self.tick(&mut scans).await {
+                tracing::warn!(%error, "the scheduler could not do its round; trying again");
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    async fn tick(&self, scans: &mut HashMap<i64, Instant>) -> Result<()> {
+        self.take_over(false).await?;
+        while self.store.take_due().await? > 0 {
+            self.wake.notify_waiters();
+        }
+        let open = self.store.dispatches(true).await?;
+        self.counts.open_dispatches.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        scans.retain(|no, _| open.iter().any(|d| d.no == *no));
+        for dispatch in open {
+            let cancelled = dispatch.state == "cancelled";
+            if cancelled || dispatch.expires_at <= self.store.now() {
+                while self.store.sweep_dispatch(dispatch.no, cancelled).await? > 0 {}
+            }
+            if scans.get(&dispatch.no).is_none_or(|at| *at <= Instant::now()) {
+                let began = Instant::now();
+                self.end(&dispatch).await?;
+                scans.insert(dispatch.no, Instant::now() + (began.elapsed() * SCAN_SHARE).max(TICK));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over batches whose worker is gone; `all` when the engine that held
+    /// them must be dead because we hold its lock.
+    pub async fn take_over(&self, all: bool) -> Result<()> {
+        loop {
+            let orphans = self.store.orphaned_batches(all).await?;
+            if orphans.is_empty() {
+                return Ok(());
+            }
+            for (lease, channel) in orphans {
+                let settling = self.settling(lease, channel).await?;
+                let window = self.store.take_over(lease, settling).await?;
+                tracing::warn!(batch = lease.no, dispatch = lease.dispatch_no, window, "took over a batch; its window is uncertain");
+            }
+            self.wake.notify_waiters();
+        }
+    }
+
+    async fn settling(&self, lease: Lease, channel: i32) -> Result<Settling> {
+        let now = self.store.now();
+        let dispatch = self.store.dispatch(&lease.dispatch_no.to_string()).await?;
+        let content = self.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
+        let way = self.ways.iter().find(|w| w.no == channel);
+        let repeat = is_repeated(&content, dispatch.lane) || way.is_some_and(|w| w.channel.limits().idempotent);
+        let wait: Millis = way.map_or(0, |w| receipt_wait(&*w.channel));
+        Ok(Settling { repeat, at: now + if repeat { self.retry.settle_ms } else { wait } })
+    }
+
+    /// Gives up receipts that are overdue, and closes the dispatch when nothing is left.
+    async fn end(&self, dispatch: &Dispatch) -> Result<()> {
+        let waits: Vec<&Way> = self.ways.iter().filter(|w| w.channel.limits().evidence == Evidence::Receipts).collect();
+        for way in &waits {
+            let before = self.store.now() - receipt_wait(&*way.channel);
+            while self.store.give_up_waiting(dispatch.no, way.no, before).await? > 0 {}
+        }
+        if dispatch.phase == "done" {
+            let waits: Vec<i32> = if dispatch.mode == crate::store::dispatches::Mode::Dry { Vec::new() } else { waits.iter().map(|w| w.no).collect() };
+            if self.store.finish_dispatch(dispatch.no, &waits).await? {
+                tracing::info!(dispatch = dispatch.no, "finished");
+            }
+        }
+        Ok(())
+    }
+}

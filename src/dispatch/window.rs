@@ -1,0 +1,231 @@
+//! The line of one worker: leased batches, what of them is marked, under way, and
+//! waiting to be recorded. Bookkeeping only; no I/O.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::job::Ready;
+use super::loading::Loaded;
+use crate::channel::Outcome;
+use crate::clock::Millis;
+use crate::domain::item::Lane;
+use crate::store::batches::Lease;
+use crate::store::turn::{BatchTurn, Record};
+
+/// Of every hundred messages this many are routine ones, whatever is urgent.
+const ROUTINE_FLOOR: usize = 5;
+/// A turn writes at most this many results.
+const GROUP: usize = 1_000;
+
+/// How many deliveries may be `sending` at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window(usize);
+
+impl Window {
+    /// One second's sends or twice the in-flight limit, whichever is less; one at least.
+    #[must_use]
+    pub fn of(rate: f64, in_flight: usize, batch: usize) -> Self {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, which is meant
+        let second = rate.ceil() as usize;
+        Self(second.min(2 * in_flight * batch).max(1))
+    }
+
+    #[must_use]
+    pub fn size(self) -> usize {
+        self.0
+    }
+}
+
+/// A delivery whose answer came.
+#[derive(Debug)]
+pub struct Sent {
+    pub batch: i64,
+    pub row: Ready,
+    pub outcome: Outcome,
+    pub at: Millis,
+}
+
+/// What stands between a batch in the store and the gateway.
+pub struct Line {
+    window: Window,
+    batches: Vec<Loaded>,
+    /// Marked, in the order in which they go.
+    to_send: VecDeque<(i64, Ready)>,
+    /// The permit of the first in `to_send`.
+    permit: Option<Instant>,
+    /// Everything `sending` in the store.
+    open: usize,
+    routine_credit: usize,
+    oldest_record: Option<Instant>,
+}
+
+impl Line {
+    #[must_use]
+    pub fn new(window: Window) -> Self {
+        Self { window, batches: Vec::new(), to_send: VecDeque::new(), permit: None, open: 0, routine_credit: 0, oldest_record: None }
+    }
+
+    pub fn set_window(&mut self, window: Window) {
+        self.window = window;
+    }
+
+    /// Nothing is marked, under way or unrecorded.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.open == 0 && self.batches.iter().all(Loaded::is_recorded)
+    }
+
+    /// The leases held.
+    pub fn leases(&self) -> Vec<Lease> {
+        self.batches.iter().map(|b| b.lease).collect()
+    }
+
+    /// Another batch is wanted: less than one window is waiting, or something more
+    /// urgent than what we hold may be ready.
+    #[must_use]
+    pub fn wants_batch(&self) -> bool {
+        let waiting: usize = self.batches.iter().map(|b| b.ready.len()).sum();
+        waiting < self.window.size().max(1) || self.batches.iter().all(|b| b.lease.lane > Lane::Immediate as i32) && self.batches.len() < 4
+    }
+
+    pub fn add(&mut self, batch: Loaded) {
+        self.batches.push(batch);
+        self.batches.sort_by_key(|b| (b.lease.lane, b.lease.no));
+    }
+
+    /// Whether a doubtful delivery of this batch may be repeated.
+    #[must_use]
+    pub fn repeatable(&self, batch: i64) -> Option<bool> {
+        self.batches.iter().find(|b| b.lease.no == batch).map(|b| b.job.repeatable)
+    }
+
+    /// Gives up everything not handed over of the dispatches that `stopped` names.
+    pub fn stop_where(&mut self, stopped: impl Fn(i64) -> bool) {
+        for batch in &mut self.batches {
+            if !batch.stopped && stopped(batch.lease.dispatch_no) {
+                batch.stopped = true;
+                batch.ready.clear();
+            }
+        }
+        let batches = &mut self.batches;
+        let before = self.to_send.len();
+        self.to_send.retain(|(no, row)| match batches.iter_mut().find(|b| b.lease.no == *no) {
+            Some(batch) if batch.stopped => {
+                batch.unsent.push(row.ordinal);
+                false
+            }
+            _ => true,
+        });
+        if self.to_send.len() < before {
+            self.permit = None;
+        }
+    }
+
+    /// The next turn, when one is due: results to write, rows to give back, rows to mark.
+    pub fn next_turn(&mut self, may_mark: bool, flush: Duration) -> Option<Vec<BatchTurn>> {
+        let size = self.window.size();
+        let waiting: usize = self.batches.iter().map(|b| b.ready.len()).sum();
+        let room = if may_mark { size.saturating_sub(self.open).min(waiting) } else { 0 };
+        let records: usize = self.batches.iter().map(|b| b.records.len() + b.unsent.len()).sum();
+        let ripe = records >= (size / 4).clamp(1, GROUP)
+            || self.oldest_record.is_some_and(|at| at.elapsed() >= flush)
+            || records > 0 && self.open == records
+            || self.batches.iter().any(|b| !b.unsent.is_empty());
+        let wanted = room >= (size / 4).max(1) || room > 0 && room == waiting;
+        let closing = self.batches.iter().any(|b| b.is_recorded() && b.open == 0 && b.ready.is_empty());
+        if !ripe && !wanted && !closing {
+            return None;
+        }
+        self.choose_marks(room);
+        self.oldest_record = None;
+        let turns: Vec<BatchTurn> = self.batches.iter_mut().filter_map(Loaded::turn).collect();
+        (!turns.is_empty()).then_some(turns)
+    }
+
+    /// Most urgent first; routine rows keep their floor.
+    fn choose_marks(&mut self, mut room: usize) {
+        self.routine_credit += room * ROUTINE_FLOOR;
+        let routine = |b: &Loaded| b.lease.lane == Lane::Routine as i32;
+        if self.batches.first().is_some_and(|b| !routine(b)) {
+            let mut floor = (self.routine_credit / 100).min(room);
+            for batch in self.batches.iter_mut().filter(|b| routine(b)) {
+                let n = batch.want(floor);
+                floor -= n;
+                room -= n;
+                self.routine_credit -= n * 100;
+            }
+        }
+        for batch in &mut self.batches {
+            room -= batch.want(room);
+        }
+        self.routine_credit = self.routine_credit.min(self.window.size() * ROUTINE_FLOOR);
+    }
+
+    /// A turn is on disk: what was marked goes into the line, closed batches leave.
+    pub fn turned(&mut self, turns: &[BatchTurn], marked: &[Vec<i64>]) {
+        for (turn, marked) in turns.iter().zip(marked) {
+            let Some(at) = self.batches.iter().position(|b| b.lease.no == turn.lease.no) else { continue };
+            self.open -= turn.records.len() + turn.unsent.len();
+            self.open += marked.len();
+            let batch = &mut self.batches[at];
+            let rows = batch.turned(turn, marked);
+            let no = batch.lease.no;
+            self.to_send.extend(rows.into_iter().map(|row| (no, row)));
+            if turn.close {
+                self.batches.remove(at);
+            }
+        }
+    }
+
+    /// The store refused a turn: nothing of it happened; keep it for the next.
+    pub fn turn_failed(&mut self, turns: Vec<BatchTurn>) {
+        for turn in turns {
+            if let Some(batch) = self.batches.iter_mut().find(|b| b.lease.no == turn.lease.no) {
+                batch.turn_failed(turn);
+            }
+        }
+        self.oldest_record = Some(Instant::now());
+    }
+
+    /// When the first in line may go; takes its permit the first time it is asked.
+    pub fn next_send_at(&mut self, reserve: impl FnOnce(u32) -> Instant) -> Option<Instant> {
+        let parts = self.to_send.front()?.1.out.parts;
+        Some(*self.permit.get_or_insert_with(|| reserve(parts)))
+    }
+
+    /// Takes what goes in one request: the first, and with it others of the same text
+    /// up to `batch`; `reserve` takes their permits.
+    pub fn take_request(&mut self, batch: usize, mut reserve: impl FnMut(u32)) -> super::worker::Request {
+        self.permit = None;
+        let mut request: super::worker::Request = self.to_send.pop_front().into_iter().collect();
+        while request.len() < batch {
+            let same = |(_, row): &(i64, Ready)| request.front().is_some_and(|(_, first)| first.out.text == row.out.text);
+            let Some(next) = self.to_send.front().filter(|n| same(n)) else { break };
+            reserve(next.1.out.parts);
+            request.extend(self.to_send.pop_front());
+        }
+        for (no, _) in &request {
+            if let Some(b) = self.batches.iter_mut().find(|b| b.lease.no == *no) {
+                b.under_way += 1;
+            }
+        }
+        request
+    }
+
+    /// An answer, decided upon, waits to be written.
+    pub fn record(&mut self, batch: i64, record: Record) {
+        if let Some(b) = self.batches.iter_mut().find(|b| b.lease.no == batch) {
+            b.under_way -= 1;
+            b.records.push(record);
+            self.oldest_record.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// When results must be written at the latest.
+    #[must_use]
+    pub fn flush_at(&self, flush: Duration) -> Option<Instant> {
+        self.oldest_record.map(|at| at + flush)
+    }
+}

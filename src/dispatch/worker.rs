@@ -1,0 +1,275 @@
+//! The worker of one channel: leases batches, keeps a window of marked deliveries
+//! flowing to the gateway, and records what comes back in groups.
+//!
+//! The window — everything `sending` in the store — never exceeds one second's
+//! sends or twice the in-flight limit, whichever is less: it is what a crash can
+//! leave in doubt. The next rows are marked while earlier ones are still under way,
+//! so that a slow gateway does not drain the line.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::control::Control;
+use super::job::{Jobs, Ready};
+use super::loading::{self, Batch, Loaded};
+use super::outcome::{Tried, decide};
+use super::pacer::Pacer;
+use super::retry::RetrySettings;
+use super::window::{Line, Sent, Window};
+use crate::channel::{Channel, Class, Outcome, Outgoing};
+use crate::clock::Millis;
+use crate::store::turn::{BatchTurn, Record};
+use crate::store::{Result, Store};
+
+/// Results are written at the latest after this long.
+const FLUSH: Duration = Duration::from_millis(100);
+/// How often an idle worker looks for a ready batch nobody told it of.
+const IDLE: Duration = Duration::from_millis(250);
+/// How long a turn waits after the store refused one.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a worker works with.
+#[derive(Clone)]
+pub struct Tools {
+    pub store: Arc<Store>,
+    pub jobs: Arc<Jobs>,
+    pub retry: RetrySettings,
+    pub control: watch::Receiver<Control>,
+    /// Told when batches may have become ready.
+    pub wake: Arc<Notify>,
+    pub stop: CancellationToken,
+    /// Who holds the leases.
+    pub owner: String,
+    pub quiet: crate::domain::quiet::QuietHours,
+    pub counts: Arc<crate::telemetry::Counts>,
+}
+
+/// The channel a worker serves.
+#[derive(Clone)]
+pub struct Way {
+    pub no: i32,
+    pub name: String,
+    pub channel: Arc<dyn Channel>,
+    pub signature: String,
+}
+
+type Turned = (Vec<BatchTurn>, Result<Vec<Vec<i64>>>);
+
+/// The worker itself; [`Worker::run`] is its life.
+pub struct Worker {
+    tools: Tools,
+    way: Way,
+    pacer: Pacer,
+    line: Line,
+    in_flight: FuturesUnordered<BoxFuture<'static, Vec<Sent>>>,
+    turn: Option<JoinHandle<Turned>>,
+    load: Option<JoinHandle<Result<Option<Batch>>>>,
+    /// Nothing was ready when last asked; ask again then, or when woken.
+    look_at: Instant,
+    turn_not_before: Instant,
+    halted_until: Instant,
+}
+
+impl Worker {
+    #[must_use]
+    pub fn new(tools: Tools, way: Way) -> Self {
+        let now = Instant::now();
+        let limits = way.channel.limits();
+        let window = Window::of(limits.rate, limits.in_flight, limits.batch);
+        Self {
+            pacer: Pacer::new(limits.rate, now),
+            line: Line::new(window),
+            in_flight: FuturesUnordered::new(),
+            turn: None,
+            load: None,
+            look_at: now,
+            turn_not_before: now,
+            halted_until: now,
+            tools,
+            way,
+        }
+    }
+
+    /// Works until told to stop, then drains: what is under way is heard out, what
+    /// was marked and not sent goes back, leases are returned. No row is left in doubt.
+    pub async fn run(mut self) {
+        while !(self.tools.stop.is_cancelled() && self.is_drained()) {
+            self.obey();
+            self.start_load();
+            self.start_turn();
+            let due = self.send_due();
+            self.wait(due).await;
+        }
+        for lease in self.line.leases() {
+            if let Err(error) = self.tools.store.release_batch(lease).await {
+                tracing::warn!(channel = self.way.name, batch = lease.no, %error, "cannot return a lease; it will run out");
+            }
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.turn.is_none() && self.load.is_none() && self.in_flight.is_empty() && self.line.is_settled()
+    }
+
+    /// Takes over what operators decided: rates, pauses, cancels.
+    fn obey(&mut self) {
+        let control = self.tools.control.borrow().clone();
+        let now = Instant::now();
+        self.pacer.declare(control.rate(self.way.no).unwrap_or(self.way.channel.limits().rate), now);
+        let limits = self.way.channel.limits();
+        self.line.set_window(Window::of(self.pacer.rate(), limits.in_flight, limits.batch));
+        let clock = self.tools.store.now();
+        let stopped = self.tools.stop.is_cancelled() || control.channel_paused(self.way.no);
+        self.line.stop_where(|dispatch| stopped || !control.may_send(dispatch, clock));
+    }
+
+    fn may_start(&self) -> bool {
+        let paused = self.tools.control.borrow().channel_paused(self.way.no);
+        !self.tools.stop.is_cancelled() && !paused && Instant::now() >= self.halted_until
+    }
+
+    fn start_load(&mut self) {
+        if self.load.is_some() || !self.may_start() || Instant::now() < self.look_at || !self.line.wants_batch() {
+            return;
+        }
+        let (tools, way) = (self.tools.clone(), self.way.clone());
+        self.load = Some(tokio::spawn(async move { loading::next_batch(&tools, &way).await }));
+    }
+
+    fn start_turn(&mut self) {
+        if self.turn.is_some() || Instant::now() < self.turn_not_before {
+            return;
+        }
+        let Some(turns) = self.line.next_turn(self.may_start(), FLUSH) else { return };
+        let (store, no) = (Arc::clone(&self.tools.store), self.way.no);
+        self.turn = Some(tokio::spawn(async move {
+            let done = store.turn(no, &turns).await;
+            (turns, done)
+        }));
+    }
+
+    /// Sends what may go now; says when the next permit holds.
+    fn send_due(&mut self) -> Option<Instant> {
+        let limits = self.way.channel.limits();
+        while self.in_flight.len() < limits.in_flight {
+            let now = Instant::now();
+            let Some(at) = self.line.next_send_at(|parts| self.pacer.reserve(parts, now)) else { return None };
+            if at > now {
+                return Some(at);
+            }
+            let request = self.line.take_request(limits.batch, |parts| {
+                self.pacer.reserve(parts, now);
+            });
+            let (channel, clock) = (Arc::clone(&self.way.channel), self.tools.store.clock.clone());
+            self.in_flight.push(Box::pin(async move {
+                let (keys, outgoing): (Vec<(i64, Ready)>, Vec<Outgoing>) = request.into_iter().map(|(b, r)| { let out = r.out.clone(); ((b, r), out) }).unzip();
+                let outcomes = channel.send(&outgoing).await;
+                let at = clock.now();
+                keys.into_iter().zip(outcomes).map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect()
+            }));
+        }
+        None
+    }
+
+    async fn wait(&mut self, due: Option<Instant>) {
+        let now = Instant::now();
+        let mut until = now + IDLE;
+        for at in [due, self.line.flush_at(FLUSH), Some(self.look_at).filter(|at| *at > now && self.line.wants_batch())].into_iter().flatten() {
+            until = until.min(at);
+        }
+        let turn: OptionFuture<_> = self.turn.as_mut().into();
+        let load: OptionFuture<_> = self.load.as_mut().into();
+        tokio::select! {
+            Some(sent) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+                self.came_back(sent);
+            }
+            Some(done) = turn => {
+                self.turn = None;
+                match done {
+                    Ok(done) => self.turned(done),
+                    Err(error) => tracing::error!(channel = self.way.name, %error, "a turn was lost; its lease will run out"),
+                }
+            }
+            Some(loaded) = load => {
+                self.load = None;
+                self.loaded(loaded.unwrap_or_else(|e| Err(crate::store::StoreError::Damaged(e.to_string()))));
+            }
+            () = self.tools.wake.notified() => self.look_at = Instant::now(),
+            () = tokio::time::sleep_until(until) => {}
+            () = self.tools.stop.cancelled(), if !self.tools.stop.is_cancelled() => {}
+        }
+    }
+
+    fn loaded(&mut self, loaded: Result<Option<Batch>>) {
+        match loaded {
+            Ok(Some(batch)) => self.line.add(Loaded::new(batch)),
+            Ok(None) => self.look_at = Instant::now() + IDLE,
+            Err(error) => {
+                tracing::warn!(channel = self.way.name, %error, "cannot load a batch; trying again");
+                self.look_at = Instant::now() + STORE_PAUSE;
+            }
+        }
+    }
+
+    fn turned(&mut self, (turns, done): Turned) {
+        match done {
+            Ok(marked) => self.line.turned(&turns, &marked),
+            Err(error) => {
+                tracing::warn!(channel = self.way.name, %error, "cannot record results; keeping them and trying again");
+                self.turn_not_before = Instant::now() + STORE_PAUSE;
+                self.line.turn_failed(turns);
+            }
+        }
+    }
+
+    fn came_back(&mut self, sent: Vec<Sent>) {
+        let now = Instant::now();
+        for one in sent {
+            let throttled = matches!(one.outcome, Outcome::Failed { class: Class::Throttled, .. });
+            self.pacer.answered(throttled, now);
+            if let Outcome::Failed { class: Class::Misconfigured, code, .. } = &one.outcome {
+                if now >= self.halted_until {
+                    tracing::error!(channel = self.way.name, code, "the gateway refuses our credentials or declaration; the channel stops for a while. Run: gong check");
+                }
+                self.halted_until = now + Duration::from_secs(30);
+            }
+            self.tools.counts.outcome(&self.way.name, &one.outcome);
+            self.record(one);
+        }
+    }
+
+    fn record(&mut self, sent: Sent) {
+        let Some(repeatable) = self.line.repeatable(sent.batch) else { return };
+        let row = &sent.row;
+        let wait: Millis = super::job::receipt_wait(&*self.way.channel);
+        let tried = Tried { attempt: row.attempt, failures: row.failures, repeatable, receipt_wait: wait };
+        let (class, code, change) = decide(&sent.outcome, tried, &self.tools.retry, sent.at);
+        let record = Record {
+            ordinal: row.ordinal,
+            attempt: row.attempt,
+            class,
+            code: code.to_owned(),
+            at: sent.at,
+            parts: i32::try_from(row.out.parts).unwrap_or(i32::MAX),
+            change,
+            handles: match &sent.outcome {
+                Outcome::Accepted { gateway_ids, .. } => gateway_ids.clone(),
+                Outcome::Failed { .. } => Vec::new(),
+            },
+            gone: (class == Class::AddressGone as i32).then_some(row.address_id),
+        };
+        self.line.record(sent.batch, record);
+    }
+}
+
+/// A line of marked rows, each with the batch it is from.
+pub(super) type Request = VecDeque<(i64, Ready)>;

@@ -1,0 +1,237 @@
+//! audience → snapshot → deliveries → batches, and the later steps for those not reached.
+//!
+//! One chunk at a time, the most urgent dispatch first; a chunk's width follows the
+//! time the last one took, so that no write transaction keeps others waiting.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::channel::Channel;
+use crate::domain::audience::Attributes;
+use crate::domain::item::Lane;
+use crate::domain::plan::VISIT;
+use crate::domain::quiet::QuietHours;
+use crate::store::audience::Audience;
+use crate::store::dispatches::{Dispatch, Mode};
+use crate::store::snapshot::{Chunking, StepChannel, StepKind};
+use crate::store::{Result, Store, StoreError};
+
+/// The longest a write transaction should take.
+const BUDGET: Duration = Duration::from_millis(60);
+const TICK: Duration = Duration::from_millis(200);
+/// Members a chunk, at least and at most.
+const WIDTHS: (usize, usize) = (500, 20_000);
+/// Recipients read ahead, in one look at the audience.
+const PAGE: i64 = 200_000;
+
+/// The channel that stands in for every other in a dry run.
+pub const REHEARSAL: &str = "rehearsal";
+
+/// A channel as the planner needs it.
+#[derive(Clone)]
+pub struct PlannedChannel {
+    pub no: i32,
+    pub name: String,
+    pub kind: StepKind,
+    /// Parts a second.
+    pub rate: f64,
+}
+
+impl PlannedChannel {
+    #[must_use]
+    pub fn of(no: i32, name: &str, channel: &dyn Channel) -> Self {
+        Self { no, name: name.to_owned(), kind: StepKind::Address(channel.address()), rate: channel.limits().rate }
+    }
+
+    /// Deliveries a batch: a minute's worth, 1 to 1,000.
+    #[must_use]
+    pub fn batch_size(&self) -> i64 {
+        #[allow(clippy::cast_possible_truncation)] // clamped first
+        let minute = (self.rate * 60.0).clamp(1.0, 1_000.0) as i64;
+        minute
+    }
+}
+
+/// Plans dispatches until told to stop.
+#[derive(Clone)]
+pub struct Planner {
+    pub store: Arc<Store>,
+    pub channels: Vec<PlannedChannel>,
+    pub attributes: Attributes,
+    pub quiet: QuietHours,
+    /// Told when batches became ready, or a dispatch was created.
+    pub wake: Arc<Notify>,
+    pub stop: CancellationToken,
+}
+
+/// How far the planner has read and how wide its chunks are.
+#[derive(Debug)]
+pub struct Pace {
+    width: usize,
+    page: Page,
+}
+
+/// Recipients of one dispatch, read and not yet written.
+#[derive(Debug, Default)]
+struct Page {
+    dispatch_no: i64,
+    recipients: Vec<i64>,
+    at: usize,
+    /// Nobody comes after these.
+    last: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { width: 4_000, page: Page::default() }
+    }
+}
+
+impl Planner {
+    /// Runs until told to stop.
+    pub async fn run(self) {
+        let mut pace = Pace::default();
+        while !self.stop.is_cancelled() {
+            match self.step(&mut pace).await {
+                Ok(true) => self.wake.notify_waiters(),
+                Ok(false) => self.rest().await,
+                Err(error) => {
+                    tracing::warn!(%error, "the planner could not go on; trying again");
+                    pace.page = Page::default();
+                    self.rest().await;
+                }
+            }
+        }
+    }
+
+    async fn rest(&self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = tokio::time::sleep(TICK) => {}
+        }
+    }
+
+    /// Plans one chunk of the most urgent dispatch that has something to plan.
+    pub async fn step(&self, pace: &mut Pace) -> Result<bool> {
+        let now = self.store.now();
+        let mut open = self.store.dispatches(true).await?;
+        open.retain(|d| {
+            let due = d.phase == "waiting" && d.step_due_at.is_some_and(|at| at <= now);
+            d.state == "active" && d.expires_at > now && (due || d.phase == "snapshot" || d.phase == "plan")
+        });
+        let Some(next) = open.into_iter().min_by_key(|d| (d.lane, d.no)) else { return Ok(false) };
+        if next.phase == "waiting" {
+            self.store.begin_step(&next, next.step + 1).await?;
+            return Ok(true);
+        }
+        if next.phase == "snapshot" && (pace.page.dispatch_no != next.no || pace.page.at >= pace.page.recipients.len()) {
+            pace.page = self.read_page(&next).await?;
+        }
+        let began = Instant::now();
+        self.chunk(&next, pace).await?;
+        let took = began.elapsed();
+        if took > BUDGET {
+            pace.width = (pace.width / 2).max(WIDTHS.0);
+        } else if took < BUDGET / 2 {
+            pace.width = (pace.width * 2).min(WIDTHS.1);
+        }
+        Ok(true)
+    }
+
+    async fn read_page(&self, d: &Dispatch) -> Result<Page> {
+        let content = self.store.item_version(&d.item_id, d.item_version).await?;
+        let audience = self.audience(d, content.scope.as_deref()).await?;
+        let recipients = self.store.audience_page(&audience, d.cursor_no, PAGE).await?;
+        let last = i64::try_from(recipients.len()).unwrap_or(0) < PAGE;
+        Ok(Page { dispatch_no: d.no, recipients, at: 0, last })
+    }
+
+    async fn chunk(&self, d: &Dispatch, pace: &mut Pace) -> Result<()> {
+        let content = self.store.item_version(&d.item_id, d.item_version).await?;
+        let at = usize::try_from(if d.phase == "snapshot" { 0 } else { d.step }).unwrap_or(0);
+        let Some(step) = d.plan.steps.get(at) else {
+            return Err(StoreError::Damaged(format!("dispatch {} has no step {at}", d.no)));
+        };
+        let channels = step.channels.iter().map(|name| self.channel(name, d.mode)).collect::<Result<Vec<_>>>()?;
+        let job = Chunking {
+            dispatch: d,
+            channels: &channels,
+            opt_out_kind: content.honours_opt_out().then(|| content.kind.name()),
+            defer_until: if d.lane == Lane::Routine as i32 { self.quiet.until(self.store.now()) } else { None },
+            next_step_at: (at + 1 < d.plan.steps.len()).then(|| self.store.now() + step.wait),
+        };
+        let chunk = if d.phase == "snapshot" {
+            let page = &mut pace.page;
+            let to = page.recipients.len().min(page.at + pace.width);
+            let last = page.last && to == page.recipients.len();
+            let chunk = self.store.snapshot_chunk(&job, &page.recipients[page.at..to], last).await?;
+            page.at = to;
+            chunk
+        } else {
+            self.store.step_chunk(&job, d.step, i64::try_from(pace.width).unwrap_or(i64::MAX)).await?
+        };
+        if chunk.done {
+            tracing::info!(dispatch = d.no, step = at, "planned");
+        }
+        Ok(())
+    }
+
+    /// The predicate of the dispatch: its audience, within the item's widest scope
+    /// whatever changed since it was sent.
+    async fn audience(&self, d: &Dispatch, scope: Option<&str>) -> Result<String> {
+        let audience = resolve(&self.store, &d.canonical, &self.attributes, &self.quiet).await?;
+        Ok(match scope {
+            None => audience.predicate,
+            Some(scope) => {
+                let scope = resolve(&self.store, scope, &self.attributes, &self.quiet).await?;
+                format!("({}) AND ({})", audience.predicate, scope.predicate)
+            }
+        })
+    }
+
+    fn channel(&self, name: &str, mode: Mode) -> Result<StepChannel> {
+        if name == VISIT {
+            let visit = self.find(VISIT)?;
+            return Ok(StepChannel { no: visit.no, kind: StepKind::Visit, batch_size: 1 });
+        }
+        let declared = self.find(name)?;
+        // Nothing leaves in a dry run: the rehearsal takes it all.
+        let real = if mode == Mode::Dry { self.find(REHEARSAL)? } else { declared };
+        Ok(StepChannel { no: real.no, kind: declared.kind, batch_size: real.batch_size() })
+    }
+
+    fn find(&self, name: &str) -> Result<&PlannedChannel> {
+        self.channels
+            .iter()
+            .find(|c| c.name == name)
+            .ok_or_else(|| StoreError::Refused(crate::say!("没有名为“{name}”的渠道", "there is no channel named `{name}`")))
+    }
+}
+
+/// Resolves an expression as of today in the site's time zone.
+pub async fn resolve(store: &Store, text: &str, attributes: &Attributes, site: &QuietHours) -> Result<Audience> {
+    let refused = |e: String| StoreError::Refused(e);
+    let expr = crate::domain::audience::parse(text).map_err(|e| refused(e.to_string()))?;
+    store.resolve_audience(&expr, attributes, today(store, site)).await.map_err(|e| refused(e.to_string()))
+}
+
+/// Today as yyyymmdd.
+#[must_use]
+pub fn today(store: &Store, site: &QuietHours) -> i32 {
+    let Ok(now) = jiff::Timestamp::from_millisecond(store.now()) else { return 0 };
+    let date = now.to_zoned(site.zone.clone()).date();
+    i32::from(date.year()) * 10_000 + i32::from(date.month()) * 100 + i32::from(date.day())
+}
+
+/// Which addresses a step's channels use, as stored.
+#[must_use]
+pub fn address_kinds(channels: &[StepChannel]) -> Vec<i32> {
+    let kind = |c: &StepChannel| if let StepKind::Address(kind) = c.kind { Some(kind as i32) } else { None };
+    let mut kinds: Vec<i32> = channels.iter().filter_map(kind).collect();
+    kinds.dedup();
+    kinds
+}
+

@@ -1,0 +1,131 @@
+//! The text of a dispatch: one for everybody, or one for each recipient's variables.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::RenderError;
+use super::messages::{Messages, Personal};
+use crate::domain::item::Content;
+use crate::domain::sms;
+
+/// Who sends, as texts name it.
+#[derive(Debug, Clone)]
+pub struct Sender<'a> {
+    pub name: &'a str,
+    pub phone: &'a str,
+    /// `【…】` before every text; empty for none.
+    pub signature: &'a str,
+    /// `【演练】`, `【测试】` or nothing.
+    pub mark: &'a str,
+}
+
+/// Makes the texts of one item version on one channel.
+pub struct Composer {
+    signature: String,
+    texts: Texts,
+}
+
+enum Texts {
+    Same(Text),
+    Own(Box<Personal>),
+}
+
+/// A text ready to send, and its SMS parts, signature included.
+#[derive(Debug, Clone)]
+pub struct Text {
+    pub text: Arc<str>,
+    pub parts: u32,
+}
+
+impl Composer {
+    /// Renders the text once where no recipient's variables are in it.
+    ///
+    /// # Errors
+    /// When the template lacks a variable or is not sound; it says where.
+    pub fn new(messages: &Messages, content: &Content, sender: &Sender<'_>) -> Result<Self, RenderError> {
+        let template = messages.sms(content.kind.name(), content.sms.as_deref())?;
+        let shared = json!({
+            "item": item(content),
+            "site": { "name": sender.name, "phone": sender.phone },
+            "mode_mark": sender.mark,
+        });
+        let signature = sender.signature.to_owned();
+        if !template.vars().is_empty() {
+            return Ok(Self { signature, texts: Texts::Own(Box::new(template.personal(shared))) });
+        }
+        let text = finish(&signature, &template.render(&shared)?);
+        Ok(Self { signature, texts: Texts::Same(text) })
+    }
+
+    /// Whether every recipient has a text of its own.
+    #[must_use]
+    pub fn is_personal(&self) -> bool {
+        matches!(self.texts, Texts::Own(_))
+    }
+
+    /// The text for a recipient with these variables (a JSON object, or null).
+    ///
+    /// # Errors
+    /// When a variable is missing; it says which.
+    pub fn text(&mut self, vars: Value) -> Result<Text, RenderError> {
+        match &mut self.texts {
+            Texts::Same(text) => Ok(text.clone()),
+            Texts::Own(personal) => Ok(finish(&self.signature, &personal.render(vars)?)),
+        }
+    }
+}
+
+fn finish(signature: &str, text: &str) -> Text {
+    let text = sms::with_signature(signature, text.trim());
+    let parts = sms::segments(&text).parts;
+    Text { text: text.into(), parts }
+}
+
+/// What of an item a text may use.
+fn item(content: &Content) -> Value {
+    json!({
+        "kind": content.kind.name(),
+        "title": content.title,
+        "body_plain": plain(&content.body),
+        "sms": content.sms,
+        "level_zh": content.level.map(|l| l.zh(content.kind)),
+        "area_text": content.area_text,
+        "actions": content.actions,
+        "issuer": content.issuer,
+        "phone": content.phone,
+        "effective_at": content.effective_at,
+        "expires_at": content.expires_at,
+        "relation": content.relations.first().map(|(r, _)| r.name()),
+    })
+}
+
+/// Markdown as running text: no marks, one line.
+#[must_use]
+pub fn plain(markdown: &str) -> String {
+    use pulldown_cmark::{Event, Parser, TagEnd};
+    let mut out = String::with_capacity(markdown.len());
+    for event in Parser::new(markdown) {
+        match event {
+            Event::Text(text) | Event::Code(text) => out.push_str(&text),
+            Event::SoftBreak | Event::HardBreak => {}
+            Event::End(TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::Item | TagEnd::TableCell) => {
+                if !out.ends_with(['。', '；', '：', '！', '？', '，', ' ']) {
+                    out.push(' ');
+                }
+            }
+            _ => {}
+        }
+    }
+    out.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markdown_becomes_running_text() {
+        assert_eq!(plain("# 通知\n\n各村：\n\n- 请**立即**转移\n- 带好药品\n"), "通知 各村：请立即转移 带好药品");
+    }
+}

@@ -1,0 +1,177 @@
+//! Batches: the unit that is queued and leased. The row is the outbox; who holds
+//! its newest epoch may send from it.
+
+use super::{Result, Store, Tx};
+use crate::clock::Millis;
+use crate::domain::delivery::{Reason, State};
+
+/// How long a lease lasts without a heartbeat, in milliseconds.
+pub const LEASE: Millis = 30_000;
+
+const READY: i32 = 0;
+const LEASED: i32 = 1;
+const DONE: i32 = 2;
+
+/// A leased batch: the epoch is the fencing token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub struct Lease {
+    pub no: i64,
+    pub dispatch_no: i64,
+    pub lane: i32,
+    pub epoch: i64,
+}
+
+/// A queued delivery with what is needed to render and send it; sealed still.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Waiting {
+    pub ordinal: i64,
+    pub attempt: i32,
+    pub failures: i32,
+    pub reason: i32,
+    pub address_id: i64,
+    pub address_sealed: Vec<u8>,
+    pub gone: i32,
+    /// Of the member whose own variables the text carries.
+    pub recipient_no: Option<i64>,
+    pub vars_sealed: Option<Vec<u8>>,
+}
+
+/// What a takeover does with the window it finds.
+#[derive(Debug, Clone, Copy)]
+pub struct Settling {
+    /// May this delivery be repeated under the same client id?
+    pub repeat: bool,
+    /// When it is repeated, or given up as unknown.
+    pub at: Millis,
+}
+
+impl Store {
+    /// The database's own time, in epoch milliseconds: leases go by it.
+    pub async fn db_now(&self) -> Result<Millis> {
+        let sql = self.pool.pick(
+            "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+            "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        );
+        Ok(read!(self, |db| sqlx::query_scalar(sql).fetch_one(db).await)?)
+    }
+
+    /// Leases the most urgent ready batch of a channel, if there is one.
+    pub async fn lease_batch(&self, channel: i32, owner: &str) -> Result<Option<Lease>> {
+        // Most of the time nothing is ready; a read finds that out without the write lock.
+        if self.most_urgent_ready(channel).await?.is_none() {
+            return Ok(None);
+        }
+        let (until, now) = (self.db_now().await? + LEASE, self.now());
+        let mut tx = self.begin().await?;
+        let lock = tx.pick("", " FOR UPDATE OF b SKIP LOCKED");
+        let sql = format!(
+            "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no = \
+             (SELECT b.no FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
+              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 ORDER BY b.lane, b.no LIMIT 1{lock}) \
+             RETURNING no, dispatch_no, lane, epoch"
+        );
+        let lease: Option<Lease> = run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(channel)
+            .bind(owner)
+            .bind(until)
+            .bind(now)
+            .fetch_optional(c)
+            .await)?;
+        tx.commit().await?;
+        Ok(lease)
+    }
+
+    /// The lane of the most urgent ready batch of an active dispatch.
+    pub async fn most_urgent_ready(&self, channel: i32) -> Result<Option<i32>> {
+        let sql = "SELECT b.lane FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
+                   WHERE b.channel = $1 AND b.state = 0 AND d.state = 'active' AND d.expires_at > $2 ORDER BY b.lane, b.no LIMIT 1";
+        let now = self.now();
+        Ok(read!(self, |db| sqlx::query_scalar(sql).bind(channel).bind(now).fetch_optional(db).await)?)
+    }
+
+    /// The queued deliveries of a leased batch, in order.
+    pub async fn load_batch(&self, lease: Lease) -> Result<Vec<Waiting>> {
+        let sql = "SELECT d.ordinal, d.attempt, d.failures, d.reason, a.id AS address_id, a.sealed AS address_sealed, a.gone, \
+                   m.recipient_no, m.vars_sealed FROM deliveries d JOIN addresses a ON a.id = d.target \
+                   LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
+                   WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1 ORDER BY d.ordinal";
+        Ok(read!(self, |db| sqlx::query_as(sql).bind(lease.no).fetch_all(db).await)?)
+    }
+
+    /// Keeps this owner's leases alive; returns how many there are.
+    pub async fn heartbeat(&self, owner: &str) -> Result<u64> {
+        let until = self.db_now().await? + LEASE;
+        let mut tx = self.begin().await?;
+        let sql = "UPDATE batches SET lease_until = $2 WHERE owner = $1 AND state = 1";
+        let kept = exec!(&mut tx, sqlx::query(sql).bind(owner).bind(until))?;
+        tx.commit().await?;
+        Ok(kept)
+    }
+
+    /// Gives a leased batch back: what is still queued in it waits for the next lease.
+    pub async fn release_batch(&self, lease: Lease) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let sql = format!("UPDATE batches SET state = {READY}, owner = '', lease_until = NULL WHERE no = $1 AND epoch = $2 AND state = {LEASED}");
+        exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;
+        tx.commit().await
+    }
+
+    /// Batches whose lease ran out; all leased ones when `all` (their engine is dead:
+    /// we hold its lock).
+    pub async fn orphaned_batches(&self, all: bool) -> Result<Vec<(Lease, i32)>> {
+        let before = if all { i64::MAX } else { self.db_now().await? };
+        let sql = "SELECT no, dispatch_no, lane, epoch, channel FROM batches WHERE state = 1 AND lease_until < $1 ORDER BY no LIMIT 1000";
+        let rows: Vec<(i64, i64, i32, i64, i32)> = read!(self, |db| sqlx::query_as(sql).bind(before).fetch_all(db).await)?;
+        Ok(rows.into_iter().map(|(no, dispatch_no, lane, epoch, channel)| (Lease { no, dispatch_no, lane, epoch }, channel)).collect())
+    }
+
+    /// Takes a batch from a worker that is gone: raises the epoch, turns its window
+    /// into `uncertain`, says so in the ledger, and makes the rest ready, in one
+    /// transaction. Returns how many were in the window.
+    pub async fn take_over(&self, lease: Lease, settling: Settling) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let sql = format!("UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = epoch + 1 WHERE no = $1 AND epoch = $2 AND state = {LEASED}");
+        if exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))? == 0 {
+            return Ok(0);
+        }
+        let (sending, uncertain) = (State::Sending.code(), State::Uncertain.code());
+        let sql = format!(
+            "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
+             SELECT dispatch_no, ordinal, attempt, batch, $2, {}, 'takeover', $3 FROM deliveries WHERE batch = $1 AND batch > 0 AND state = {sending}",
+            crate::channel::Class::Unknown as i32
+        );
+        exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch + 1).bind(self.now()))?;
+        let sql = format!(
+            "UPDATE deliveries SET state = {uncertain}, reason = $2, next_at = $3, failures = failures + 1 \
+             WHERE batch = $1 AND batch > 0 AND state = {sending}"
+        );
+        let reason = if settling.repeat { Reason::Repeat } else { Reason::NoAnswer };
+        let window = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(reason.code()).bind(settling.at))?;
+        tx.commit().await?;
+        Ok(window)
+    }
+}
+
+impl Tx {
+    /// Closes batches; one that has queued rows after all (its dispatch was paused
+    /// while they were being marked) goes back to be leased again.
+    pub(super) async fn close_batches(&mut self, leases: &[Lease]) -> Result<()> {
+        for lease in leases {
+            let sql = format!(
+                "UPDATE batches SET owner = '', lease_until = NULL, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries \
+                 WHERE batch = $1 AND batch > 0 AND state IN (1, 2)) THEN {READY} ELSE {DONE} END \
+                 WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
+            );
+            exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;
+        }
+        Ok(())
+    }
+
+    /// A new ready batch of rows that are due again.
+    pub(super) async fn add_batch(&mut self, dispatch_no: i64, channel: i32, lane: i32, size: i64) -> Result<i64> {
+        let no = self.take_numbers("batch", 1).await?;
+        let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) VALUES ($1, $2, $3, $4, $5, 0)";
+        exec!(self, sqlx::query(sql).bind(no).bind(dispatch_no).bind(channel).bind(lane).bind(i32::try_from(size).unwrap_or(i32::MAX)))?;
+        Ok(no)
+    }
+}

@@ -1,0 +1,114 @@
+//! What a dispatch would write, counted without writing it: the same choice of
+//! targets as the snapshot makes, over the recipients themselves.
+
+use serde::Serialize;
+
+use super::snapshot::StepKind;
+use super::{Result, Store};
+
+/// How a channel would meet an audience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::FromRow)]
+pub struct ChannelEstimate {
+    /// Members with a target.
+    pub addressable: i64,
+    /// Of those, through the household's address only.
+    pub via_household: i64,
+    /// Different targets: the deliveries (one a member where texts are personal).
+    pub targets: i64,
+    /// Deliveries not sent because their target opted out.
+    pub suppressed: i64,
+}
+
+/// Someone the channels of the first step have no address for.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Unaddressed {
+    pub no: i64,
+    pub name_sealed: Option<Vec<u8>>,
+    pub region: String,
+    /// An address there was, and a gateway said it does not exist.
+    pub gone: i64,
+}
+
+fn members(predicate: &str) -> String {
+    format!("SELECT r.no, r.household_no, r.region_no, r.name_sealed FROM recipients r WHERE r.counted = 1 AND r.status = 1 AND ({predicate})")
+}
+
+fn first_address(owner: &str, kind: i32) -> String {
+    format!(
+        "(SELECT ra.address_id FROM recipient_addresses ra WHERE ra.recipient_no = {owner} AND ra.kind = {kind} \
+         AND NOT EXISTS (SELECT 1 FROM addresses g WHERE g.id = ra.address_id AND g.gone = 1) ORDER BY ra.priority LIMIT 1)"
+    )
+}
+
+impl Store {
+    /// Counts what one channel of the first step would do.
+    pub async fn estimate_channel(&self, predicate: &str, kind: StepKind, personal: bool, opt_out_kind: Option<&str>) -> Result<ChannelEstimate> {
+        let (own, household) = match kind {
+            StepKind::Address(kind) => (first_address("m.no", kind as i32), first_address("m.household_no", kind as i32)),
+            StepKind::Visit => ("COALESCE(m.household_no, m.no)".to_owned(), "NULL".to_owned()),
+        };
+        let opted_out = match (kind, opt_out_kind) {
+            (StepKind::Address(_), Some(item)) => format!(
+                "EXISTS (SELECT 1 FROM addresses a JOIN opt_outs o ON o.kind = a.kind AND o.hash = a.hash \
+                 WHERE a.id = COALESCE(t.own, t.household) AND o.item_kind IN ('*', '{item}'))"
+            ),
+            _ => "1 = 0".to_owned(),
+        };
+        let key = if personal { "COALESCE(own, household) * 0 + no" } else { "COALESCE(own, household)" };
+        let sql = format!(
+            "WITH m AS ({members}), t AS (SELECT m.no, {own} AS own, {household} AS household FROM m), \
+             f AS (SELECT t.no, t.own, t.household, CASE WHEN {opted_out} THEN 1 ELSE 0 END AS out_ FROM t) \
+             SELECT CAST(COUNT(COALESCE(own, household)) AS BIGINT) AS addressable, \
+             CAST(COALESCE(SUM(CASE WHEN own IS NULL AND household IS NOT NULL THEN 1 ELSE 0 END), 0) AS BIGINT) AS via_household, \
+             CAST(COUNT(DISTINCT {key}) AS BIGINT) AS targets, \
+             CAST(COUNT(DISTINCT CASE WHEN out_ = 1 THEN {key} END) AS BIGINT) AS suppressed FROM f",
+            members = members(predicate),
+        );
+        Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_one(db).await)?)
+    }
+
+    /// How many of the audience none of the given kinds of address reaches, and the
+    /// first `limit` of them.
+    pub async fn unaddressed(&self, predicate: &str, kinds: &[i32], limit: i64) -> Result<(i64, Vec<Unaddressed>)> {
+        let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+        let kinds = if kinds.is_empty() { "0".to_owned() } else { kinds.join(",") };
+        let usable = "NOT EXISTS (SELECT 1 FROM addresses g WHERE g.id = ra.address_id AND g.gone = 1)";
+        let none = format!(
+            "FROM ({}) m JOIN regions g ON g.no = m.region_no WHERE NOT EXISTS (SELECT 1 FROM recipient_addresses ra \
+             WHERE ra.recipient_no = m.no AND ra.kind IN ({kinds}) AND {usable}) \
+             AND NOT EXISTS (SELECT 1 FROM recipient_addresses ra WHERE ra.recipient_no = m.household_no AND ra.kind IN ({kinds}) AND {usable})",
+            members(predicate)
+        );
+        let count: i64 = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(format!("SELECT COUNT(*) {none}"))).fetch_one(db).await)?;
+        let sql = format!(
+            "SELECT m.no, m.name_sealed, g.name AS region, \
+             (SELECT COUNT(*) FROM recipient_addresses ra WHERE ra.recipient_no = m.no AND ra.kind IN ({kinds})) AS gone \
+             {none} ORDER BY m.region_no, m.no LIMIT $1"
+        );
+        let rows = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(limit).fetch_all(db).await)?;
+        Ok((count, rows))
+    }
+
+    /// Villages (or, outside any village, the regions themselves) where members live
+    /// and no point hangs.
+    pub async fn villages_without_point(&self, predicate: &str) -> Result<Vec<String>> {
+        let sql = format!(
+            "WITH homes AS (SELECT DISTINCT m.region_no FROM ({}) m), \
+             villages AS (SELECT DISTINCT COALESCE((SELECT v.no FROM region_closure c JOIN regions v ON v.no = c.ancestor \
+               WHERE c.descendant = h.region_no AND v.level = 'village' LIMIT 1), h.region_no) AS no FROM homes h) \
+             SELECT g.name FROM villages v JOIN regions g ON g.no = v.no WHERE NOT EXISTS (SELECT 1 FROM points p \
+             JOIN region_closure c ON c.descendant = p.region_no WHERE c.ancestor = v.no) ORDER BY g.code, g.name",
+            members(predicate)
+        );
+        Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(db).await)?)
+    }
+
+    /// Sealed variables of list rows whose recipient is in the audience, by recipient.
+    pub async fn audience_vars(&self, predicate: &str, list: i64, after: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>> {
+        let sql = format!(
+            "SELECT l.recipient_no, l.vars_sealed FROM list_rows l JOIN recipients r ON r.no = l.recipient_no \
+             WHERE l.list_no = $1 AND l.recipient_no > $2 AND r.counted = 1 AND r.status = 1 AND ({predicate}) ORDER BY l.recipient_no LIMIT $3"
+        );
+        Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(list).bind(after).bind(limit).fetch_all(db).await)?)
+    }
+}

@@ -1,0 +1,305 @@
+//! Receipts: kept first, matched when they can be, applied so that evidence only rises.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::json;
+
+use super::{Result, Store, Tx};
+use crate::channel::{Receipt, ReceiptKey};
+use crate::clock::Millis;
+use crate::domain::delivery::{Event, State, Word, next};
+use crate::vault::Owner;
+
+/// A word about one attempt of a delivery, matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub dispatch_no: i64,
+    pub ordinal: i64,
+    pub attempt: i32,
+    /// (part, parts), where the gateway speaks of each part apart.
+    pub part: Option<(i32, i32)>,
+    pub word: Word,
+    pub at: Millis,
+}
+
+/// What became of the receipts of one callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Taken {
+    pub matched: usize,
+    pub waiting: usize,
+}
+
+#[derive(sqlx::FromRow)]
+struct Handle {
+    gateway_id: String,
+    dispatch_no: i64,
+    ordinal: i64,
+    attempt: i32,
+    part: i32,
+    parts: i32,
+}
+
+#[derive(sqlx::FromRow)]
+struct Current {
+    dispatch_no: i64,
+    ordinal: i64,
+    state: i32,
+    attempt: i32,
+}
+
+/// A delivery after its claims were folded in.
+struct Raised {
+    state: State,
+    handed: Option<Millis>,
+    reached: Option<Millis>,
+    seen: Option<Millis>,
+}
+
+type Key = (i64, i64);
+
+impl Store {
+    /// Keeps receipts (sealed as they came), matches those that can be and applies
+    /// them, in one transaction: when this returns they are on disk.
+    pub async fn record_receipts(&self, channel: i32, receipts: &[Receipt]) -> Result<Taken> {
+        if receipts.is_empty() {
+            return Ok(Taken::default());
+        }
+        let now = self.now();
+        let mut tx = self.begin().await?;
+        let matches = tx.match_receipts(self, channel, receipts).await?;
+        tx.insert_receipts(self, channel, receipts, (&matches, now)).await?;
+        let claims: Vec<Claim> = receipts
+            .iter()
+            .zip(&matches)
+            .filter_map(|(r, m)| {
+                let (m, word) = (m.as_ref()?, r.word?);
+                Some(Claim { word, at: now, ..*m })
+            })
+            .collect();
+        tx.apply_claims(self, channel, &claims).await?;
+        tx.commit().await?;
+        let matched = matches.iter().filter(|m| m.is_some()).count();
+        Ok(Taken { matched, waiting: receipts.len() - matched })
+    }
+
+    /// Receipts that wait for their message, over all channels.
+    pub async fn unmatched_receipts(&self) -> Result<i64> {
+        let sql = "SELECT COUNT(*) FROM receipts WHERE dispatch_no IS NULL";
+        Ok(read!(self, |db| sqlx::query_scalar(sql).fetch_one(db).await)?)
+    }
+}
+
+impl Tx {
+    /// The delivery each receipt speaks of; `None` where it is not known (yet).
+    async fn match_receipts(&mut self, store: &Store, channel: i32, receipts: &[Receipt]) -> Result<Vec<Option<Claim>>> {
+        let ids: Vec<&str> = receipts
+            .iter()
+            .filter_map(|r| if let ReceiptKey::Gateway(id) = &r.key { Some(id.as_str()) } else { None })
+            .collect();
+        let handles = self.handles(channel, &ids).await?;
+        let claim = |h: &Handle| Claim {
+            dispatch_no: h.dispatch_no,
+            ordinal: h.ordinal,
+            attempt: h.attempt,
+            part: (h.parts > 1).then_some((h.part, h.parts)),
+            word: Word::Sent,
+            at: 0,
+        };
+        Ok(receipts
+            .iter()
+            .map(|r| match &r.key {
+                ReceiptKey::Gateway(id) => handles.get(id).map(claim),
+                ReceiptKey::Client(id) => store.vault.read_client_id(*id).map(|of| Claim {
+                    dispatch_no: i64::from(of.dispatch_no),
+                    ordinal: i64::from(of.ordinal),
+                    attempt: i32::from(of.attempt),
+                    part: None,
+                    word: Word::Sent,
+                    at: 0,
+                }),
+            })
+            .collect())
+    }
+
+    async fn handles(&mut self, channel: i32, ids: &[&str]) -> Result<HashMap<String, Handle>> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let sql = self.pick(
+            "SELECT h.gateway_id, h.dispatch_no, h.ordinal, h.attempt, h.part, h.parts FROM handles h \
+             WHERE h.channel = $1 AND h.gateway_id IN (SELECT value FROM json_each($2))",
+            "SELECT h.gateway_id, h.dispatch_no, h.ordinal, h.attempt, h.part, h.parts FROM handles h \
+             WHERE h.channel = $1 AND h.gateway_id IN (SELECT j COLLATE \"C\" FROM json_array_elements_text($2::json) j)",
+        );
+        let found: Vec<Handle> = run!(self, |c| sqlx::query_as(sql).bind(channel).bind(json!(ids).to_string()).fetch_all(c).await)?;
+        Ok(found.into_iter().map(|h| (h.gateway_id.clone(), h)).collect())
+    }
+
+    async fn insert_receipts(
+        &mut self,
+        store: &Store,
+        channel: i32,
+        receipts: &[Receipt],
+        (matches, now): (&[Option<Claim>], Millis),
+    ) -> Result<()> {
+        let first = self.take_numbers("receipt", i64::try_from(receipts.len()).unwrap_or(i64::MAX)).await?;
+        let rows: Vec<_> = receipts
+            .iter()
+            .zip(matches)
+            .zip(first..)
+            .map(|((r, m), no)| {
+                let id = if let ReceiptKey::Gateway(id) = &r.key { id.clone() } else { String::new() };
+                let state = r.word.map_or(-1, |w| w.state().code());
+                let raw = crate::vault::hex(&store.vault.seal(Owner::Receipt, r.raw.as_bytes()));
+                let to = m.as_ref().map(|m| (m.dispatch_no, m.ordinal, m.attempt));
+                (no, id, state, &r.code, r.event_at, to.map(|t| t.0), to.map(|t| t.1), to.map(|t| t.2), raw)
+            })
+            .collect();
+        let sql = self.pick(
+            "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, event_at, dispatch_no, ordinal, attempt, raw_sealed) \
+             SELECT value->>0, $1, $2, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, unhex(value->>8) FROM json_each($3)",
+            "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, event_at, dispatch_no, ordinal, attempt, raw_sealed) \
+             SELECT (j->>0)::bigint, $1, $2, j->>1, (j->>2)::int, j->>3, (j->>4)::bigint, (j->>5)::bigint, (j->>6)::bigint, (j->>7)::int, \
+             decode(j->>8, 'hex') FROM json_array_elements($3::json) j",
+        );
+        exec!(self, sqlx::query(sql).bind(channel).bind(now).bind(json!(rows).to_string()))?;
+        Ok(())
+    }
+
+    /// Receipts that came before their message's handle: their time is now.
+    pub(super) async fn match_waiting(&mut self, store: &Store, channel: i32, ids: &[&str]) -> Result<()> {
+        let any: Option<i64> = run!(self, |c| sqlx::query_scalar("SELECT no FROM receipts WHERE channel = $1 AND dispatch_no IS NULL LIMIT 1")
+            .bind(channel)
+            .fetch_optional(c)
+            .await)?;
+        if any.is_none() {
+            return Ok(());
+        }
+        let sql = self.pick(
+            "SELECT no, gateway_id, state FROM receipts WHERE channel = $1 AND dispatch_no IS NULL AND gateway_id IN (SELECT value FROM json_each($2)) ORDER BY no",
+            "SELECT no, gateway_id, state FROM receipts WHERE channel = $1 AND dispatch_no IS NULL AND gateway_id IN \
+             (SELECT j COLLATE \"C\" FROM json_array_elements_text($2::json) j) ORDER BY no",
+        );
+        let waiting: Vec<(i64, String, i32)> =
+            run!(self, |c| sqlx::query_as(sql).bind(channel).bind(json!(ids).to_string()).fetch_all(c).await)?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let handles = self.handles(channel, ids).await?;
+        let mut claims = Vec::new();
+        for (no, id, state) in waiting {
+            let Some(handle) = handles.get(&id) else { continue };
+            let sql = "UPDATE receipts SET dispatch_no = $2, ordinal = $3, attempt = $4 WHERE no = $1";
+            exec!(self, sqlx::query(sql).bind(no).bind(handle.dispatch_no).bind(handle.ordinal).bind(handle.attempt))?;
+            let Some(word) = word_of(state) else { continue };
+            claims.push(Claim {
+                dispatch_no: handle.dispatch_no,
+                ordinal: handle.ordinal,
+                attempt: handle.attempt,
+                part: (handle.parts > 1).then_some((handle.part, handle.parts)),
+                word,
+                at: store.now(),
+            });
+        }
+        self.apply_claims(store, channel, &claims).await
+    }
+
+    /// Folds claims into their deliveries by the table of transitions.
+    pub(super) async fn apply_claims(&mut self, store: &Store, channel: i32, claims: &[Claim]) -> Result<()> {
+        let claims = self.join_parts(channel, claims).await?;
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let mut raised: BTreeMap<Key, (i32, Raised)> = BTreeMap::new();
+        for row in self.current(&claims).await? {
+            let Some(state) = State::from_code(row.state) else { continue };
+            raised.insert((row.dispatch_no, row.ordinal), (row.attempt, Raised { state, handed: None, reached: None, seen: None }));
+        }
+        for claim in &claims {
+            if let Some((attempt, row)) = raised.get_mut(&(claim.dispatch_no, claim.ordinal)) {
+                raise(row, claim, *attempt);
+            }
+        }
+        self.write_raised(store, &raised).await
+    }
+
+    /// A message in parts is delivered when all its parts are: a claim about a part
+    /// stays with the part until the last one agrees. One undelivered part is enough
+    /// to call the message undelivered.
+    async fn join_parts(&mut self, channel: i32, claims: &[Claim]) -> Result<Vec<Claim>> {
+        let mut whole = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let Some((part, parts)) = claim.part else {
+                whole.push(*claim);
+                continue;
+            };
+            let sql = "UPDATE handles SET state = $6 WHERE channel = $1 AND dispatch_no = $2 AND ordinal = $3 AND attempt = $4 AND part = $5 AND state < $6";
+            exec!(self, sqlx::query(sql).bind(channel).bind(claim.dispatch_no).bind(claim.ordinal).bind(claim.attempt).bind(part).bind(claim.word as i32 + 1))?;
+            let sql = "SELECT COUNT(*) FROM handles WHERE dispatch_no = $1 AND ordinal = $2 AND attempt = $3 AND channel = $4 AND state >= $5";
+            let agreed: i64 = run!(self, |c| sqlx::query_scalar(sql)
+                .bind(claim.dispatch_no)
+                .bind(claim.ordinal)
+                .bind(claim.attempt)
+                .bind(channel)
+                .bind(claim.word as i32 + 1)
+                .fetch_one(c)
+                .await)?;
+            if claim.word < Word::Delivered || agreed >= i64::from(parts) {
+                whole.push(Claim { part: None, ..*claim });
+            }
+        }
+        Ok(whole)
+    }
+
+    async fn current(&mut self, claims: &[Claim]) -> Result<Vec<Current>> {
+        let keys: Vec<Key> = claims.iter().map(|c| (c.dispatch_no, c.ordinal)).collect();
+        let sql = self.pick(
+            "SELECT d.dispatch_no, d.ordinal, d.state, d.attempt FROM (SELECT DISTINCT value->>0 AS dn, value->>1 AS o FROM json_each($1)) j \
+             JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o",
+            "SELECT d.dispatch_no, d.ordinal, d.state, d.attempt FROM deliveries d WHERE (d.dispatch_no, d.ordinal) IN \
+             (SELECT (e->>0)::bigint, (e->>1)::bigint FROM json_array_elements($1::json) e) ORDER BY d.dispatch_no, d.ordinal FOR UPDATE OF d",
+        );
+        Ok(run!(self, |c| sqlx::query_as(sql).bind(json!(keys).to_string()).fetch_all(c).await)?)
+    }
+
+    async fn write_raised(&mut self, _store: &Store, raised: &BTreeMap<Key, (i32, Raised)>) -> Result<()> {
+        let rows: Vec<_> = raised
+            .iter()
+            .filter(|(_, (_, r))| r.handed.is_some())
+            .map(|((d, o), (_, r))| (d, o, r.state.code(), r.handed, r.reached, r.seen))
+            .collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let sql = self.pick(
+            "UPDATE deliveries SET state = j.state, reason = 0, next_at = NULL, handed_at = COALESCE(handed_at, j.handed), \
+             reached_at = COALESCE(reached_at, j.reached), seen_at = COALESCE(seen_at, j.seen) \
+             FROM (SELECT value->>0 AS dn, value->>1 AS o, value->>2 AS state, value->>3 AS handed, value->>4 AS reached, value->>5 AS seen FROM json_each($1)) j \
+             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.o",
+            "UPDATE deliveries SET state = j.state, reason = 0, next_at = NULL, handed_at = COALESCE(deliveries.handed_at, j.handed), \
+             reached_at = COALESCE(deliveries.reached_at, j.reached), seen_at = COALESCE(deliveries.seen_at, j.seen) \
+             FROM (SELECT (e->>0)::bigint AS dn, (e->>1)::bigint AS o, (e->>2)::int AS state, (e->>3)::bigint AS handed, (e->>4)::bigint AS reached, \
+             (e->>5)::bigint AS seen FROM json_array_elements($1::json) e) j WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.o",
+        );
+        exec!(self, sqlx::query(sql).bind(json!(rows).to_string()))?;
+        Ok(())
+    }
+}
+
+/// Raises a delivery by one claim, if the table of transitions lets it.
+fn raise(row: &mut Raised, claim: &Claim, attempt: i32) {
+    let event = Event::Receipt { word: claim.word, current: claim.attempt == attempt };
+    let Some(state) = next(row.state, event) else { return };
+    row.state = state;
+    row.handed.get_or_insert(claim.at);
+    if claim.word >= Word::Delivered {
+        row.reached.get_or_insert(claim.at);
+    }
+    if claim.word >= Word::Read {
+        row.seen.get_or_insert(claim.at);
+    }
+}
+
+fn word_of(state: i32) -> Option<Word> {
+    [Word::Sent, Word::Undelivered, Word::Delivered, Word::Read, Word::Confirmed].into_iter().find(|w| w.state().code() == state)
+}

@@ -1,0 +1,273 @@
+//! From an audience to rows: members, deliveries, their links and their batches,
+//! chunk by chunk, in set-based statements. The cursor moves in the same
+//! transaction, so a crash resumes where it stopped and writes nothing twice.
+
+use super::dispatches::{Dispatch, Progress};
+use super::{Result, Store, Tx};
+use crate::channel::AddressKind;
+use crate::clock::Millis;
+use crate::domain::delivery::{Reason, State};
+
+/// How one channel takes part in a step.
+#[derive(Debug, Clone, Copy)]
+pub struct StepChannel {
+    /// Number in `channels`.
+    pub no: i32,
+    pub kind: StepKind,
+    /// Deliveries a batch: clamp(rate × 60 s, 1, 1000).
+    pub batch_size: i64,
+}
+
+/// What a channel addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepKind {
+    Address(AddressKind),
+    /// Households on the door-knock list.
+    Visit,
+}
+
+/// What every chunk of a dispatch has in common.
+#[derive(Debug)]
+pub struct Chunking<'a> {
+    pub dispatch: &'a Dispatch,
+    pub channels: &'a [StepChannel],
+    /// The item kind whose opt-outs count; `None` where the law overrides them.
+    pub opt_out_kind: Option<&'a str>,
+    /// Deliveries wait until then (quiet hours); `None` = they go at once.
+    pub defer_until: Option<Millis>,
+    /// When the next step begins; `None` after the last.
+    pub next_step_at: Option<Millis>,
+}
+
+/// What one chunk wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    pub members: i64,
+    pub deliveries: i64,
+    /// The whole audience (or every member, in a later step) has been seen.
+    pub done: bool,
+}
+
+/// Member ordinals `after < ordinal <= last` of one dispatch.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    after: i64,
+    last: i64,
+}
+
+impl Store {
+    /// The next members-to-be after recipient `after`, by number: who the audience
+    /// holds. A read, so that it keeps no writer waiting.
+    pub async fn audience_page(&self, predicate: &str, after: i64, limit: i64) -> Result<Vec<i64>> {
+        let sql = format!(
+            "SELECT r.no FROM recipients r WHERE r.no > $1 AND r.counted = 1 AND r.status = 1 AND ({predicate}) ORDER BY r.no LIMIT $2"
+        );
+        Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(after).bind(limit).fetch_all(db).await)?)
+    }
+
+    /// Writes these recipients (ascending) as members, and step 0 for them; `last`
+    /// when the audience ends with them.
+    pub async fn snapshot_chunk(&self, job: &Chunking<'_>, recipients: &[i64], last: bool) -> Result<Chunk> {
+        let d = job.dispatch;
+        let mut tx = self.begin().await?;
+        let members = tx.add_members(d, recipients).await?;
+        let span = Span { after: d.members, last: d.members + members };
+        let deliveries = tx.add_step(job, 0, span).await?;
+        tx.advance_dispatch(&Progress {
+            no: d.no,
+            phase: phase_after(job, last, "snapshot"),
+            step: 0,
+            cursor_no: if last { 0 } else { recipients.last().copied().unwrap_or(d.cursor_no) },
+            members,
+            deliveries,
+            step_due_at: if last { job.next_step_at } else { None },
+        })
+        .await?;
+        tx.commit().await?;
+        Ok(Chunk { members, deliveries, done: last })
+    }
+
+    /// Plans `step` for the members not reached among the next `width`.
+    pub async fn step_chunk(&self, job: &Chunking<'_>, step: i32, width: i64) -> Result<Chunk> {
+        let d = job.dispatch;
+        let mut tx = self.begin().await?;
+        let span = Span { after: d.cursor_no, last: d.members.min(d.cursor_no + width) };
+        let deliveries = tx.add_step(job, step, span).await?;
+        let done = span.last >= d.members;
+        tx.advance_dispatch(&Progress {
+            no: d.no,
+            phase: phase_after(job, done, "plan"),
+            step,
+            cursor_no: if done { 0 } else { span.last },
+            members: 0,
+            deliveries,
+            step_due_at: if done { job.next_step_at } else { None },
+        })
+        .await?;
+        tx.commit().await?;
+        Ok(Chunk { members: 0, deliveries, done })
+    }
+
+    /// Opens the next step: from now on its chunks are written.
+    pub async fn begin_step(&self, dispatch: &Dispatch, step: i32) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let sql = "UPDATE dispatches SET phase = 'plan', step = $2, cursor_no = 0 WHERE no = $1 AND phase = 'waiting'";
+        exec!(&mut tx, sqlx::query(sql).bind(dispatch.no).bind(step))?;
+        tx.commit().await
+    }
+}
+
+fn phase_after(job: &Chunking<'_>, done: bool, busy: &'static str) -> &'static str {
+    match (done, job.next_step_at) {
+        (false, _) => busy,
+        (true, Some(_)) => "waiting",
+        (true, None) => "done",
+    }
+}
+
+impl Tx {
+    async fn add_members(&mut self, d: &Dispatch, recipients: &[i64]) -> Result<i64> {
+        let groups = self.pick("group_concat(g.group_no)", "string_agg(g.group_no::text, ',')");
+        let chosen = self.pick("json_each($3)", "json_array_elements_text($3::json) AS c (value)");
+        let sql = format!(
+            "INSERT INTO members (dispatch_no, ordinal, recipient_no, household_no, region_no, away, groups, vars_sealed) \
+             SELECT $1, $2 + row_number() OVER (ORDER BY r.no), r.no, r.household_no, r.region_no, r.away, \
+             COALESCE((SELECT ',' || {groups} || ',' FROM group_members g WHERE g.recipient_no = r.no), ''), {vars} \
+             FROM recipients r WHERE r.no IN (SELECT CAST(value AS BIGINT) FROM {chosen})",
+            vars = match d.list_no {
+                // The number is ours, from the store.
+                Some(list) => format!("(SELECT l.vars_sealed FROM list_rows l WHERE l.list_no = {list} AND l.recipient_no = r.no)"),
+                None => "NULL".to_owned(),
+            },
+        );
+        Ok(signed(exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(d.no).bind(d.members).bind(serde_json::json!(recipients).to_string()))?))
+    }
+
+    /// Deliveries of every channel of one step for one span of members.
+    async fn add_step(&mut self, job: &Chunking<'_>, step: i32, span: Span) -> Result<i64> {
+        if span.last <= span.after {
+            return Ok(0);
+        }
+        let mut added = 0;
+        for channel in job.channels {
+            self.choose_targets(job, *channel, step, span).await?;
+            added += self.add_deliveries(job, *channel, step, job.dispatch.deliveries + added).await?;
+        }
+        Ok(added)
+    }
+
+    /// One target a member: the own address first, else the household's.
+    async fn choose_targets(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, span: Span) -> Result<()> {
+        let table = self.pick(
+            "CREATE TEMP TABLE IF NOT EXISTS chosen (member INTEGER PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, variant BIGINT NOT NULL)",
+            "CREATE TEMP TABLE IF NOT EXISTS chosen (member BIGINT PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, variant BIGINT NOT NULL)",
+        );
+        exec!(self, sqlx::query(table))?;
+        exec!(self, sqlx::query("DELETE FROM chosen"))?;
+        let whom = if step == 0 { "" } else { NOT_REACHED };
+        for sql in chosen_sql(channel.kind, whom) {
+            exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;
+        }
+        Ok(())
+    }
+
+    /// A delivery for each target that has none yet in this step, linked to every
+    /// member it speaks to, and packed into batches.
+    async fn add_deliveries(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, base: i64) -> Result<i64> {
+        let targets: i64 = run!(self, |c| sqlx::query_scalar("SELECT COUNT(*) FROM chosen").fetch_one(c).await)?;
+        if targets == 0 {
+            return Ok(0);
+        }
+        let batches = match channel.kind {
+            StepKind::Visit => 0,
+            StepKind::Address(_) => self.take_numbers("batch", targets.div_euclid(channel.batch_size) + 1).await?,
+        };
+        let (no, lane) = (job.dispatch.no, job.dispatch.lane);
+        let sql = deliveries_sql(job, channel.kind);
+        let added = signed(exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(no)
+            .bind(step)
+            .bind(channel.no)
+            .bind(base)
+            .bind(batches)
+            .bind(channel.batch_size)
+            .bind(if channel.kind == StepKind::Visit { None } else { job.defer_until }))?);
+        let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, d.ordinal, c.via FROM chosen c \
+                   JOIN deliveries d ON d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = c.target AND d.variant = c.variant";
+        exec!(self, sqlx::query(sql).bind(no).bind(step).bind(channel.no))?;
+        let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT batch, $1, $2, $3, COUNT(*), 0 FROM deliveries \
+                   WHERE dispatch_no = $1 AND ordinal > $4 AND ordinal <= $5 AND batch > 0 GROUP BY batch";
+        exec!(self, sqlx::query(sql).bind(no).bind(channel.no).bind(lane).bind(base).bind(base + added))?;
+        Ok(added)
+    }
+}
+
+/// Members whom no earlier step reached.
+const NOT_REACHED: &str = " AND NOT EXISTS (SELECT 1 FROM delivery_members dm JOIN deliveries e ON e.dispatch_no = dm.dispatch_no \
+     AND e.ordinal = dm.delivery WHERE dm.dispatch_no = m.dispatch_no AND dm.member = m.ordinal AND e.reached_at IS NOT NULL)";
+
+fn chosen_sql(kind: StepKind, whom: &str) -> Vec<String> {
+    let span = "m.dispatch_no = $1 AND m.ordinal > $2 AND m.ordinal <= $3";
+    let StepKind::Address(kind) = kind else {
+        return vec![format!(
+            "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, COALESCE(m.household_no, m.recipient_no), 1, 0 \
+             FROM members m WHERE {span}{whom}"
+        )];
+    };
+    let kind = kind as i32;
+    let first_of = |owner: &str| {
+        format!(
+            "ra.recipient_no = {owner} AND ra.kind = {kind} AND ra.priority = (SELECT MIN(x.priority) FROM recipient_addresses x \
+             WHERE x.recipient_no = {owner} AND x.kind = {kind} \
+             AND NOT EXISTS (SELECT 1 FROM addresses g WHERE g.id = x.address_id AND g.gone = 1))"
+        )
+    };
+    // A text with variables of its own makes a delivery of its own.
+    let variant = "CASE WHEN m.vars_sealed IS NULL THEN 0 ELSE m.ordinal END";
+    let own = format!(
+        "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, ra.address_id, ra.via, {variant} \
+         FROM members m JOIN recipient_addresses ra ON {} WHERE {span}{whom}",
+        first_of("m.recipient_no")
+    );
+    let household = format!(
+        "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, ra.address_id, 2, {variant} \
+         FROM members m JOIN recipient_addresses ra ON {} WHERE {span}{whom} AND m.household_no IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM chosen c WHERE c.member = m.ordinal)",
+        first_of("m.household_no")
+    );
+    vec![own, household]
+}
+
+fn deliveries_sql(job: &Chunking<'_>, kind: StepKind) -> String {
+    let waiting = if job.defer_until.is_some() { State::Deferred } else { State::Queued };
+    let suppressed = match (kind, job.opt_out_kind) {
+        (StepKind::Address(_), Some(item_kind)) => format!(
+            "EXISTS (SELECT 1 FROM addresses a JOIN opt_outs o ON o.kind = a.kind AND o.hash = a.hash \
+             WHERE a.id = c.target AND o.item_kind IN ('*', '{item_kind}'))"
+        ),
+        _ => "1 = 0".to_owned(),
+    };
+    let waiting = match kind {
+        StepKind::Visit => State::Listed,
+        StepKind::Address(_) => waiting,
+    };
+    let (suppressed_code, opted_out) = (State::Suppressed.code(), Reason::OptedOut.code());
+    let queued = State::Queued.code();
+    let quiet = if waiting == State::Deferred { Reason::QuietHours.code() } else { 0 };
+    format!(
+        "INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch, reason, next_at) \
+         SELECT $1, $4 + n.rn, $2, $3, n.target, n.variant, n.state, \
+         CASE WHEN n.state = {queued} THEN $5 + (n.rn - 1) / $6 ELSE 0 END, \
+         CASE WHEN n.state = {suppressed_code} THEN {opted_out} ELSE {quiet} END, \
+         CASE WHEN n.state = {suppressed_code} THEN NULL ELSE CAST($7 AS BIGINT) END \
+         FROM (SELECT c.target, c.variant, row_number() OVER (ORDER BY MIN(c.member)) AS rn, \
+               CASE WHEN {suppressed} THEN {suppressed_code} ELSE {waiting} END AS state \
+               FROM chosen c WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 \
+               AND d.target = c.target AND d.variant = c.variant) GROUP BY c.target, c.variant) n",
+        waiting = waiting.code(),
+    )
+}
+
+fn signed(rows: u64) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}

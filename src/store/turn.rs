@@ -1,0 +1,272 @@
+//! One turn of a worker: record what came back, give back what was not sent, mark
+//! what goes next. One transaction, one commit; groups of some hundreds of rows
+//! make it 60-95 times cheaper than row by row.
+//!
+//! Fencing: a row is touched only while it is `sending` (or, to mark, `queued`)
+//! in the leased batch with the leased epoch. A late result finds nothing to
+//! change and enters like a receipt.
+
+use serde_json::json;
+
+use super::batches::Lease;
+use super::receipts::Claim;
+use super::{Result, Store, Tx};
+use crate::channel::{CLASS_ACCEPTED, Class};
+use crate::clock::Millis;
+use crate::domain::delivery::{Reason, State, Word};
+
+/// What became of one marked delivery.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub ordinal: i64,
+    /// The attempt that was made.
+    pub attempt: i32,
+    /// `channel::Class`, or [`CLASS_ACCEPTED`].
+    pub class: i32,
+    pub code: String,
+    pub at: Millis,
+    pub parts: i32,
+    pub change: Change,
+    /// The gateway's ids, one a part where it gives several.
+    pub handles: Vec<String>,
+    /// The target does not exist: mark its address.
+    pub gone: Option<i64>,
+}
+
+/// The new state of a delivery that stops being `sending`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    pub state: State,
+    pub reason: Reason,
+    pub next_at: Option<Millis>,
+    /// Added to the failures that count towards the limit.
+    pub failures: i32,
+    /// Added to the attempt number: 1 when the next try is a new attempt.
+    pub attempts: i32,
+}
+
+/// Everything one batch needs in a turn.
+#[derive(Debug)]
+pub struct BatchTurn {
+    pub lease: Lease,
+    pub records: Vec<Record>,
+    /// Marked, yet never sent: back to `queued`.
+    pub unsent: Vec<i64>,
+    /// Ordinals to mark.
+    pub mark: Vec<i64>,
+    /// Nothing of it is left after this turn.
+    pub close: bool,
+}
+
+impl Store {
+    /// Runs a turn; returns the ordinals that were marked, a list a batch. None are
+    /// where the lease is lost or the dispatch is no longer active.
+    pub async fn turn(&self, channel: i32, turns: &[BatchTurn]) -> Result<Vec<Vec<i64>>> {
+        let now = self.now();
+        let mut tx = self.begin().await?;
+        let mut marked = Vec::with_capacity(turns.len());
+        for turn in turns {
+            tx.record(self, channel, turn).await?;
+            tx.give_back(turn).await?;
+            marked.push(tx.mark(turn, now).await?);
+        }
+        let done: Vec<Lease> = turns.iter().filter(|t| t.close).map(|t| t.lease).collect();
+        tx.close_batches(&done).await?;
+        tx.commit().await?;
+        Ok(marked)
+    }
+
+    /// Fails queued rows of a leased batch that can never be handed over:
+    /// (ordinal, attempt, reason, word for the ledger).
+    pub async fn refuse_queued(&self, lease: Lease, rows: &[(i64, i32, Reason, String)]) -> Result<()> {
+        let at = self.now();
+        let record = |(ordinal, attempt, reason, code): &(i64, i32, Reason, String)| Record {
+            ordinal: *ordinal,
+            attempt: *attempt,
+            class: Class::Permanent as i32,
+            code: code.clone(),
+            at,
+            parts: 0,
+            change: Change { state: State::Failed, reason: *reason, next_at: None, failures: 0, attempts: 0 },
+            handles: Vec::new(),
+            gone: None,
+        };
+        let records: Vec<Record> = rows.iter().map(record).collect();
+        let turn = BatchTurn { lease, mark: records.iter().map(|r| r.ordinal).collect(), records, unsent: Vec::new(), close: false };
+        let mut tx = self.begin().await?;
+        // Through `sending`, as every delivery goes; nobody sees it in between.
+        tx.mark(&turn, at).await?;
+        tx.append_attempts(&turn).await?;
+        tx.record_other(lease, &turn.records.iter().collect::<Vec<_>>()).await?;
+        tx.commit().await
+    }
+}
+
+impl Tx {
+    /// Marks queued rows as `sending`, rechecking lease, cancel, pause and expiry.
+    async fn mark(&mut self, turn: &BatchTurn, now: Millis) -> Result<Vec<i64>> {
+        if turn.mark.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lease = turn.lease;
+        let sql = self.pick(
+            "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($5)) \
+             AND batch = $2 AND state = 1 \
+             AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
+             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4) RETURNING ordinal",
+            "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
+             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($5::json) j) AND batch = $2 AND state = 1 \
+             AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
+             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4) RETURNING ordinal",
+        );
+        let ordinals = json!(turn.mark).to_string();
+        let mut marked: Vec<i64> = run!(self, |c| sqlx::query_scalar(sql)
+            .bind(lease.dispatch_no)
+            .bind(lease.no)
+            .bind(lease.epoch)
+            .bind(now)
+            .bind(&ordinals)
+            .fetch_all(c)
+            .await)?;
+        marked.sort_unstable();
+        Ok(marked)
+    }
+
+    async fn give_back(&mut self, turn: &BatchTurn) -> Result<()> {
+        if turn.unsent.is_empty() {
+            return Ok(());
+        }
+        let sql = self.pick(
+            "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
+             AND batch = $2 AND epoch = $3 AND state = 2",
+            "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN \
+             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($4::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
+        );
+        let (lease, unsent) = (turn.lease, json!(turn.unsent).to_string());
+        exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(unsent))?;
+        Ok(())
+    }
+
+    async fn record(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+        if turn.records.is_empty() {
+            return Ok(());
+        }
+        self.append_attempts(turn).await?;
+        let (taken, other): (Vec<&Record>, Vec<&Record>) = turn.records.iter().partition(|r| r.change == TAKEN);
+        let mut changed = self.record_taken(turn.lease, &taken).await?;
+        changed += self.record_other(turn.lease, &other).await?;
+        self.mark_gone(&turn.records).await?;
+        self.keep_handles(store, channel, turn).await?;
+        if changed < turn.records.len() as u64 {
+            self.enter_late(store, channel, turn).await?;
+        }
+        Ok(())
+    }
+
+    async fn append_attempts(&mut self, turn: &BatchTurn) -> Result<()> {
+        let rows: Vec<_> = turn.records.iter().map(|r| (r.ordinal, r.attempt, r.class, r.code.as_str(), r.at)).collect();
+        let sql = self.pick(
+            "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
+             SELECT $1, value->>0, value->>1, $2, $3, value->>2, value->>3, value->>4 FROM json_each($4) WHERE true ON CONFLICT DO NOTHING",
+            "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
+             SELECT $1, (j->>0)::bigint, (j->>1)::int, $2, $3, (j->>2)::int, j->>3, (j->>4)::bigint FROM json_array_elements($4::json) j ON CONFLICT DO NOTHING",
+        );
+        let lease = turn.lease;
+        exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string()))?;
+        Ok(())
+    }
+
+    /// The common case: the gateway took them. One group a number of parts.
+    async fn record_taken(&mut self, lease: Lease, taken: &[&Record]) -> Result<u64> {
+        let mut changed = 0;
+        let mut rest = taken.to_vec();
+        while let Some(parts) = rest.first().map(|r| r.parts) {
+            let (same, others): (Vec<&Record>, Vec<&Record>) = rest.into_iter().partition(|r| r.parts == parts);
+            rest = others;
+            let rows: Vec<i64> = same.iter().map(|r| r.ordinal).collect();
+            let at = same.iter().map(|r| r.at).max().unwrap_or(0);
+            let sql = self.pick(
+                "UPDATE deliveries SET state = 3, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
+                 AND ordinal IN (SELECT value FROM json_each($6)) AND batch = $2 AND epoch = $3 AND state = 2",
+                "UPDATE deliveries SET state = 3, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
+                 (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($6::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
+            );
+            changed += exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(parts).bind(at).bind(json!(rows).to_string()))?;
+        }
+        Ok(changed)
+    }
+
+    async fn record_other(&mut self, lease: Lease, other: &[&Record]) -> Result<u64> {
+        if other.is_empty() {
+            return Ok(0);
+        }
+        let rows: Vec<_> = other
+            .iter()
+            .map(|r| (r.ordinal, r.change.state.code(), r.change.reason.code(), r.change.next_at, r.change.failures, r.change.attempts))
+            .collect();
+        let sql = self.pick(
+            "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = failures + j.failures, \
+             attempt = attempt + j.attempts FROM (SELECT value->>0 AS ordinal, value->>1 AS state, value->>2 AS reason, value->>3 AS next_at, \
+             value->>4 AS failures, value->>5 AS attempts FROM json_each($4)) j \
+             WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal AND deliveries.batch = $2 AND deliveries.epoch = $3 AND deliveries.state = 2",
+            "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = deliveries.failures + j.failures, \
+             attempt = deliveries.attempt + j.attempts FROM (SELECT (e->>0)::bigint AS ordinal, (e->>1)::int AS state, (e->>2)::int AS reason, \
+             (e->>3)::bigint AS next_at, (e->>4)::int AS failures, (e->>5)::int AS attempts FROM json_array_elements($4::json) e) j \
+             WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal AND deliveries.batch = $2 AND deliveries.epoch = $3 AND deliveries.state = 2",
+        );
+        Ok(exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string()))?)
+    }
+
+    async fn mark_gone(&mut self, records: &[Record]) -> Result<()> {
+        for address in records.iter().filter_map(|r| r.gone) {
+            exec!(self, sqlx::query("UPDATE addresses SET gone = 1 WHERE id = $1").bind(address))?;
+        }
+        Ok(())
+    }
+
+    async fn keep_handles(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+        let mut rows = Vec::new();
+        for record in &turn.records {
+            for (part, id) in record.handles.iter().enumerate() {
+                rows.push((id.as_str(), record.ordinal, record.attempt, part + 1, record.handles.len()));
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let sql = self.pick(
+            "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) \
+             SELECT $1, value->>0, $2, value->>1, value->>2, value->>3, value->>4 FROM json_each($3) WHERE true ON CONFLICT DO NOTHING",
+            "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) \
+             SELECT $1, j->>0, $2, (j->>1)::bigint, (j->>2)::int, (j->>3)::int, (j->>4)::int FROM json_array_elements($3::json) j ON CONFLICT DO NOTHING",
+        );
+        exec!(self, sqlx::query(sql).bind(channel).bind(turn.lease.dispatch_no).bind(json!(rows).to_string()))?;
+        self.match_waiting(store, channel, &rows.iter().map(|r| r.0).collect::<Vec<_>>()).await
+    }
+
+    /// Results that found their row in another state: a receipt was faster, or the
+    /// batch was taken over. "The gateway took it" is evidence all the same.
+    async fn enter_late(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+        let taken: Vec<&Record> = turn.records.iter().filter(|r| r.class == CLASS_ACCEPTED).collect();
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<_> = taken.iter().map(|r| (r.ordinal, r.parts, r.at)).collect();
+        let sql = self.pick(
+            "UPDATE deliveries SET parts = MAX(parts, j.parts), handed_at = COALESCE(handed_at, j.at) FROM (SELECT value->>0 AS ordinal, \
+             value->>1 AS parts, value->>2 AS at FROM json_each($2)) j WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal",
+            "UPDATE deliveries SET parts = GREATEST(deliveries.parts, j.parts), handed_at = COALESCE(deliveries.handed_at, j.at) \
+             FROM (SELECT (e->>0)::bigint AS ordinal, (e->>1)::int AS parts, (e->>2)::bigint AS at FROM json_array_elements($2::json) e) j \
+             WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal",
+        );
+        exec!(self, sqlx::query(sql).bind(turn.lease.dispatch_no).bind(json!(rows).to_string()))?;
+        let claims: Vec<Claim> = taken
+            .iter()
+            .map(|r| Claim { dispatch_no: turn.lease.dispatch_no, ordinal: r.ordinal, attempt: r.attempt, part: None, word: Word::Sent, at: r.at })
+            .collect();
+        self.apply_claims(store, channel, &claims).await
+    }
+}
+
+/// What "the gateway took it" does to a row.
+pub const TAKEN: Change = Change { state: State::Sent, reason: Reason::None, next_at: None, failures: 0, attempts: 0 };

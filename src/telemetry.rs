@@ -1,0 +1,120 @@
+//! What gong says of itself: logs for people, counts for Prometheus. Neither holds
+//! an address, a name or a text.
+
+use std::path::Path;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::channel::{Class, Outcome};
+
+/// Days of log files kept.
+const KEEP_LOGS: usize = 30;
+
+/// Sends logs to standard error, and to daily files in `dir` where one is given.
+/// The guard flushes them; keep it until the end.
+pub fn start_logs(filter: &str, dir: Option<&Path>) -> anyhow::Result<Option<WorkerGuard>> {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let terminal = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter).with(terminal);
+    let Some(dir) = dir else {
+        registry.try_init()?;
+        return Ok(None);
+    };
+    let files = RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_prefix("gong")
+        .filename_suffix("log")
+        .max_log_files(KEEP_LOGS)
+        .build(dir)?;
+    let (writer, guard) = tracing_appender::non_blocking(files);
+    registry.with(tracing_subscriber::fmt::layer().json().with_writer(writer)).try_init()?;
+    Ok(Some(guard))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answer {
+    channel: String,
+    class: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfChannel {
+    channel: String,
+}
+
+/// The counts of this process.
+#[derive(Debug)]
+pub struct Counts {
+    registry: Registry,
+    answers: Family<Answer, Counter>,
+    receipts: Family<OfChannel, Counter>,
+    refused: Family<OfChannel, Counter>,
+    /// Dispatches with work left.
+    pub open_dispatches: Gauge,
+    /// Receipts whose message is not known yet.
+    pub unmatched: Gauge,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("gong");
+        let answers = Family::<Answer, Counter>::default();
+        registry.register("answers", "Answers of gateways, by class", answers.clone());
+        let receipts = Family::<OfChannel, Counter>::default();
+        registry.register("receipts", "Receipts kept", receipts.clone());
+        let refused = Family::<OfChannel, Counter>::default();
+        registry.register("callbacks_refused", "Callbacks not believed or not understood", refused.clone());
+        let open_dispatches = Gauge::default();
+        registry.register("open_dispatches", "Dispatches with work left", open_dispatches.clone());
+        let unmatched = Gauge::default();
+        registry.register("receipts_unmatched", "Receipts whose message is not known yet", unmatched.clone());
+        Self { registry, answers, receipts, refused, open_dispatches, unmatched }
+    }
+}
+
+impl Counts {
+    /// Counts an answer.
+    pub fn outcome(&self, channel: &str, outcome: &Outcome) {
+        let class = match outcome {
+            Outcome::Accepted { .. } => "accepted",
+            Outcome::Failed { class, .. } => match class {
+                Class::Throttled => "throttled",
+                Class::Temporary => "temporary",
+                Class::Permanent => "permanent",
+                Class::AddressGone => "address_gone",
+                Class::Misconfigured => "misconfigured",
+                Class::Unknown => "unknown",
+            },
+        };
+        self.answers.get_or_create(&Answer { channel: channel.to_owned(), class }).inc();
+    }
+
+    /// Counts receipts kept.
+    pub fn receipts(&self, channel: &str, n: usize) {
+        self.receipts.get_or_create(&OfChannel { channel: channel.to_owned() }).inc_by(n as u64);
+    }
+
+    /// Counts a callback that was turned away.
+    pub fn callback_refused(&self, channel: &str) {
+        self.refused.get_or_create(&OfChannel { channel: channel.to_owned() }).inc();
+    }
+
+    /// The text of `/metrics` (OpenMetrics 1.0).
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut out, &self.registry);
+        out
+    }
+}

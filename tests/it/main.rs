@@ -1,0 +1,12 @@
+//! The one integration-test binary: the program from outside, and the house's rules.
+//!
+//! One binary, so that a change links once. Every subject is a module.
+
+// The helpers are not `#[test]` functions, so the lint's own exception misses them.
+#![allow(clippy::unwrap_used)]
+
+mod house;
+mod layers;
+mod migrations;
+mod source;
+mod support;

@@ -1,0 +1,125 @@
+//! The two folders of migrations make the same schema.
+
+use std::collections::BTreeMap;
+
+use gong::clock::Clock;
+use gong::store::Store;
+use gong::vault::Vault;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use crate::source;
+use crate::support::postgres_server;
+
+/// What a schema consists of, in words that both engines share: `table.column` or
+/// the columns of an index, and what is said of it.
+type Schema = BTreeMap<String, String>;
+
+#[test]
+fn both_folders_hold_the_same_numbers() {
+    let names = |engine: &str| -> Vec<String> {
+        let folder = format!("migrations/{engine}");
+        source::files(&folder).iter().map(|f| f.path.rsplit('/').next().unwrap().to_owned()).collect()
+    };
+    let sqlite = names("sqlite");
+    assert!(!sqlite.is_empty());
+    assert_eq!(sqlite, names("postgres"));
+}
+
+#[tokio::test]
+async fn both_engines_get_the_same_schema() {
+    let sqlite = sqlite_schema().await;
+    assert!(sqlite.len() > 100, "only {} facts found", sqlite.len());
+    let Some(server) = postgres_server() else {
+        return;
+    };
+    let postgres = postgres_schema(&server).await;
+    let mut differences = Vec::new();
+    for (what, here) in &sqlite {
+        let there = postgres.get(what).map_or("absent", String::as_str);
+        if here != there {
+            differences.push(format!("{what}: {here} in SQLite, {there} in PostgreSQL"));
+        }
+    }
+    let missing = postgres.keys().filter(|what| !sqlite.contains_key(*what));
+    differences.extend(missing.map(|what| format!("{what}: only in PostgreSQL")));
+    assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+async fn migrate(url: &str) {
+    let store = Store::open(url, Vault::from_key(&[7; 32]), Clock::System).await.unwrap();
+    store.close().await;
+}
+
+async fn sqlite_schema() -> Schema {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("gong.db").display());
+    migrate(&url).await;
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    // A rowid table lets its key be NULL on paper; PostgreSQL never does.
+    let columns = "SELECT t.name, c.name, c.type, c.\"notnull\" OR c.pk > 0, COALESCE(c.dflt_value, '')
+         FROM sqlite_schema t, pragma_table_info(t.name) c
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name <> '_sqlx_migrations'";
+    // Keys come from the table: a rowid alias (INTEGER PRIMARY KEY) has no index to list.
+    let indexes = "SELECT t.name, CASE i.origin WHEN 'c' THEN i.name ELSE '' END, i.\"unique\", 0, i.partial,
+            (SELECT group_concat(name, ' ') FROM (SELECT name FROM pragma_index_info(i.name) ORDER BY seqno))
+         FROM sqlite_schema t, pragma_index_list(t.name) i
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name <> '_sqlx_migrations' AND i.origin <> 'pk'
+         UNION ALL
+         SELECT t.name, '', 1, 1, 0,
+            (SELECT group_concat(name, ' ') FROM (SELECT name FROM pragma_table_info(t.name) WHERE pk > 0 ORDER BY pk)) AS key
+         FROM sqlite_schema t
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name <> '_sqlx_migrations' AND key IS NOT NULL";
+    let mut schema = Schema::new();
+    for row in sqlx::query(columns).fetch_all(&pool).await.unwrap() {
+        let default: String = row.get(4);
+        add_column(&mut schema, (row.get(0), row.get(1)), row.get(2), row.get(3), &default);
+    }
+    for row in sqlx::query(indexes).fetch_all(&pool).await.unwrap() {
+        let flags = [row.get(2), row.get(3), row.get(4)];
+        add_index(&mut schema, row.get(0), row.get(1), row.get(5), flags);
+    }
+    schema
+}
+
+async fn postgres_schema(server: &str) -> Schema {
+    let name = format!("it_{}", uuid::Uuid::now_v7().simple());
+    let admin = sqlx::PgPool::connect(server).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&admin).await.unwrap();
+    let joint = if server.contains('?') { '&' } else { '?' };
+    migrate(&format!("{server}{joint}options[search_path]={name}")).await;
+    let columns = "SELECT table_name::text, column_name::text, data_type::text, is_nullable = 'NO', COALESCE(column_default, '')::text
+         FROM information_schema.columns WHERE table_schema = $1 AND table_name <> '_sqlx_migrations'";
+    let indexes = "SELECT t.relname::text,
+            CASE WHEN EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u'))
+                 THEN '' ELSE i.relname::text END,
+            x.indisunique, x.indisprimary, x.indpred IS NOT NULL,
+            (SELECT string_agg(pg_get_indexdef(x.indexrelid, n, true), ' ' ORDER BY n) FROM generate_series(1, x.indnkeyatts) n)
+         FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
+         JOIN pg_namespace s ON s.oid = t.relnamespace
+         WHERE s.nspname = $1 AND t.relname <> '_sqlx_migrations'";
+    let mut schema = Schema::new();
+    for row in sqlx::query(columns).bind(&name).fetch_all(&admin).await.unwrap() {
+        let default: String = row.get(4);
+        add_column(&mut schema, (row.get(0), row.get(1)), row.get(2), row.get(3), &default);
+    }
+    for row in sqlx::query(indexes).bind(&name).fetch_all(&admin).await.unwrap() {
+        let flags = [row.get(2), row.get(3), row.get(4)];
+        add_index(&mut schema, row.get(0), row.get(1), row.get(5), flags);
+    }
+    sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
+    schema
+}
+
+fn add_column(schema: &mut Schema, (table, column): (String, String), kind: &str, required: bool, default: &str) {
+    let kind = kind.to_lowercase().replace("bytea", "blob");
+    // PostgreSQL writes a default with its type: `'-1'::integer`, `''::text`.
+    let default = default.split("::").next().unwrap_or_default().trim_matches('\'');
+    let null = if required { "not null" } else { "null" };
+    schema.insert(format!("{table}.{column}"), format!("{kind} {null} default [{default}]"));
+}
+
+fn add_index(schema: &mut Schema, table: &str, name: &str, columns: &str, flags: [bool; 3]) {
+    let [unique, primary, partial] = flags;
+    let what = format!("index of {table} on ({columns}) {name}");
+    schema.insert(what, format!("unique={unique} primary={primary} partial={partial}"));
+}

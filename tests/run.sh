@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Every check and every test of gong. Usage: tests/run.sh [--embedded]
+#
+# Plain: installs what is missing (Debian 12, as root), starts a private PostgreSQL
+# and runs everything on both engines. --embedded: what needs no services.
+#   CARGO          the cargo to call
+#   GONG_TEST_DIR  where the services live (see deploy/services/postgres.sh)
+#   CI             when set, build results are kept in the user's cache folder
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+CARGO=${CARGO:-cargo}
+embedded=no
+done_stages=()
+updated=no
+database=
+
+die() { echo "tests/run.sh: $*" >&2; exit 1; }
+
+case "$*" in
+  '') ;;
+  --embedded) embedded=yes ;;
+  *) echo "usage: tests/run.sh [--embedded]" >&2; exit 2 ;;
+esac
+
+# Whether Debian packages can be installed here; their list is fetched at most once.
+can_install() {
+  [ "$(id -u)" -eq 0 ] || die "missing: $*. Run as root, or: apt-get install $*"
+  command -v apt-get >/dev/null || die "missing: $*, and there is no apt-get to install it with"
+  [ "$updated" = yes ] || apt-get update -qq || die "apt-get update failed; without the network install first: $*"
+  updated=yes
+}
+
+install() {
+  can_install "$@"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null \
+    || die "apt-get could not install: $*"
+}
+
+need_tools() {
+  command -v "$CARGO" >/dev/null || die "no cargo. Install Rust 1.95 or newer: https://rustup.rs"
+  command -v cc >/dev/null || install build-essential
+}
+
+need_postgres() {
+  local conf=/etc/postgresql-common/createcluster.conf
+  compgen -G "${GONG_PG_BIN:-/usr/lib/postgresql/*/bin}/initdb" >/dev/null && return
+  can_install postgresql-15
+  # Only the programs: Debian would also make and start a cluster on port 5432.
+  install postgresql-common
+  sed -ri 's/^#?(create_main_cluster) .*$/\1 = false/' "$conf" || return 1
+  install postgresql-15
+}
+
+stage() {
+  local name=$1 began=$SECONDS
+  shift
+  echo "== $name"
+  "$@" || die "$name FAILED after $((SECONDS - began)) s: $*"
+  echo "== $name: ok, $((SECONDS - began)) s"
+  done_stages+=("$name")
+}
+
+# Runs psql as the test server's owner of databases.
+sql() { psql --no-psqlrc -q -v ON_ERROR_STOP=1 "$server" -c "$1" 2>&1; }
+
+# A database for this run alone, so that two runs can share the server.
+start_postgres() {
+  server=$(deploy/services/postgres.sh start) || return 1
+  database=run_$$_$(date +%s)
+  sql "CREATE DATABASE $database" || return 1
+  trap 'sql "DROP DATABASE IF EXISTS $database WITH (FORCE)" || true' EXIT
+  export GONG_TEST_POSTGRES=${server%/*}/$database
+  echo "GONG_TEST_POSTGRES=$GONG_TEST_POSTGRES"
+}
+
+if [ -n "${CI:-}" ] && [ -z "${CARGO_TARGET_DIR:-}" ]; then
+  export CARGO_TARGET_DIR=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/gong-ci
+fi
+
+stage "tools" need_tools
+if [ "$embedded" = yes ]; then
+  unset GONG_TEST_POSTGRES
+  engines="SQLite only (--embedded)"
+else
+  stage "postgresql installed" need_postgres
+  stage "postgresql started" start_postgres
+  engines="SQLite and PostgreSQL"
+fi
+stage "fmt" "$CARGO" fmt --check
+stage "clippy" "$CARGO" clippy --locked --all-targets -- -D warnings
+stage "doc" env RUSTDOCFLAGS=-Dwarnings "$CARGO" doc --locked --no-deps
+if command -v cargo-deny >/dev/null; then
+  stage "deny" "$CARGO" deny check bans licenses sources
+else
+  echo "== deny: skipped, cargo-deny is not installed (cargo install cargo-deny --locked)"
+fi
+stage "tests" "$CARGO" test --locked
+
+if [ "$embedded" = no ]; then
+  echo "The PostgreSQL of the tests keeps running for the next time; to stop it: deploy/services/postgres.sh stop"
+fi
+printf -v list '%s, ' "${done_stages[@]}"
+echo "ALL PASSED in $SECONDS s on $engines: ${list%, }"
