@@ -90,7 +90,9 @@ impl Answers {
             None => unforeseen(answer.status, wait),
         };
         match (&self.each, &whole) {
-            (Some(each), Outcome::Accepted { .. }) => each.read(&seen, group, wait, &self.normalise),
+            (Some(each), Outcome::Accepted { .. }) if group.len() > 1 || each.list.of(&json).is_some() => {
+                each.read(&seen, group, wait, &self.normalise)
+            }
             _ => vec![whole; group.len()],
         }
     }

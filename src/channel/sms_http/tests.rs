@@ -196,8 +196,8 @@ async fn the_signature_holds_over_what_was_sent() {
     assert_eq!(outcome, Outcome::Accepted { gateway_ids: vec!["abc-9".into()], code: "0".into() });
     let heard = gateway.heard.lock().unwrap()[0].clone();
     assert_eq!(heard.line, "POST /v1/messages HTTP/1.1");
-    assert_eq!((heard.header("content-type"), heard.header("x-timestamp")), ("application/json", "1780279200"));
-    assert_eq!(heard.header("x-signature"), sign("1780279200", &heard.body));
+    assert_eq!((heard.header("content-type"), heard.header("x-timestamp")), ("application/json", "1780279200000"));
+    assert_eq!(heard.header("x-signature"), sign("1780279200000", &heard.body));
     let body: Value = serde_json::from_str(&heard.body).unwrap();
     assert_eq!(body["text"], "汛情 a&b \"引\"\n二");
     assert_eq!(body["to"], serde_json::json!(["13900000001"]));
@@ -215,7 +215,9 @@ pub(crate) fn sign(timestamp: &str, body: &str) -> String {
 async fn equal_texts_share_a_request_and_outcomes_keep_their_order() {
     let gateway = double(|heard| {
         let body: Value = serde_json::from_str(&heard.body).unwrap();
-        Act::Answer(200, "", format!(r#"{{"code":0,"id":"{}"}}"#, body["text"].as_str().unwrap()))
+        let text = body["text"].as_str().unwrap();
+        let ids: Vec<String> = body["to"].as_array().unwrap().iter().map(|to| format!("{text}{to}")).collect();
+        Act::Answer(200, "", serde_json::json!({"code": 0, "ids": ids}).to_string())
     })
     .await;
     let batch = [message(1, "甲"), message(2, "乙"), message(3, "甲")];
@@ -227,7 +229,7 @@ async fn equal_texts_share_a_request_and_outcomes_keep_their_order() {
             Outcome::Failed { .. } => String::new(),
         })
         .collect();
-    assert_eq!(ids, ["甲", "乙", "甲"]);
+    assert_eq!(ids, ["甲\"13900000001\"", "乙\"13900000002\"", "甲\"13900000003\""]);
     assert_eq!(gateway.heard.lock().unwrap().len(), 2);
 }
 
@@ -235,7 +237,8 @@ async fn equal_texts_share_a_request_and_outcomes_keep_their_order() {
 async fn an_answer_is_classed_by_the_rules() {
     for (status, body, expected) in [
         (202, "3: Queued for later delivery", None),
-        (503, "", Some(Class::Throttled)),
+        (503, "Temporal failure, try again later.", Some(Class::Temporary)),
+        (403, "Not routable. Do not try again.", Some(Class::Permanent)),
         (403, "Authorization failed for sendsms", Some(Class::Misconfigured)),
         (400, "Authorization failed", Some(Class::Misconfigured)),
         (400, "Empty receiver number not allowed", Some(Class::Permanent)),

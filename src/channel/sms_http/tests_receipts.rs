@@ -55,7 +55,7 @@ const REPORTS: &str = r#"[{"id":"ABC-9","status":"DELIVRD","time":1780279200000}
 
 #[test]
 fn signed_reports_are_read() {
-    let intake = report("1780279200", &sign("1780279200", REPORTS), REPORTS).unwrap();
+    let intake = report("1780279200000", &sign("1780279200000", REPORTS), REPORTS).unwrap();
     assert_eq!(
         (intake.reply_status, intake.reply_type.as_str(), intake.reply_body.as_str()),
         (200, "application/json", r#"{"code":0}"#)
@@ -67,22 +67,22 @@ fn signed_reports_are_read() {
     );
     assert_eq!((&two.key, two.word, two.event_at), (&ReceiptKey::Gateway("x".into()), None, None));
     // Four minutes old is still fresh.
-    assert!(report("1780278960", &sign("1780278960", REPORTS), REPORTS).is_ok());
+    assert!(report("1780278960000", &sign("1780278960000", REPORTS), REPORTS).is_ok());
 }
 
 #[test]
 fn bad_signatures_and_stale_timestamps_are_not_believed() {
-    let good = sign("1780279200", REPORTS);
+    let good = sign("1780279200000", REPORTS);
     let refused = |timestamp: &str, signature: &str, body: &str| {
         assert_eq!(report(timestamp, signature, body), Err(CallbackError::Unauthenticated), "{timestamp} {body}");
     };
-    refused("1780279200", &good.replace(&good[..1], "x"), REPORTS);
-    refused("1780279200", "", REPORTS);
-    refused("1780279200", &good, &REPORTS.replace("DELIVRD", "UNDELIV"));
-    refused("1780279201", &good, REPORTS);
+    refused("1780279200000", &good.replace(&good[..1], "x"), REPORTS);
+    refused("1780279200000", "", REPORTS);
+    refused("1780279200000", &good, &REPORTS.replace("DELIVRD", "UNDELIV"));
+    refused("1780279201000", &good, REPORTS);
     // Rightly signed, six minutes before and after now.
-    refused("1780278840", &sign("1780278840", REPORTS), REPORTS);
-    refused("1780279560", &sign("1780279560", REPORTS), REPORTS);
+    refused("1780278840000", &sign("1780278840000", REPORTS), REPORTS);
+    refused("1780279560000", &sign("1780279560000", REPORTS), REPORTS);
     refused("now", &sign("now", REPORTS), REPORTS);
 }
 
@@ -91,10 +91,10 @@ fn damaged_reports_are_refused_whole() {
     for body in
         ["", "[", "{}", r#"[{"id":"1"}]"#, r#"[{"status":"DELIVRD"}]"#, r#"[{"id":{},"status":"DELIVRD"}]"#, "[1]"]
     {
-        let read = report("1780279200", &sign("1780279200", body), body);
+        let read = report("1780279200000", &sign("1780279200000", body), body);
         assert!(matches!(read, Err(CallbackError::Malformed(_))), "{body}: {read:?}");
     }
-    assert_eq!(report("1780279200", &sign("1780279200", "[]"), "[]").unwrap().receipts, []);
+    assert_eq!(report("1780279200000", &sign("1780279200000", "[]"), "[]").unwrap().receipts, []);
 }
 
 proptest! {
@@ -102,6 +102,6 @@ proptest! {
 
     #[test]
     fn no_body_panics(body in "\\PC{0,40}|\\[(\\{\"(id|status|time)\":(1|\"é\"|null|-9e99)\\},?){0,3}\\]") {
-        let _ = report("1780279200", &sign("1780279200", &body), &body);
+        let _ = report("1780279200000", &sign("1780279200000", &body), &body);
     }
 }
