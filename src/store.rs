@@ -9,6 +9,7 @@ pub mod pool;
 pub mod error;
 pub mod meta;
 pub mod migrate;
+pub mod reach;
 #[cfg(test)]
 pub(crate) mod testing;
 

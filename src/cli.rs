@@ -1,0 +1,3 @@
+//! What the commands show and how.
+
+pub mod reach_view;
