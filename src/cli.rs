@@ -16,6 +16,7 @@ use crate::store::StoreError;
 use crate::store::operators::Operator;
 
 pub mod output;
+pub mod reach_view;
 mod plan;
 mod send;
 mod serve;

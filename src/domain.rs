@@ -8,3 +8,4 @@ pub mod plan;
 pub mod privacy;
 pub mod quiet;
 pub mod sms;
+pub mod reach;

@@ -20,6 +20,7 @@ pub mod operators;
 pub mod receipts;
 pub mod schedule;
 pub mod snapshot;
+pub mod reach;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod turn;

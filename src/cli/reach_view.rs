@@ -1,0 +1,260 @@
+//! The reach report as people read it: tables for the terminal, CSV for the office.
+
+mod sheet;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::domain::reach::facts::Unreached;
+use crate::domain::reach::{People, Proof, ReachReport};
+use crate::say;
+pub use sheet::{csv, csv_row, csv_row_head};
+
+/// The whole report as plain-text tables, wide characters counted as two columns.
+#[must_use]
+pub fn table(report: &ReachReport) -> String {
+    let mut parts = Vec::new();
+    if let Some(notice) = mode_notice(&report.mode) {
+        parts.push(notice);
+    }
+    parts.push(summary(report));
+    if report.people.unreached > 0 {
+        parts.push(reasons(&report.people));
+    }
+    parts.push(regions(report));
+    parts.push(channels(report));
+    parts.join("\n\n")
+}
+
+/// The word people read for why somebody was not reached.
+#[must_use]
+pub fn reason(reason: Unreached) -> String {
+    match reason {
+        Unreached::NoAddress => say!("没有地址", "no address"),
+        Unreached::OptedOut => say!("已退订", "opted out"),
+        Unreached::Away => say!("外出", "away"),
+        Unreached::Failed => say!("发送失败", "failed"),
+        Unreached::NoWord => say!("尚无回音", "no word yet"),
+        Unreached::Pending => say!("待发送", "pending"),
+        Unreached::Cancelled => say!("已取消", "cancelled"),
+    }
+}
+
+fn mode_notice(mode: &str) -> Option<String> {
+    match mode {
+        "live" => None,
+        "drill" => Some(say!("【演练】不计入实际到达", "DRILL: not counted as real reach")),
+        "dry" => Some(say!("【空跑】没有发出任何内容", "DRY RUN: nothing left")),
+        _ => Some(say!("【测试】不计入实际到达", "TEST: not counted as real reach")),
+    }
+}
+
+fn level(level: &str) -> String {
+    match level {
+        "province" => say!("省", "province"),
+        "city" => say!("市", "city"),
+        "county" => say!("县", "county"),
+        "town" => say!("乡镇", "town"),
+        "village" => say!("村", "village"),
+        _ => say!("其他", "custom"),
+    }
+}
+
+fn proof(proof: Proof) -> String {
+    match proof {
+        Proof::Receipts => say!("回执", "receipts"),
+        Proof::AcceptOnly => say!("无回执", "accept-only"),
+        Proof::Posted => say!("张贴确认", "posted"),
+        Proof::Told => say!("当面告知", "told"),
+    }
+}
+
+// Tables ----------------------------------------------------------------------
+
+/// A table with its first `text` columns to the left and the numbers to the right.
+fn new_table(headings: Vec<String>, text: usize) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(headings);
+    for column in table.column_iter_mut().skip(text) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn summary(report: &ReachReport) -> String {
+    let people = &report.people;
+    let mut table = new_table(vec![say!("到达情况", "reach"), say!("人数", "people"), say!("占比", "share")], 1);
+    let lines = [
+        (say!("发布对象", "audience"), people.audience),
+        (say!("有地址", "addressable"), people.addressable),
+        (say!("已提交", "handed over"), people.handed_over),
+        (say!("到达", "reached"), people.reached),
+        (say!("　本人号码", "  directly"), people.reached_direct),
+        (say!("　户内共用号码", "  via the household"), people.reached_via_household),
+        (say!("当面告知", "told in person"), people.told_in_person),
+        (say!("知悉（到达或当面告知）", "informed (reached or told)"), people.informed),
+        (say!("已读或已确认", "seen"), people.seen),
+        (say!("未到达", "unreached"), people.unreached),
+        (say!("　其中已提交、无回执", "  of them accept-only"), people.accept_only),
+    ];
+    for (name, n) in lines {
+        table.add_row([name, n.to_string(), share(n, people.audience)]);
+    }
+    if report.effective_at.is_some() {
+        let early = people.reached_before_effect;
+        table.add_row([say!("生效前到达", "reached before effect"), early.to_string(), share(early, people.audience)]);
+    }
+    let (covered, households) = (report.covered_households, report.households);
+    let boards = say!(
+        "公告栏覆盖 {covered} 户（估算，不计入人数）；发布对象共 {households} 户",
+        "notice boards cover {covered} households (an estimate, not added to people); the audience has {households}"
+    );
+    let (half, most, all) = (span(report.time_to_50_s), span(report.time_to_90_s), span(report.time_to_99_s));
+    let times = say!(
+        "到达发布对象的 50%：{half}；90%：{most}；99%：{all}",
+        "time to reach 50% of the audience: {half}; 90%: {most}; 99%: {all}"
+    );
+    format!("{table}\n{boards}\n{times}")
+}
+
+fn reasons(people: &People) -> String {
+    let mut table = new_table(vec![say!("未到达原因", "unreached"), say!("人数", "people"), say!("占比", "share")], 1);
+    for (why, n) in people.unreached_by_reason.list().into_iter().filter(|(_, n)| *n > 0) {
+        table.add_row([reason(why), n.to_string(), share(n, people.unreached)]);
+    }
+    table.to_string()
+}
+
+fn regions(report: &ReachReport) -> String {
+    let headings = vec![
+        say!("区域", "region"),
+        say!("级别", "level"),
+        say!("发布对象", "audience"),
+        say!("已提交", "handed over"),
+        say!("到达", "reached"),
+        say!("知悉", "informed"),
+        say!("知悉率", "share"),
+        say!("未到达", "unreached"),
+        say!("户数", "households"),
+        say!("覆盖户数", "covered"),
+    ];
+    let mut table = new_table(headings, 2);
+    let mut depths = std::collections::BTreeMap::new();
+    for r in &report.by_region {
+        let depth = r.parent_no.and_then(|p| depths.get(&p)).map_or(0, |d| d + 1);
+        depths.insert(r.region_no, depth);
+        let p = &r.people;
+        // Full-width, for a cell does not keep leading ASCII blanks.
+        let name = format!("{}{}", "　".repeat(depth), r.name);
+        let mut cells = vec![name, level(&r.level)];
+        cells.extend([p.audience, p.handed_over, p.reached, p.informed].map(|n| n.to_string()));
+        cells.push(share(p.informed, p.audience));
+        cells.extend([p.unreached, r.households, r.covered_households].map(|n| n.to_string()));
+        table.add_row(cells);
+    }
+    table.to_string()
+}
+
+fn channels(report: &ReachReport) -> String {
+    let headings = vec![
+        say!("渠道", "channel"),
+        say!("凭据", "evidence"),
+        say!("发送记录", "deliveries"),
+        say!("已提交", "handed over"),
+        say!("到达", "reached"),
+        say!("已读", "seen"),
+        say!("失败", "failed"),
+        say!("未送达", "undelivered"),
+        say!("无结果", "unknown"),
+        say!("已退订", "suppressed"),
+        say!("待发送", "pending"),
+        say!("条数", "parts"),
+        say!("费用（元）", "cost (yuan)"),
+    ];
+    let mut table = new_table(headings, 2);
+    for c in &report.by_channel {
+        let reached =
+            if c.evidence == Proof::AcceptOnly && c.reached == 0 { "-".into() } else { c.reached.to_string() };
+        let mut cells = vec![c.channel.clone(), proof(c.evidence), c.deliveries.to_string(), c.handed_over.to_string()];
+        cells.push(reached);
+        let rest = [c.seen, c.failed, c.undelivered, c.unknown, c.suppressed, c.pending, c.parts];
+        cells.extend(rest.map(|n| n.to_string()));
+        cells.push(yuan(c.cost_milli));
+        table.add_row(cells);
+    }
+    table.to_string()
+}
+
+/// `n` of `whole` in per cent with one decimal, rounded down: 100% means all.
+fn share(n: i64, whole: i64) -> String {
+    if whole == 0 {
+        return "-".into();
+    }
+    let tenths = n * 1_000 / whole;
+    format!("{}.{}%", tenths / 10, tenths % 10)
+}
+
+/// Thousandths of a yuan as yuan, exactly.
+fn yuan(milli: i64) -> String {
+    format!("{}.{:03}", milli / 1_000, milli % 1_000)
+}
+
+fn span(seconds: Option<i64>) -> String {
+    let Some(seconds) = seconds else { return say!("尚未达到", "not yet") };
+    let (hours, minutes, rest) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => say!("{rest} 秒", "{rest} s"),
+        (0, _) => say!("{minutes} 分 {rest} 秒", "{minutes} min {rest} s"),
+        _ => say!("{hours} 小时 {minutes} 分", "{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::reach::{ChannelKind, ChannelRow, GroupRow, RegionRow};
+    use unicode_width::UnicodeWidthStr as _;
+
+    pub(super) fn report() -> ReachReport {
+        let people = People { audience: 3, reached: 2, informed: 2, unreached: 1, ..People::default() };
+        let region = |region_no, parent_no, name: &str| RegionRow {
+            region_no,
+            parent_no,
+            code: None,
+            name: name.into(),
+            level: "town".into(),
+            people: people.clone(),
+            households: 2,
+            covered_households: 1,
+        };
+        let sms = Some(ChannelKind::Electronic { receipts: true, price_milli: 45 });
+        ReachReport {
+            as_of: jiff::Timestamp::UNIX_EPOCH,
+            covered_households: 1,
+            by_region: vec![region(1, None, "河口县"), region(2, Some(1), "Hekou 莲花镇")],
+            by_channel: vec![ChannelRow { cost_milli: 1_045, ..ChannelRow::new("短信".into(), sms) }],
+            time_to_50_s: Some(75),
+            time_to_90_s: None,
+            time_to_99_s: None,
+            households: 2,
+            by_group: vec![GroupRow { group_no: 1, name: "=cmd()".into(), people: people.clone() }],
+            parts: 0,
+            cost_milli: 0,
+            dispatch_no: 1,
+            mode: "drill".into(),
+            effective_at: None,
+            people,
+        }
+    }
+
+    #[test]
+    fn columns_line_up_under_wide_characters() {
+        let text = table(&report());
+        for block in text.split("\n\n") {
+            let widths: Vec<usize> = block.lines().filter(|l| l.starts_with('|')).map(str::width).collect();
+            assert!(widths.windows(2).all(|w| w[0] == w[1]), "{block}");
+        }
+        assert!(text.starts_with("【演练】"));
+        assert!(text.contains("66.6%") && text.contains("1 分 15 秒") && text.contains("尚未达到"), "{text}");
+        assert!(text.contains("　Hekou 莲花镇") && text.contains("1.045"), "{text}");
+    }
+}
