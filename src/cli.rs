@@ -16,8 +16,8 @@ use crate::store::StoreError;
 use crate::store::operators::Operator;
 
 pub mod output;
-pub mod reach_view;
 mod plan;
+pub mod reach_view;
 mod send;
 mod serve;
 mod status;

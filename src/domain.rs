@@ -7,5 +7,5 @@ pub mod item;
 pub mod plan;
 pub mod privacy;
 pub mod quiet;
-pub mod sms;
 pub mod reach;
+pub mod sms;

@@ -17,10 +17,10 @@ pub mod items;
 pub mod meta;
 pub mod migrate;
 pub mod operators;
+pub mod reach;
 pub mod receipts;
 pub mod schedule;
 pub mod snapshot;
-pub mod reach;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod turn;

@@ -33,7 +33,10 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> anyhow::Result<En
     let address = listener.local_addr()?;
     let engine = app.start_engine().await?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
-    output::note(say!("gong 正在运行，监听 {address}。按 Ctrl-C 停止", "gong is running on {address}. Ctrl-C stops it"));
+    output::note(say!(
+        "gong 正在运行，监听 {address}。按 Ctrl-C 停止",
+        "gong is running on {address}. Ctrl-C stops it"
+    ));
     let store = std::sync::Arc::clone(&app.store);
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let idle = async move {

@@ -33,7 +33,10 @@ pub(super) async fn run(context: &Context, args: Steer, to: &'static str) -> any
             app.registry.get(channel).is_some(),
             say!("没有名为“{channel}”的渠道", "there is no channel named `{channel}`")
         );
-        anyhow::ensure!(to != "cancelled", say!("渠道只能暂停或恢复", "a channel can be paused or resumed, not cancelled"));
+        anyhow::ensure!(
+            to != "cancelled",
+            say!("渠道只能暂停或恢复", "a channel can be paused or resumed, not cancelled")
+        );
         app.store.pause_channel(channel, to == "paused", &operator.name).await?;
         output::line(say!("渠道 {channel}：{to}", "channel {channel}: {to}"));
         return Ok(Ended::Done);
@@ -45,7 +48,10 @@ pub(super) async fn run(context: &Context, args: Steer, to: &'static str) -> any
     } else {
         let no = dispatch.no;
         let said = match to {
-            "paused" => say!("发布任务 {no} 已暂停。恢复：gong resume {no}", "dispatch {no} is paused. To go on: gong resume {no}"),
+            "paused" => say!(
+                "发布任务 {no} 已暂停。恢复：gong resume {no}",
+                "dispatch {no} is paused. To go on: gong resume {no}"
+            ),
             "active" => say!("发布任务 {no} 已恢复", "dispatch {no} goes on"),
             _ => say!(
                 "发布任务 {no} 已取消，未提交的不再发出。已发出的如需更正，请发布更正或解除事项",
@@ -62,13 +68,19 @@ pub(super) async fn rate(context: &Context, args: Rate) -> anyhow::Result<Ended>
     let operator = context.operator(&app).await?;
     operator.need(Role::Dispatcher)?;
     let channel = &args.channel;
-    anyhow::ensure!(app.registry.get(channel).is_some(), say!("没有名为“{channel}”的渠道", "there is no channel named `{channel}`"));
+    anyhow::ensure!(
+        app.registry.get(channel).is_some(),
+        say!("没有名为“{channel}”的渠道", "there is no channel named `{channel}`")
+    );
     let rate = match args.rate.as_str() {
         "declared" | "默认" => None,
         text => {
             let parsed = text.parse::<f64>().ok().filter(|r| r.is_finite() && *r > 0.0);
             Some(parsed.ok_or_else(|| {
-                anyhow::anyhow!(say!("速率“{text}”不对：应为大于 0 的数（条/秒），或 declared", "the rate `{text}` is wrong: expected a number above 0 (parts a second), or `declared`"))
+                anyhow::anyhow!(say!(
+                    "速率“{text}”不对：应为大于 0 的数（条/秒），或 declared",
+                    "the rate `{text}` is wrong: expected a number above 0 (parts a second), or `declared`"
+                ))
             })?)
         }
     };
