@@ -2,3 +2,5 @@
 
 pub mod delivery;
 pub mod ids;
+pub mod recipient;
+pub mod region;

@@ -6,9 +6,18 @@
 
 #[macro_use]
 pub mod pool;
+#[macro_use]
+mod bulk;
 pub mod error;
+pub mod groups;
+pub mod lists;
+pub mod merges;
 pub mod meta;
 pub mod migrate;
+pub mod optouts;
+pub mod points;
+pub mod recipients;
+pub mod regions;
 #[cfg(test)]
 pub(crate) mod testing;
 
