@@ -3,6 +3,7 @@
 pub mod channel;
 pub mod clock;
 pub mod domain;
+pub mod import;
 pub mod lang;
 pub mod store;
 pub mod vault;
