@@ -68,10 +68,10 @@ impl Store {
                    ON CONFLICT (no) DO UPDATE SET unit_id = COALESCE($3, groups.unit_id), \
                    rule = COALESCE($4, groups.rule), sensitive = COALESCE($5, groups.sensitive), \
                    list_date = COALESCE($6, groups.list_date), valid_until = COALESCE($7, groups.valid_until)";
-        let query = sqlx::query(sql).bind(no);
         exec!(
             &mut tx,
-            query
+            sqlx::query(sql)
+                .bind(no)
                 .bind(&group.name)
                 .bind(&group.unit_id)
                 .bind(&group.rule)

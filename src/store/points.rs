@@ -72,13 +72,11 @@ impl Store {
         let ids = put_addresses(&mut tx, &self.vault, &phones).await?;
         let mut states: Vec<(bool, bool)> = Vec::with_capacity(records.len());
         let (mut rows, mut numbers) = (Rows::default(), Vec::with_capacity(records.len()));
+        let new = records.iter().filter(|r| known.of(r).is_none()).count();
+        let mut next = tx.take_numbers("point", i64::try_from(new).unwrap_or(i64::MAX)).await?..;
         for record in records {
-            let by_code = record.code.as_ref().and_then(|code| known.codes.get(code));
-            let standing = by_code.or_else(|| known.names.get(&(record.region_no, record.name.clone())));
-            let no = match standing {
-                Some(point) => point.no,
-                None => tx.take_numbers("point", 1).await?,
-            };
+            let standing = known.of(record);
+            let Some(no) = standing.map(|point| point.no).or_else(|| next.next()) else { continue };
             let phone = record.phone.as_ref().and_then(|p| ids.get(&(AddressKind::Phone, p.as_str().to_owned())));
             let (row, changed) = self.lay_point(no, record, standing, phone.copied())?;
             if changed {
@@ -191,6 +189,13 @@ fn tally(states: &[(bool, bool)], numbers: Vec<i64>) -> Written {
 struct KnownPoints {
     codes: HashMap<String, StoredPoint>,
     names: HashMap<(i64, String), StoredPoint>,
+}
+
+impl KnownPoints {
+    fn of(&self, record: &PointRecord) -> Option<&StoredPoint> {
+        let by_code = record.code.as_ref().and_then(|code| self.codes.get(code));
+        by_code.or_else(|| self.names.get(&(record.region_no, record.name.clone())))
+    }
 }
 
 async fn known_points(tx: &mut Tx, records: &[PointRecord]) -> Result<KnownPoints> {
