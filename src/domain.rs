@@ -9,3 +9,5 @@ pub mod privacy;
 pub mod quiet;
 pub mod reach;
 pub mod sms;
+pub mod recipient;
+pub mod region;

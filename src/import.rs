@@ -1,3 +1,14 @@
 //! What comes in as files: tables of people and of the declarations beside them.
 
+pub mod groups;
+pub mod lists;
+pub mod points;
+pub mod recipients;
+pub mod regions;
+mod run;
 pub mod table;
+#[cfg(test)]
+mod tests;
+mod who;
+
+pub use run::{ImportError, Mode, Progress, Run, Summary};

@@ -21,6 +21,18 @@ pub mod reach;
 pub mod receipts;
 pub mod schedule;
 pub mod snapshot;
+#[macro_use]
+mod bulk;
+pub mod error;
+pub mod groups;
+pub mod lists;
+pub mod merges;
+pub mod meta;
+pub mod migrate;
+pub mod optouts;
+pub mod points;
+pub mod recipients;
+pub mod regions;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod turn;

@@ -41,3 +41,19 @@ async fn open(url: &str) -> Store {
 fn postgres_server() -> Option<String> {
     std::env::var("GONG_TEST_POSTGRES").ok().filter(|url| !url.is_empty())
 }
+
+/// Looks straight into the tables, for tests outside the store.
+impl Store {
+    pub(crate) async fn probe_count(&self, sql: String) -> i64 {
+        read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(db).await).unwrap()
+    }
+
+    pub(crate) async fn probe_lines(&self, sql: String) -> Vec<String> {
+        read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(db).await).unwrap()
+    }
+
+    /// A key and the sealed bytes beside it.
+    pub(crate) async fn probe_sealed(&self, sql: &'static str) -> (i64, Vec<u8>) {
+        read!(self, |db| sqlx::query_as(sql).fetch_one(db).await).unwrap()
+    }
+}
