@@ -8,6 +8,6 @@ pub mod plan;
 pub mod privacy;
 pub mod quiet;
 pub mod reach;
-pub mod sms;
 pub mod recipient;
 pub mod region;
+pub mod sms;
