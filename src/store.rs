@@ -6,6 +6,8 @@
 
 #[macro_use]
 pub mod pool;
+#[macro_use]
+mod bulk;
 pub mod audience;
 pub mod audit;
 pub mod batches;
@@ -13,26 +15,21 @@ pub mod channels;
 pub mod dispatches;
 pub mod error;
 pub mod estimate;
-pub mod items;
-pub mod meta;
-pub mod migrate;
-pub mod operators;
-pub mod reach;
-pub mod receipts;
-pub mod schedule;
-pub mod snapshot;
-#[macro_use]
-mod bulk;
-pub mod error;
 pub mod groups;
+pub mod items;
 pub mod lists;
 pub mod merges;
 pub mod meta;
 pub mod migrate;
+pub mod operators;
 pub mod optouts;
 pub mod points;
+pub mod reach;
+pub mod receipts;
 pub mod recipients;
 pub mod regions;
+pub mod schedule;
+pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod turn;

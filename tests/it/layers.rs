@@ -13,8 +13,9 @@ const LAYERS: &[&[&str]] = &[
     // Above the domain, whose ids it encrypts, and open to all that do I/O.
     &["vault"],
     &["store", "queue", "channel", "render", "sheet"],
+    &["telemetry"],
     &["planner", "dispatch", "receipts", "import"],
-    &["config", "telemetry"],
+    &["config"],
     &["web"],
     // The loopback gateways and the bench stand beside the program they try.
     &["app", "loopback", "bench"],
