@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::channel::Evidence;
 use crate::channel::registry::{ChannelSettings, Registry, Site as ChannelSite};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -18,6 +19,7 @@ use crate::dispatch::job::{Jobs, Site};
 use crate::dispatch::scheduler::Scheduler;
 use crate::dispatch::worker::{Tools, Way, Worker};
 use crate::domain::plan::VISIT;
+use crate::domain::reach::{ChannelKind, ChannelKinds};
 use crate::planner::{PlannedChannel, Planner, REHEARSAL};
 use crate::receipts::ReceiptDesk;
 use crate::render::messages::Messages;
@@ -90,6 +92,19 @@ impl App {
         let no = self.store.channel_no(VISIT).await?;
         all.push(PlannedChannel { no, name: VISIT.to_owned(), kind: StepKind::Visit, rate: 1.0 });
         Ok(all)
+    }
+
+    /// What each channel proves and costs, for counting reach; the rehearsal, which
+    /// stands in for all in a dry run, is among them.
+    pub async fn channel_kinds(&self) -> Result<ChannelKinds, StoreError> {
+        let kind = |way: &Way| {
+            let limits = way.channel.limits();
+            let receipts = limits.evidence == Evidence::Receipts;
+            (way.no, ChannelKind::Electronic { receipts, price_milli: limits.price_milli })
+        };
+        let mut kinds: ChannelKinds = self.ways().await?.iter().map(kind).collect();
+        kinds.insert(self.store.channel_no(VISIT).await?, ChannelKind::Visit);
+        Ok(kinds)
     }
 
     /// The planner of this site, to be run or stepped.

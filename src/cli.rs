@@ -15,13 +15,16 @@ use crate::lang::{self, Lang};
 use crate::store::StoreError;
 use crate::store::operators::Operator;
 
+mod import;
 pub mod output;
 mod plan;
+mod reach;
 pub mod reach_view;
 mod send;
 mod serve;
 mod status;
 mod steer;
+mod unreached;
 
 /// gong: one approved item, every person it concerns.
 #[derive(Debug, Parser)]
@@ -53,6 +56,7 @@ pub struct Global {
 /// The commands, in the order in which work flows.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Import(import::ImportArgs),
     Plan(plan::PlanArgs),
     Send(send::SendArgs),
     Status(status::StatusArgs),
@@ -60,6 +64,8 @@ pub enum Command {
     Resume(steer::Steer),
     Cancel(steer::Steer),
     Rate(steer::Rate),
+    Reach(reach::ReachArgs),
+    Unreached(unreached::UnreachedArgs),
     Serve(serve::ServeArgs),
 }
 
@@ -122,6 +128,7 @@ pub fn main() -> ExitCode {
 
 async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
     match command {
+        Command::Import(args) => import::run(context, args).await,
         Command::Plan(args) => plan::run(context, args).await,
         Command::Send(args) => send::run(context, args).await,
         Command::Status(args) => status::run(context, args).await,
@@ -129,6 +136,8 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Resume(args) => steer::run(context, args, "active").await,
         Command::Cancel(args) => steer::run(context, args, "cancelled").await,
         Command::Rate(args) => steer::rate(context, args).await,
+        Command::Reach(args) => reach::run(context, args).await,
+        Command::Unreached(args) => unreached::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
     }
 }
