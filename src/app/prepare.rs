@@ -109,7 +109,8 @@ impl App {
             None => self.config.default_plan()?,
         };
         plan.check(&self.registry.names().collect::<Vec<_>>())?;
-        let mut job = Job { app: self, content: &content, audience: &audience, unit: unit(self, &item), mode, list_no: None };
+        let mut job =
+            Job { app: self, content: &content, audience: &audience, unit: unit(self, &item), mode, list_no: None };
         let (channels, sample) = job.channels(&plan).await?;
         let list_no = job.list_no;
         let lane = wish.lane.clone().unwrap_or((content.lane() as i32, String::new()));
@@ -154,11 +155,11 @@ impl App {
             )));
         }
         if told.is_empty() {
+            let no = item.no;
             return Err(StoreError::Refused(say!(
-                "没有指定发布对象。用 --to 写明，如：gong plan {0} --to '区域:河口镇'",
-                "no audience was given. Name it with --to, e.g.: gong plan {0} --to 'region:河口镇'"
-            )
-            .replace("{0}", &item.no.to_string())));
+                "没有指定发布对象。用 --to 写明，如：gong plan {no} --to '区域:河口镇'",
+                "no audience was given. Name it with --to, e.g.: gong plan {no} --to 'region:河口镇'"
+            )));
         }
         Ok(format!("told:({})", told.join(", ")))
     }
@@ -200,8 +201,11 @@ impl App {
     ) -> Result<Preview> {
         let kind = |k: &StepKind| if let StepKind::Address(kind) = k { Some(*kind as i32) } else { None };
         let kinds: Vec<i32> = channels.iter().filter_map(|(_, k)| kind(k)).collect();
-        let (no_address, some) =
-            if kinds.is_empty() { (0, Vec::new()) } else { self.store.unaddressed(&audience.predicate, &kinds, NAMED).await? };
+        let (no_address, some) = if kinds.is_empty() {
+            (0, Vec::new())
+        } else {
+            self.store.unaddressed(&audience.predicate, &kinds, NAMED).await?
+        };
         let channels: Vec<ChannelPreview> = channels.into_iter().map(|(c, _)| c).collect();
         Ok(Preview {
             item: item.id.clone(),
@@ -271,12 +275,15 @@ impl Job<'_> {
 
     async fn channel(&mut self, name: &str, sample: &mut String) -> anyhow::Result<(ChannelPreview, StepKind)> {
         let app = self.app;
-        let Some(channel) = app.registry.get(name) else { anyhow::bail!(say!("没有名为“{name}”的渠道", "there is no channel named `{name}`")) };
+        let Some(channel) = app.registry.get(name) else {
+            anyhow::bail!(say!("没有名为“{name}”的渠道", "there is no channel named `{name}`"))
+        };
         let signature = app.registry.signature(name).unwrap_or_default();
         let mut composer = compose(&app.messages, self.content, &self.unit, signature, self.mode)?;
         let kind = StepKind::Address(channel.address());
         let opt_out = self.content.honours_opt_out().then(|| self.content.kind.name());
-        let estimate = app.store.estimate_channel(&self.audience.predicate, kind, composer.is_personal(), opt_out).await?;
+        let estimate =
+            app.store.estimate_channel(&self.audience.predicate, kind, composer.is_personal(), opt_out).await?;
         let (each, parts, text) = self.parts(&mut composer, estimate).await?;
         let limits = channel.limits();
         if each > limits.max_parts {
@@ -287,7 +294,11 @@ impl Job<'_> {
             )));
         }
         *sample = text;
-        let rate = if self.mode == Mode::Dry { app.registry.get(REHEARSAL).map_or(1.0, |c| c.limits().rate) } else { limits.rate };
+        let rate = if self.mode == Mode::Dry {
+            app.registry.get(REHEARSAL).map_or(1.0, |c| c.limits().rate)
+        } else {
+            limits.rate
+        };
         let mut made = preview(name, estimate, (each, parts));
         made.cost_milli = parts * limits.price_milli;
         #[allow(clippy::cast_precision_loss)] // minutes for people to read
@@ -298,7 +309,11 @@ impl Job<'_> {
     }
 
     /// (most parts of one text, parts in all, a text).
-    async fn parts(&mut self, composer: &mut Composer, estimate: ChannelEstimate) -> anyhow::Result<(u32, i64, String)> {
+    async fn parts(
+        &mut self,
+        composer: &mut Composer,
+        estimate: ChannelEstimate,
+    ) -> anyhow::Result<(u32, i64, String)> {
         let deliveries = estimate.targets - estimate.suppressed;
         if !composer.is_personal() {
             let text = composer.text(Value::Null)?;
@@ -352,4 +367,3 @@ fn preview(name: &str, e: ChannelEstimate, (each, parts): (u32, i64)) -> Channel
         receipts: false,
     }
 }
-
