@@ -15,11 +15,14 @@ use crate::lang::{self, Lang};
 use crate::store::StoreError;
 use crate::store::operators::Operator;
 
+mod backup;
 mod import;
 pub mod output;
 mod plan;
+mod purge;
 mod reach;
 pub mod reach_view;
+mod restore;
 mod send;
 mod serve;
 mod status;
@@ -66,6 +69,9 @@ pub enum Command {
     Rate(steer::Rate),
     Reach(reach::ReachArgs),
     Unreached(unreached::UnreachedArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Purge(purge::PurgeArgs),
     Serve(serve::ServeArgs),
 }
 
@@ -138,6 +144,9 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Reach(args) => reach::run(context, args).await,
         Command::Unreached(args) => unreached::run(context, args).await,
+        Command::Backup(args) => backup::run(context, args).await,
+        Command::Restore(args) => restore::run(context, args).await,
+        Command::Purge(args) => purge::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
     }
 }
