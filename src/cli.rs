@@ -11,10 +11,16 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::App;
 use crate::config::Config;
-use crate::lang::{self, Lang};
+use crate::lang;
 use crate::store::StoreError;
 use crate::store::operators::Operator;
 
+mod completions;
+mod init;
+mod item;
+mod locale;
+mod loopback;
+mod operator;
 pub mod output;
 mod plan;
 pub mod reach_view;
@@ -22,6 +28,7 @@ mod send;
 mod serve;
 mod status;
 mod steer;
+mod words;
 
 /// gong: one approved item, every person it concerns.
 #[derive(Debug, Parser)]
@@ -53,6 +60,9 @@ pub struct Global {
 /// The commands, in the order in which work flows.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Init(init::InitArgs),
+    Operator(operator::OperatorArgs),
+    Item(item::ItemArgs),
     Plan(plan::PlanArgs),
     Send(send::SendArgs),
     Status(status::StatusArgs),
@@ -61,6 +71,8 @@ pub enum Command {
     Cancel(steer::Steer),
     Rate(steer::Rate),
     Serve(serve::ServeArgs),
+    Loopback(loopback::LoopbackArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// How a command ended.
@@ -102,10 +114,10 @@ impl Context {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Some(chosen) = &cli.global.lang {
-        lang::set(if chosen.starts_with("en") { Lang::En } else { Lang::Zh });
-    }
+    let cli = match locale::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return output::failed(&error.into(), cli.global.json),
@@ -122,6 +134,9 @@ pub fn main() -> ExitCode {
 
 async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
     match command {
+        Command::Init(args) => init::run(context, args).await,
+        Command::Operator(args) => operator::run(context, args).await,
+        Command::Item(args) => item::run(context, args).await,
         Command::Plan(args) => plan::run(context, args).await,
         Command::Send(args) => send::run(context, args).await,
         Command::Status(args) => status::run(context, args).await,
@@ -130,5 +145,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Cancel(args) => steer::run(context, args, "cancelled").await,
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Loopback(args) => loopback::run(context, args).await,
+        Command::Completions(args) => completions::run(&args),
     }
 }
