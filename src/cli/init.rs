@@ -45,7 +45,7 @@ struct Made {
 }
 
 pub(super) async fn run(context: &Context, args: InitArgs) -> anyhow::Result<Ended> {
-    let file = args.dir.join(FILE);
+    let file = if args.dir == Path::new(".") { FILE.into() } else { args.dir.join(FILE) };
     let shown = file.display();
     anyhow::ensure!(
         !file.exists(),

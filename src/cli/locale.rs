@@ -68,23 +68,22 @@ fn localise(command: Command, path: &str, built: &Command) -> Command {
         let heading = say!("示例", "Examples");
         command = command.after_help(format!("{heading}:\n{}", list.join("\n")));
     }
-    if zh {
-        if let Some(about) = word("about") {
-            command = command.about(about).long_about(None::<&'static str>);
+    if let Some(about) = word("about").filter(|_| zh) {
+        command = command.about(about).long_about(None::<&'static str>);
+    }
+    command = command.mut_args(|arg| {
+        let arg = headed(arg, zh);
+        match word(arg.get_id().as_str()).filter(|_| zh) {
+            Some(help) => arg.help(help).long_help(None::<&'static str>),
+            None => arg,
         }
-        command = command.mut_args(|arg| {
-            let heading = if arg.is_positional() { "参数" } else { "选项" };
-            let arg = if arg.get_help_heading().is_none_or(|h| h.is_ascii()) { arg.help_heading(heading) } else { arg };
-            match word(arg.get_id().as_str()) {
-                Some(help) => arg.help(help).long_help(None::<&'static str>),
-                None => arg,
-            }
-        });
+    });
+    if zh {
         command = command.override_usage(usage(built)).subcommand_help_heading("命令");
     }
-    command = command.arg(flag("help", 'h', ArgAction::Help, say!("显示帮助", "Print help"), zh));
+    command = command.arg(flag("help", 'h', ArgAction::Help, say!("显示帮助", "Print help")));
     if path == ROOT {
-        let version = flag("version", 'V', ArgAction::Version, say!("显示版本", "Print version"), zh);
+        let version = flag("version", 'V', ArgAction::Version, say!("显示版本", "Print version"));
         command = command.disable_version_flag(true).arg(version);
     }
     command.mut_subcommands(|sub| {
@@ -97,9 +96,22 @@ fn localise(command: Command, path: &str, built: &Command) -> Command {
     })
 }
 
-fn flag(name: &'static str, short: char, action: ArgAction, help: String, zh: bool) -> Arg {
-    let arg = Arg::new(name).short(short).long(name).action(action).help(help);
-    if zh { arg.help_heading("选项") } else { arg }
+/// The argument under its heading; what every command takes stands apart.
+fn headed(arg: Arg, zh: bool) -> Arg {
+    if arg.is_global_set() {
+        return arg.help_heading(say!("通用选项", "Global options"));
+    }
+    match (zh, arg.get_help_heading(), arg.is_positional()) {
+        (false, _, _) => arg,
+        (true, Some("Behaviour"), _) => arg.help_heading("网关行为"),
+        (true, _, true) => arg.help_heading("参数"),
+        (true, _, false) => arg.help_heading("选项"),
+    }
+}
+
+fn flag(name: &'static str, short: char, action: ArgAction, help: String) -> Arg {
+    let heading = say!("通用选项", "Global options");
+    Arg::new(name).short(short).long(name).action(action).help(help).help_heading(heading).display_order(999)
 }
 
 fn template() -> StyledStr {

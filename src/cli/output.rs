@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // the one place that prints
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -12,9 +12,9 @@ use serde::Serialize;
 use crate::say;
 use crate::store::StoreError;
 
-/// Prints a line to standard output.
+/// Prints a line to standard output. A reader that has left (`| head`) is no fault.
 pub fn line(text: impl std::fmt::Display) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Prints a note to standard error: advice, progress, the next step.
@@ -24,7 +24,7 @@ pub fn note(text: impl std::fmt::Display) {
 
 /// Prints a value as JSON on one line.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
+    line(serde_json::to_string(value)?);
     Ok(())
 }
 
