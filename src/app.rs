@@ -1,6 +1,8 @@
 //! Wires a site together: configuration, key, store, channels, and the engine that
 //! moves messages. Drains on shutdown.
 
+pub mod prepare;
+
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,10 +1,162 @@
-//! `gong plan`.
+//! `gong plan`: what would be sent, in one screen.
 
-use super::{Context, Ended};
+use clap::Args;
 
-#[derive(Debug, clap::Args)]
-pub struct PlanArgs {}
+use super::{Context, Ended, output};
+use crate::app::prepare::{Preview, Wish};
+use crate::domain::item::Lane;
+use crate::say;
+use crate::store::dispatches::Mode;
 
-pub(super) async fn run(_context: &Context, _args: PlanArgs) -> anyhow::Result<Ended> {
+/// Shows what sending an item would do: how many people, what it costs, how long it
+/// takes, and whom it does not reach. Nothing is written.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "gong plan 3\ngong plan 3 --to '区域:河口镇 且 非 组:党员干部'\ngong plan 3 --to 'region:532532101000' --plan 'sms > 30m > visit'"
+)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub what: What,
+}
+
+/// What to send, to whom and how; `send` takes the same.
+#[derive(Debug, Clone, Args)]
+pub struct What {
+    /// Number or id of the item.
+    pub item: String,
+    /// The audience, where it is not the item's own.
+    #[arg(long, value_name = "EXPRESSION")]
+    pub to: Option<String>,
+    /// Channels and waiting times, e.g. 'sms > 30m > visit'.
+    #[arg(long, value_name = "STEPS")]
+    pub plan: Option<String>,
+    /// immediate, prompt or routine, where the rule's lane is not wanted.
+    #[arg(long, requires = "lane_reason")]
+    pub lane: Option<String>,
+    /// Why another lane.
+    #[arg(long, value_name = "REASON")]
+    pub lane_reason: Option<String>,
+    /// live, drill or dry.
+    #[arg(long, default_value = "live")]
+    pub mode: String,
+}
+
+impl What {
+    /// What the operator asks for.
+    pub fn wish(&self) -> anyhow::Result<Wish> {
+        let lane = match &self.lane {
+            None => None,
+            Some(word) => {
+                let lane = Lane::from_word(word).ok_or_else(|| {
+                    anyhow::anyhow!(say!(
+                        "紧急程度“{word}”不对：应为 特急、加急、常规",
+                        "the lane `{word}` is wrong: expected immediate, prompt or routine"
+                    ))
+                })?;
+                Some((lane as i32, self.lane_reason.clone().unwrap_or_default()))
+            }
+        };
+        Ok(Wish { to: self.to.clone(), plan: self.plan.clone(), lane, mode: Some(mode(&self.mode)?) })
+    }
+}
+
+fn mode(word: &str) -> anyhow::Result<Mode> {
+    Ok(match word {
+        "live" | "正式" => Mode::Live,
+        "drill" | "演练" => Mode::Drill,
+        "dry" | "试算" => Mode::Dry,
+        _ => anyhow::bail!(say!(
+            "方式“{word}”不对：应为 live、drill 或 dry",
+            "the mode `{word}` is wrong: expected live, drill or dry"
+        )),
+    })
+}
+
+pub(super) async fn run(context: &Context, args: PlanArgs) -> anyhow::Result<Ended> {
+    let app = context.app().await?;
+    let operator = context.operator(&app).await?;
+    let prepared = app.prepare(&args.what.item, &args.what.wish()?, &operator.name).await?;
+    if context.global.json {
+        output::json(&prepared.preview)?;
+        return Ok(Ended::Done);
+    }
+    show(&prepared.preview);
+    if prepared.item.state != "approved" {
+        output::note(say!(
+            "事项还没有审核通过，不能发布。下一步：gong item approve",
+            "the item is not approved yet. Next: gong item approve"
+        ));
+    }
     Ok(Ended::Done)
+}
+
+/// Prints a preview for people.
+pub(super) fn show(p: &Preview) {
+    let (members, households) = (output::number(p.members), output::number(p.households));
+    output::line(say!(
+        "将通知 {members} 人 / {households} 户",
+        "{members} people in {households} households will be told"
+    ));
+    let (audience, plan, lane) = (&p.audience, &p.plan, p.lane);
+    output::line(say!("对象：{audience}", "audience: {audience}"));
+    output::line(say!("步骤：{plan}    紧急程度：{lane}", "plan: {plan}    lane: {lane}"));
+    let head = [
+        say!("渠道", "channel"),
+        say!("发送数", "deliveries"),
+        say!("可达人数", "addressable"),
+        say!("经家庭电话", "via household"),
+        say!("已退订", "opted out"),
+        say!("每条短信数", "parts each"),
+        say!("短信总数", "parts"),
+        say!("费用（元）", "cost (yuan)"),
+        say!("预计分钟", "minutes"),
+        say!("回执", "receipts"),
+    ];
+    let mut table = output::table(&head);
+    for c in &p.channels {
+        table.add_row([
+            c.channel.clone(),
+            output::number(c.deliveries),
+            output::number(c.addressable),
+            output::number(c.via_household),
+            output::number(c.suppressed),
+            c.parts_each.to_string(),
+            output::number(c.parts),
+            yuan(c.cost_milli),
+            minutes(c.minutes),
+            if c.receipts { say!("有", "yes") } else { say!("无回执", "none") },
+        ]);
+    }
+    output::line(table);
+    output::line(say!("短信内容：", "text:"));
+    output::line(format!("  {}", p.sample));
+    missing(p);
+}
+
+fn missing(p: &Preview) {
+    if p.no_address > 0 {
+        let n = output::number(p.no_address);
+        output::line(say!("没有可用号码或地址的 {n} 人，例如：", "{n} people have no address, for example:"));
+        for one in &p.no_address_some {
+            let why = if one.why == "address_gone" {
+                say!("号码已停用", "number gone")
+            } else {
+                say!("未登记", "none on record")
+            };
+            output::line(format!("  {}  {}  {why}", one.name, one.region));
+        }
+    }
+    if !p.villages_without_point.is_empty() {
+        let (n, names) = (p.villages_without_point.len(), p.villages_without_point.join("、"));
+        output::line(say!("{n} 个村没有公告栏：{names}", "{n} villages have no notice board: {names}"));
+    }
+}
+
+/// Thousandths of a yuan as yuan.
+pub(super) fn yuan(milli: i64) -> String {
+    format!("{}.{:02}", output::number(milli / 1_000), milli % 1_000 / 10)
+}
+
+fn minutes(m: f64) -> String {
+    if m < 0.1 { "<0.1".to_owned() } else { format!("{m:.1}") }
 }

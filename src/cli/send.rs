@@ -1,10 +1,135 @@
-//! `gong send`.
+//! `gong send`: sends an approved item; what goes out is what `gong plan` showed.
 
-use super::{Context, Ended};
+use std::io::{BufRead as _, IsTerminal as _};
 
-#[derive(Debug, clap::Args)]
-pub struct SendArgs {}
+use clap::Args;
 
-pub(super) async fn run(_context: &Context, _args: SendArgs) -> anyhow::Result<Ended> {
+use super::plan::{self, What};
+use super::{Context, Ended, output, status};
+use crate::app::prepare::Prepared;
+use crate::dispatch::job::{Site, compose};
+use crate::domain::recipient::Phone;
+use crate::say;
+use crate::store::dispatches::{Dispatch, Mode};
+use crate::store::operators::Role;
+
+/// Sends an approved item. A running `gong serve` does the work.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "gong send 3 --to '区域:河口镇'\ngong send 3 --mode drill --yes --watch\ngong send 3 --test-to 13900000001"
+)]
+pub struct SendArgs {
+    #[command(flatten)]
+    what: What,
+    /// Send the text to these numbers only, marked 【测试】, and to nobody of the audience.
+    #[arg(long, value_name = "PHONE", value_delimiter = ',')]
+    test_to: Vec<String>,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+    /// Follow it until it has finished.
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) async fn run(context: &Context, args: SendArgs) -> anyhow::Result<Ended> {
+    let app = context.app().await?;
+    let operator = context.operator(&app).await?;
+    operator.need(Role::Dispatcher)?;
+    let dispatch = if args.test_to.is_empty() {
+        let prepared = app.prepare(&args.what.item, &args.what.wish()?, &operator.name).await?;
+        if !agreed(&prepared, &args, context.global.json)? {
+            output::note(say!("没有发送", "nothing was sent"));
+            return Ok(Ended::Done);
+        }
+        app.store.create_dispatch(&prepared.new).await?
+    } else {
+        test(&app, &args, &operator.name).await?
+    };
+    if context.global.json && !args.watch {
+        output::json(&status::report(&app, &dispatch).await?)?;
+    } else if !context.global.json {
+        let (no, id) = (dispatch.no, &dispatch.id);
+        output::line(say!("发布任务 {no}（{id}）已建立", "dispatch {no} ({id}) is created"));
+    }
+    if !app.engine_runs() {
+        output::note(say!(
+            "引擎没有运行，任务在等待。请在另一个窗口执行：gong serve",
+            "no engine is running, so it waits. In another window, run: gong serve"
+        ));
+    } else if !args.watch {
+        let no = dispatch.no;
+        output::note(say!("查看进度：gong status {no} --watch", "to follow it: gong status {no} --watch"));
+    }
+    if args.watch {
+        status::watch(context, &app, &dispatch.id).await?;
+    }
     Ok(Ended::Done)
+}
+
+/// A person at a terminal is shown the plan and asked; a script has decided.
+fn agreed(prepared: &Prepared, args: &SendArgs, json: bool) -> anyhow::Result<bool> {
+    if json {
+        return Ok(true);
+    }
+    plan::show(&prepared.preview);
+    if args.yes || prepared.item.state != "approved" || !std::io::stdin().is_terminal() {
+        return Ok(true);
+    }
+    let (n, mode) = (output::number(prepared.preview.members), prepared.new.mode.name());
+    output::note(say!(
+        "确定向 {n} 人发送（{mode}）吗？输入 yes 确认：",
+        "send this to {n} people ({mode})? Type yes to confirm:"
+    ));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "yes" | "y" | "是"))
+}
+
+async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Result<Dispatch> {
+    let item = app.store.item(&args.what.item).await?;
+    let phone = |text: &String| {
+        let wrong = || {
+            anyhow::anyhow!(say!(
+                "“{text}”不是手机号码：应为 11 位数字",
+                "`{text}` is not a mobile number: expected 11 digits"
+            ))
+        };
+        Phone::mobile(text).map(|p| p.as_str().to_owned()).ok_or_else(wrong)
+    };
+    let phones: Vec<String> = args.test_to.iter().map(phone).collect::<anyhow::Result<_>>()?;
+    let plan = match &args.what.plan {
+        Some(text) => crate::domain::plan::Plan::parse(text)?,
+        None => app.config.default_plan()?,
+    };
+    plan.check(&app.registry.names().collect::<Vec<_>>())?;
+    let unit = Site { name: item.unit.clone(), phone: item.unit_phone.clone() };
+    let composer = compose(&app.messages, &item.content, &unit, "", Mode::Test)?;
+    anyhow::ensure!(
+        !composer.is_personal(),
+        say!(
+            "正文用到每人不同的变量，不能只发给测试号码。用 gong plan 预览",
+            "the text has variables for each recipient and cannot go to test numbers alone. Preview it with gong plan"
+        )
+    );
+    let name = plan.steps.first().and_then(|s| s.channels.first()).cloned().unwrap_or_default();
+    let channel = app.store.channel_no(&name).await?;
+    let first = crate::domain::plan::Plan { steps: vec![crate::domain::plan::Step { channels: vec![name], wait: 0 }] };
+    let now = app.store.now();
+    let new = crate::store::dispatches::NewDispatch {
+        item_id: item.id.clone(),
+        item_version: item.version,
+        audience: "--test-to".to_owned(),
+        canonical: "--test-to".to_owned(),
+        mode: Mode::Test,
+        lane: 0,
+        lane_reason: String::new(),
+        plan: first,
+        list_no: None,
+        expected: "{}".to_owned(),
+        created_by: operator.to_owned(),
+        expires_at: now + 600_000,
+        effective_at: None,
+    };
+    Ok(app.store.create_test_dispatch(&new, channel, &phones).await?)
 }

@@ -1,10 +1,214 @@
-//! `gong status`.
+//! `gong status`: where dispatches stand.
 
-use super::{Context, Ended};
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::time::Duration;
 
-#[derive(Debug, clap::Args)]
-pub struct StatusArgs {}
+use clap::Args;
+use serde::Serialize;
 
-pub(super) async fn run(_context: &Context, _args: StatusArgs) -> anyhow::Result<Ended> {
+use super::{App, Context, Ended, output};
+use crate::domain::delivery::State;
+use crate::say;
+use crate::store::dispatches::Dispatch;
+
+/// Shows where a dispatch stands, or lists all of them.
+#[derive(Debug, Args)]
+#[command(after_help = "gong status\ngong status 3 --watch\ngong status 3 --json")]
+pub struct StatusArgs {
+    /// Number or id of the dispatch.
+    dispatch: Option<String>,
+    /// Follow it until it has finished.
+    #[arg(long)]
+    watch: bool,
+}
+
+/// What `status --json` prints.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub dispatch: String,
+    pub item: String,
+    pub members: i64,
+    pub deliveries: i64,
+    pub states: BTreeMap<&'static str, i64>,
+    pub finished: bool,
+    pub no: i64,
+    pub mode: &'static str,
+    /// active, paused, cancelled, finished
+    pub state: String,
+    pub lane: i32,
+    pub step: i32,
+    pub steps: usize,
+    /// How many of each state, by channel.
+    pub channels: BTreeMap<String, BTreeMap<&'static str, i64>>,
+}
+
+/// Counts a dispatch.
+pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
+    let names: BTreeMap<i32, String> = app.store.channels().await?.into_iter().map(|c| (c.no, c.name)).collect();
+    let mut states: BTreeMap<&'static str, i64> = BTreeMap::new();
+    let mut channels: BTreeMap<String, BTreeMap<&'static str, i64>> = BTreeMap::new();
+    for count in app.store.delivery_counts(d.no).await? {
+        let state = State::from_code(count.state).map_or("?", State::name);
+        *states.entry(state).or_default() += count.n;
+        let name = names.get(&count.channel).cloned().unwrap_or_default();
+        *channels.entry(name).or_default().entry(state).or_default() += count.n;
+    }
+    Ok(Report {
+        dispatch: d.id.clone(),
+        item: d.item_id.clone(),
+        members: d.members,
+        deliveries: d.deliveries,
+        states,
+        finished: d.finished_at.is_some(),
+        no: d.no,
+        mode: d.mode.name(),
+        state: d.state.clone(),
+        lane: d.lane,
+        step: d.step + 1,
+        steps: d.plan.steps.len(),
+        channels,
+    })
+}
+
+pub(super) async fn run(context: &Context, args: StatusArgs) -> anyhow::Result<Ended> {
+    let app = context.app().await?;
+    let Some(key) = &args.dispatch else { return list(context, &app).await };
+    if args.watch {
+        watch(context, &app, key).await?;
+        return Ok(Ended::Done);
+    }
+    let report = report(&app, &app.store.dispatch(key).await?).await?;
+    if context.global.json {
+        output::json(&report)?;
+    } else {
+        output::line(words(&report));
+    }
     Ok(Ended::Done)
+}
+
+/// Follows a dispatch until it has finished: a line that renews itself on a terminal,
+/// a line for every change elsewhere.
+pub async fn watch(context: &Context, app: &App, key: &str) -> anyhow::Result<()> {
+    let terminal = std::io::stdout().is_terminal() && !context.global.json;
+    let bar = if terminal { indicatif::ProgressBar::new_spinner() } else { indicatif::ProgressBar::hidden() };
+    let mut last = String::new();
+    loop {
+        let dispatch = app.store.dispatch(key).await?;
+        let report = report(app, &dispatch).await?;
+        let text = words(&report);
+        bar.set_message(text.clone());
+        bar.tick();
+        if !terminal && text != last && !context.global.json {
+            output::line(&text);
+        }
+        last = text;
+        if report.finished {
+            bar.finish_and_clear();
+            if context.global.json {
+                output::json(&report)?;
+            } else if terminal {
+                output::line(&last);
+            }
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn list(context: &Context, app: &App) -> anyhow::Result<Ended> {
+    let mut reports = Vec::new();
+    for dispatch in app.store.dispatches(false).await? {
+        reports.push((report(app, &dispatch).await?, dispatch));
+    }
+    if context.global.json {
+        output::json(&reports.iter().map(|(r, _)| r).collect::<Vec<_>>())?;
+        return Ok(Ended::Done);
+    }
+    if reports.is_empty() {
+        output::line(say!(
+            "还没有发布任务。用 gong send 发布一个事项",
+            "no dispatches yet. Send an item with gong send"
+        ));
+        return Ok(Ended::Done);
+    }
+    let head = [
+        say!("编号", "no"),
+        say!("方式", "mode"),
+        say!("状态", "state"),
+        say!("人数", "members"),
+        say!("发送数", "deliveries"),
+        say!("各状态", "states"),
+        say!("对象", "audience"),
+    ];
+    let mut table = output::table(&head);
+    for (r, d) in &reports {
+        table.add_row([
+            r.no.to_string(),
+            r.mode.to_owned(),
+            state_word(&r.state),
+            output::number(r.members),
+            output::number(r.deliveries),
+            counts(&r.states),
+            d.canonical.clone(),
+        ]);
+    }
+    output::line(table);
+    Ok(Ended::Done)
+}
+
+fn words(r: &Report) -> String {
+    let (no, state, counts) = (r.no, state_word(&r.state), counts(&r.states));
+    let (members, deliveries) = (output::number(r.members), output::number(r.deliveries));
+    let (step, steps) = (r.step, r.steps);
+    say!(
+        "发布任务 {no} {state}，第 {step}/{steps} 步：{members} 人，{deliveries} 条发送记录（{counts}）",
+        "dispatch {no} {state}, step {step}/{steps}: {members} people, {deliveries} deliveries ({counts})"
+    )
+}
+
+fn counts(states: &BTreeMap<&'static str, i64>) -> String {
+    let shown =
+        State::ALL.iter().filter_map(|s| states.get(s.name()).map(|n| format!("{} {}", label(*s), output::number(*n))));
+    let shown: Vec<String> = shown.collect();
+    if shown.is_empty() { "-".to_owned() } else { shown.join(say!("，", ", ").as_str()) }
+}
+
+fn state_word(state: &str) -> String {
+    match state {
+        "active" => say!("进行中", "active"),
+        "paused" => say!("已暂停", "paused"),
+        "cancelled" => say!("已取消", "cancelled"),
+        _ => say!("已完成", "finished"),
+    }
+}
+
+/// What people call a state.
+#[must_use]
+pub fn label(state: State) -> String {
+    match state {
+        State::Planned => say!("计划中", "planned"),
+        State::Queued => say!("排队", "queued"),
+        State::Sending => say!("发送中", "sending"),
+        State::Sent => say!("已提交", "sent"),
+        State::Delivered => say!("到达", "delivered"),
+        State::Read => say!("已读", "read"),
+        State::Confirmed => say!("已确认", "confirmed"),
+        State::Undelivered => say!("未送达", "undelivered"),
+        State::Unknown => say!("无回音", "unknown"),
+        State::Retry => say!("待重试", "retry"),
+        State::Failed => say!("失败", "failed"),
+        State::Uncertain => say!("待核实", "uncertain"),
+        State::Deferred => say!("待天亮", "deferred"),
+        State::Cancelled => say!("已取消", "cancelled"),
+        State::Suppressed => say!("已退订", "opted out"),
+        State::Printed => say!("已打印", "printed"),
+        State::Posted => say!("已张贴", "posted"),
+        State::TakenDown => say!("已撤下", "taken down"),
+        State::Listed => say!("待入户", "to visit"),
+        State::Told => say!("已当面告知", "told"),
+        State::Absent => say!("不在家", "absent"),
+        State::Moved => say!("已搬走", "moved"),
+        State::Refused => say!("拒绝", "refused"),
+    }
 }

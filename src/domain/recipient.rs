@@ -143,12 +143,11 @@ pub fn masked_name(name: &str) -> String {
 /// its first character of a short one.
 #[must_use]
 pub fn masked(value: &str) -> String {
-    let chars: Vec<char> = value.chars().collect();
-    match chars.as_slice() {
-        [] => String::new(),
-        [a, b, c, .., y, z] if chars.len() >= 9 => format!("{a}{b}{c}***{y}{z}"),
-        [a, ..] => format!("{a}***"),
-    }
+    let length = value.chars().count();
+    let shown = if length >= 9 { 3 } else { 1 };
+    let head: String = value.chars().take(shown).collect();
+    let tail: String = if length >= 9 { value.chars().skip(length - 2).collect() } else { String::new() };
+    if head.is_empty() { head } else { format!("{head}***{tail}") }
 }
 
 /// Splits a cell that holds several values: by `/ ; 、 ，` and line breaks.

@@ -105,9 +105,12 @@ impl Importer for Lines<'_> {
                 (other, _) => tally.reject(&row, &not_found(other))?,
             }
         }
-        if !fresh.is_empty() {
+        if self.run.dry_run {
+            // Rolled back, so their numbers would come again in the next chunk.
+            tally.summary.added += fresh.len() as u64;
+        } else if !fresh.is_empty() {
             let records = fresh.iter().map(|(_, record, _)| record.clone()).collect();
-            let numbers = self.store.put_recipients(records, self.run.keep()).await?.numbers;
+            let numbers = self.store.put_recipients(records, self.run.keep(), &|_| false).await?.numbers;
             ready.extend(fresh.into_iter().zip(numbers).map(|((row, _, vars), no)| (row, no, vars)));
         }
         self.put(ready, tally).await

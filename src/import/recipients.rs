@@ -18,7 +18,7 @@ use serde_json::Value;
 pub use fields::FIELDS;
 pub(super) use reader::Reader;
 
-use super::run::{Importer, Tally, drive, label};
+use super::run::{Importer, Seen, Tally, drive, label};
 use super::table::{Options, Row, Table, TableError};
 use super::{ImportError, Progress, Run, Summary};
 use crate::say;
@@ -80,7 +80,8 @@ pub async fn import(
 ) -> Result<Summary, ImportError> {
     let reader = Reader::new(FIELDS, store.vault.clone(), store.regions_index().await?, options);
     let groups = store.group_numbers().await?;
-    let mut importer = Recipients { store, run, create_groups: options.create_groups, reader, groups };
+    let mut importer =
+        Recipients { store, run, create_groups: options.create_groups, reader, groups, seen: Seen::default() };
     let summary = drive(table, &mut importer, run.rejects.as_deref(), report).await?;
     tracing::info!(read = summary.read, added = summary.added, rejected = summary.rejected, "imported recipients");
     Ok(summary)
@@ -98,6 +99,8 @@ struct Recipients<'a> {
     create_groups: bool,
     reader: Reader<'a>,
     groups: HashMap<String, i64>,
+    /// Those that had a row before: a person may have a line a phone number.
+    seen: Seen,
 }
 
 impl Importer for Recipients<'_> {
@@ -126,7 +129,13 @@ impl Importer for Recipients<'_> {
             record
         });
         let rows = records.len() as u64;
-        let mut written = self.store.put_recipients(records.collect(), self.run.keep()).await?;
+        let mut written =
+            self.store.put_recipients(records.collect(), self.run.keep(), &|no| self.seen.contains(no)).await?;
+        if !self.run.dry_run {
+            for no in &written.numbers {
+                self.seen.insert(*no);
+            }
+        }
         // Rows that speak of one person again in the same chunk.
         written.unchanged += rows - (written.added + written.updated + written.unchanged);
         tally.count(&written);

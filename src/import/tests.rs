@@ -2,6 +2,7 @@
 
 mod people;
 mod places;
+mod rate;
 mod rosters;
 
 use std::path::{Path, PathBuf};

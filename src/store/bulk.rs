@@ -77,6 +77,8 @@ impl Rows {
                 use std::fmt::Write as _;
                 let _ = write!(self.out, "{n}");
             }
+            // PostgreSQL's text holds no NUL, and nothing people type does.
+            Cell::Text(text) if text.contains('\0') => self.cell(Cell::Text(&text.replace('\0', ""))),
             Cell::Text(text) => self.out.push_str(&serde_json::Value::from(text).to_string()),
             Cell::Bytes(bytes) => {
                 self.out.push('"');

@@ -179,42 +179,25 @@ impl Store {
     /// dispatch checks it, so no interleaving sends an unapproved one.
     pub async fn create_dispatch(&self, new: &NewDispatch) -> Result<Dispatch> {
         let mut tx = self.begin().await?;
-        let no = tx.take_numbers("dispatch", 1).await?;
-        let id = uuid::Uuid::now_v7().to_string();
-        let plan = serde_json::to_string(&new.plan).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        let sql = "INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, lane_reason, plan, list_no, \
-                   state, phase, expected, created_at, created_by, expires_at, effective_at) \
-                   SELECT $1, $2, i.id, i.version, $5, $6, $7, $8, $9, $10, $11, 'active', 'snapshot', $12, $13, $14, $15, $16 \
-                   FROM items i WHERE i.id = $3 AND i.version = $4 AND i.state = 'approved' \
-                   AND EXISTS (SELECT 1 FROM approvals a WHERE a.item_id = i.id AND a.version = i.version)";
-        let written = exec!(
-            &mut tx,
-            sqlx::query(sql)
-                .bind(no)
-                .bind(&id)
-                .bind(&new.item_id)
-                .bind(new.item_version)
-                .bind(&new.audience)
-                .bind(&new.canonical)
-                .bind(new.mode.name())
-                .bind(new.lane)
-                .bind(&new.lane_reason)
-                .bind(&plan)
-                .bind(new.list_no)
-                .bind(&new.expected)
-                .bind(self.now())
-                .bind(&new.created_by)
-                .bind(new.expires_at)
-                .bind(new.effective_at)
-        )?;
-        if written == 0 {
-            return Err(StoreError::Refused(say!(
-                "这个事项的当前版本没有审核通过，不能发布。请先执行：gong item approve",
-                "the current version of this item is not approved and cannot be sent. Run first: gong item approve"
-            )));
+        let (_, id) = tx.insert_dispatch(new, self.now()).await?;
+        tx.commit().await?;
+        self.dispatch(&id).await
+    }
+
+    /// Records a dispatch to the operator's own phones: deliveries without members,
+    /// in one batch, nothing else to plan.
+    pub async fn create_test_dispatch(&self, new: &NewDispatch, channel: i32, phones: &[String]) -> Result<Dispatch> {
+        let mut tx = self.begin().await?;
+        let (no, id) = tx.insert_dispatch(new, self.now()).await?;
+        let batch = tx.add_batch(no, channel, new.lane, i64::try_from(phones.len()).unwrap_or(i64::MAX)).await?;
+        for (ordinal, phone) in (1_i64..).zip(phones) {
+            let address = tx.keep_phone(self, phone).await?;
+            let sql = "INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) VALUES ($1, $2, 0, $3, $4, 0, 1, $5) \
+                       ON CONFLICT DO NOTHING";
+            exec!(&mut tx, sqlx::query(sql).bind(no).bind(ordinal).bind(channel).bind(address).bind(batch))?;
         }
-        let detail = serde_json::json!({ "item": new.item_id, "version": new.item_version, "audience": new.canonical, "mode": new.mode.name() });
-        tx.append_audit(self.now(), &new.created_by, "send", &id, &detail).await?;
+        let sql = "UPDATE dispatches SET phase = 'done', deliveries = (SELECT COUNT(*) FROM deliveries WHERE dispatch_no = $1) WHERE no = $1";
+        exec!(&mut tx, sqlx::query(sql).bind(no))?;
         tx.commit().await?;
         self.dispatch(&id).await
     }
@@ -325,6 +308,73 @@ impl Store {
 }
 
 impl Tx {
+    /// Inserts a dispatch if exactly its version is approved, and says so in the
+    /// audit log; returns number and id.
+    async fn insert_dispatch(&mut self, new: &NewDispatch, now: Millis) -> Result<(i64, String)> {
+        let no = self.take_numbers("dispatch", 1).await?;
+        let id = uuid::Uuid::now_v7().to_string();
+        let plan = serde_json::to_string(&new.plan).map_err(|e| StoreError::Damaged(e.to_string()))?;
+        let sql = "INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, lane_reason, plan, list_no, \
+                   state, phase, expected, created_at, created_by, expires_at, effective_at) \
+                   SELECT $1, $2, i.id, i.version, $5, $6, $7, $8, $9, $10, $11, 'active', 'snapshot', $12, $13, $14, $15, $16 \
+                   FROM items i WHERE i.id = $3 AND i.version = $4 AND i.state = 'approved' \
+                   AND EXISTS (SELECT 1 FROM approvals a WHERE a.item_id = i.id AND a.version = i.version)";
+        let written = exec!(
+            self,
+            sqlx::query(sql)
+                .bind(no)
+                .bind(&id)
+                .bind(&new.item_id)
+                .bind(new.item_version)
+                .bind(&new.audience)
+                .bind(&new.canonical)
+                .bind(new.mode.name())
+                .bind(new.lane)
+                .bind(&new.lane_reason)
+                .bind(&plan)
+                .bind(new.list_no)
+                .bind(&new.expected)
+                .bind(now)
+                .bind(&new.created_by)
+                .bind(new.expires_at)
+                .bind(new.effective_at)
+        )?;
+        if written == 0 {
+            return Err(StoreError::Refused(say!(
+                "这个事项的当前版本没有审核通过，不能发布。请先执行：gong item approve",
+                "the current version of this item is not approved and cannot be sent. Run first: gong item approve"
+            )));
+        }
+        let detail = serde_json::json!({
+            "item": new.item_id, "version": new.item_version, "audience": new.canonical, "mode": new.mode.name(), "lane": new.lane,
+        });
+        self.append_audit(now, &new.created_by, "send", &id, &detail).await?;
+        Ok((no, id))
+    }
+
+    /// The address of a phone number, kept if it is new.
+    async fn keep_phone(&mut self, store: &Store, phone: &str) -> Result<i64> {
+        let hash = store.vault.hash(crate::domain::recipient::purpose::PHONE, phone);
+        let known: Option<i64> =
+            run!(self, |c| sqlx::query_scalar("SELECT id FROM addresses WHERE kind = 1 AND hash = $1")
+                .bind(&hash)
+                .fetch_optional(c)
+                .await)?;
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        let id = self.take_numbers("address", 1).await?;
+        let sealed = store.vault.seal(crate::vault::Owner::Address(id), phone.as_bytes());
+        exec!(
+            self,
+            sqlx::query("INSERT INTO addresses (id, kind, hash, sealed) VALUES ($1, 1, $2, $3)")
+                .bind(id)
+                .bind(&hash)
+                .bind(&sealed)
+        )?;
+        Ok(id)
+    }
+
     /// Moves a dispatch on: where its cursor stands and what it has written so far.
     pub(super) async fn advance_dispatch(&mut self, to: &Progress) -> Result<()> {
         let sql = "UPDATE dispatches SET phase = $2, step = $3, cursor_no = $4, members = members + $5, deliveries = deliveries + $6, \

@@ -80,15 +80,21 @@ pub enum Keep {
 
 impl Store {
     /// Writes recipients, their addresses, areas and groups in one transaction.
-    /// A few thousand records keep it under 100 ms.
+    /// A few thousand records keep it under 100 ms. For those that `again` names, the
+    /// source spoke before: their addresses are added to what it said.
     ///
     /// # Errors
     /// When the database fails; then nothing of it happened.
-    pub async fn put_recipients(&self, records: Vec<RecipientRecord>, keep: Keep) -> Result<Written> {
+    pub async fn put_recipients(
+        &self,
+        records: Vec<RecipientRecord>,
+        keep: Keep,
+        again: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Result<Written> {
         let (records, places) = join_repeats(records);
         let mut tx = self.begin().await?;
         let mut people = people::put(&mut tx, self, &records).await?;
-        let wishes = wishes(&records, &people.states);
+        let wishes = wishes(&records, &people.states, again);
         let known: HashSet<i64> = people.known();
         let touched = contacts::put_links(&mut tx, &self.vault, &wishes, &known).await?;
         for state in &mut people.states {
@@ -169,11 +175,11 @@ fn merge_repeat(into: &mut RecipientRecord, from: RecipientRecord) {
 
 /// The addresses each recipient shall have: its own, and those its household gets
 /// from its persons.
-fn wishes(records: &[RecipientRecord], states: &[State]) -> Vec<contacts::Wish> {
+fn wishes(records: &[RecipientRecord], states: &[State], again: &dyn Fn(i64) -> bool) -> Vec<contacts::Wish> {
     let mut all = Vec::with_capacity(records.len());
     for (record, state) in records.iter().zip(states) {
         if !record.contacts.is_empty() {
-            all.push(contacts::Wish { no: state.no, contacts: record.contacts.clone(), replace: true });
+            all.push(contacts::Wish { no: state.no, contacts: record.contacts.clone(), replace: !again(state.no) });
         }
         if let Some(household) = state.household_no {
             let shared: Vec<Contact> = record.contacts.iter().filter(|c| c.via == Via::Household).cloned().collect();

@@ -67,6 +67,22 @@ async fn a_changed_number_replaces_and_blanks_keep() {
 }
 
 #[tokio::test]
+async fn lines_of_one_person_add_up_however_far_apart() {
+    let mut text = String::from("外部编号,姓名,手机,常住地\nA,张三,13900000001,新村\n");
+    text.extend((0..2_500).map(|i| format!("F{i},李四,,新村\n")));
+    text.push_str("A,张三,13900000002,新村\n");
+    for site in Site::all().await {
+        site.people(&text).await;
+        let links = "SELECT COUNT(*) FROM recipient_addresses";
+        assert_eq!(site.count(links).await, 2, "{}", site.t.engine);
+        site.people(&text).await;
+        assert_eq!(site.count(links).await, 2);
+        site.people("外部编号,姓名,手机,常住地\nA,张三,13900000002,新村\n").await;
+        assert_eq!(site.count(links).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_household_counts_until_a_person_is_known() {
     for site in Site::all().await {
         site.people("户号,类型,手机,常住地\nH1,户,13900000009,新村\n").await;

@@ -49,6 +49,12 @@ A1,,,,
     }
 }
 
+async fn import_list(site: &Site, text: &str, run: &Run, (create, mode): (bool, Mode)) -> Summary {
+    let options = lists::ListOptions { name: "补贴".into(), mode, create, today: TODAY };
+    let mut table = lists::open(&site.file(text), &Options::default()).unwrap();
+    lists::import(site.store(), &mut table, run, &options, &mut |_| {}).await.unwrap()
+}
+
 #[tokio::test]
 async fn lists_hold_variables_sealed() {
     let text =
@@ -56,12 +62,11 @@ async fn lists_hold_variables_sealed() {
     let text = text.replace("常住地", "区域");
     for site in Site::all().await {
         site.people(PEOPLE).await;
-        let run = Run::default();
-        let import = async |text: &str, create, mode| {
-            let options = lists::ListOptions { name: "补贴".into(), mode, create, today: TODAY };
-            let mut table = lists::open(&site.file(text), &Options::default()).unwrap();
-            lists::import(site.store(), &mut table, &run, &options, &mut |_| {}).await.unwrap()
-        };
+        let import = async |text: &str, create, mode| import_list(&site, text, &Run::default(), (create, mode)).await;
+        let dry = Run { dry_run: true, ..Run::default() };
+        let tried = import_list(&site, &text, &dry, (true, Mode::Append)).await;
+        assert_eq!((tried.added, tried.rejected), (3, 1), "{}", site.t.engine);
+        assert_eq!(site.count("SELECT COUNT(*) FROM lists").await, 0);
         let first = import(&text, false, Mode::Append).await;
         assert_eq!((first.added, first.rejected), (2, 2), "{}", site.t.engine);
         assert!(rejected(&first).contains("已有一行"), "{}", rejected(&first));
