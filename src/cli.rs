@@ -11,12 +11,19 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::App;
 use crate::config::Config;
-use crate::lang::{self, Lang};
+use crate::lang;
 use crate::store::StoreError;
 use crate::store::operators::Operator;
 
 mod backup;
+mod completions;
 mod import;
+mod init;
+mod item;
+mod locale;
+mod loopback;
+mod merges;
+mod operator;
 pub mod output;
 mod plan;
 mod purge;
@@ -28,6 +35,7 @@ mod serve;
 mod status;
 mod steer;
 mod unreached;
+mod words;
 
 /// gong: one approved item, every person it concerns.
 #[derive(Debug, Parser)]
@@ -59,7 +67,11 @@ pub struct Global {
 /// The commands, in the order in which work flows.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Init(init::InitArgs),
+    Operator(operator::OperatorArgs),
+    Item(item::ItemArgs),
     Import(import::ImportArgs),
+    Merges(merges::MergesArgs),
     Plan(plan::PlanArgs),
     Send(send::SendArgs),
     Status(status::StatusArgs),
@@ -73,6 +85,8 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
     Serve(serve::ServeArgs),
+    Loopback(loopback::LoopbackArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// How a command ended.
@@ -114,10 +128,10 @@ impl Context {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Some(chosen) = &cli.global.lang {
-        lang::set(if chosen.starts_with("en") { Lang::En } else { Lang::Zh });
-    }
+    let cli = match locale::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return output::failed(&error.into(), cli.global.json),
@@ -134,7 +148,11 @@ pub fn main() -> ExitCode {
 
 async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
     match command {
+        Command::Init(args) => init::run(context, args).await,
+        Command::Operator(args) => operator::run(context, args).await,
+        Command::Item(args) => item::run(context, args).await,
         Command::Import(args) => import::run(context, args).await,
+        Command::Merges(args) => merges::run(context, args).await,
         Command::Plan(args) => plan::run(context, args).await,
         Command::Send(args) => send::run(context, args).await,
         Command::Status(args) => status::run(context, args).await,
@@ -148,5 +166,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Loopback(args) => loopback::run(context, args).await,
+        Command::Completions(args) => completions::run(&args),
     }
 }

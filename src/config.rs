@@ -305,6 +305,12 @@ pub fn env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// The words of the command line, to learn its language before it is parsed.
+#[must_use]
+pub fn arguments() -> Vec<std::ffi::OsString> {
+    std::env::args_os().collect()
+}
+
 fn set(table: &mut toml::Table, path: &str, value: &str) -> Result<(), ConfigError> {
     let wrong =
         |why: String| ConfigError::Env { name: format!("GONG_{}", path.to_uppercase().replace('.', "__")), why };

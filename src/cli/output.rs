@@ -17,9 +17,9 @@ use serde::Serialize;
 use crate::say;
 use crate::store::StoreError;
 
-/// Prints a line to standard output.
+/// Prints a line to standard output. A reader that has left (`| head`) is no fault.
 pub fn line(text: impl std::fmt::Display) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Prints a note to standard error: advice, progress, the next step.
@@ -29,7 +29,7 @@ pub fn note(text: impl std::fmt::Display) {
 
 /// Prints a value as JSON on one line.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
+    line(serde_json::to_string(value)?);
     Ok(())
 }
 

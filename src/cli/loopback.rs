@@ -1,0 +1,117 @@
+//! `gong loopback`: a gateway of gong's own on this machine, to rehearse with.
+
+mod channel;
+mod flags;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Context, Ended, output};
+use crate::loopback::{Behaviour, Credentials, Loopback};
+use crate::say;
+use channel::Gateway;
+use flags::Flags;
+
+/// Runs a loopback gateway: nothing leaves this machine.
+#[derive(Debug, Args)]
+#[command(after_help = "gong loopback sms\ngong loopback sms --print-channel --secrets-dir data >> gong.toml")]
+pub struct LoopbackArgs {
+    #[command(subcommand)]
+    command: Kind,
+}
+
+#[derive(Debug, Subcommand)]
+enum Kind {
+    Sms(Box<SmsArgs>),
+}
+
+/// An SMS gateway, as Kannel and as a signed JSON interface at once.
+#[derive(Debug, Args)]
+#[command(after_help = "gong loopback sms --print-channel --secrets-dir data >> gong.toml\n\
+                        gong loopback sms\n\
+                        gong loopback sms --latency 10-50 --temporary 0.01 --no-receipt 0.05\n\
+                        gong loopback sms --listen 127.0.0.1:0 --journal taken.log --stats-on-exit --json")]
+struct SmsArgs {
+    /// Where to listen, on this machine; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9013")]
+    listen: SocketAddr,
+    /// The user name that Kannel's interface asks for.
+    #[arg(long, value_name = "NAME", default_value = "gong")]
+    username: String,
+    /// The password that Kannel's interface asks for.
+    #[arg(long, value_name = "PASSWORD", default_value = "loopback")]
+    password: String,
+    /// The key of the JSON interface's signatures.
+    #[arg(long, value_name = "KEY", default_value = "loopback")]
+    secret: String,
+    /// A TOML file that says how it behaves; flags override it.
+    #[arg(long, value_name = "FILE")]
+    behaviour: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    /// Append a line for every accepted request to this file.
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// Print the counts as JSON when it stops.
+    #[arg(long)]
+    stats_on_exit: bool,
+    /// Print the lines of gong.toml that use this gateway, and stop.
+    #[arg(long)]
+    print_channel: bool,
+    /// The interface to print the lines for.
+    #[arg(long, value_name = "NAME", default_value = "kannel", requires = "print_channel")]
+    gateway: Gateway,
+    /// Write the secrets to files in this folder, for --print-channel.
+    #[arg(long, value_name = "DIR", requires = "print_channel")]
+    secrets_dir: Option<PathBuf>,
+}
+
+pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result<Ended> {
+    let Kind::Sms(args) = args.command;
+    let credentials = Credentials { username: args.username, password: args.password, secret: args.secret };
+    if args.print_channel {
+        let block = channel::block(args.gateway, args.listen, &credentials, args.secrets_dir.as_deref())?;
+        output::line(block);
+        return Ok(Ended::Done);
+    }
+    let behaviour = args.flags.over(&from_file(args.behaviour.as_deref())?)?;
+    let gateway = Loopback { journal: args.journal, ..Loopback::new(credentials, behaviour) };
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let running = gateway.start(args.listen).await?;
+    let at = running.addr;
+    if context.global.json {
+        output::json(&json!({ "listening": at.to_string() }))?;
+    } else {
+        output::line(say!(
+            "回环网关正在监听 {at}，什么都不会发到本机之外。按 Ctrl-C 停止；计数：http://{at}/stats",
+            "the loopback gateway listens on {at}; nothing leaves this machine. Ctrl-C stops it; counts: http://{at}/stats"
+        ));
+    }
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    let stats = running.stop().await;
+    if args.stats_on_exit || context.global.json {
+        output::json(&stats)?;
+    } else {
+        let (requests, messages, receipts) = (stats.requests, stats.messages, stats.receipts_sent);
+        output::line(say!(
+            "请求 {requests}，收下短信 {messages}，发回回执 {receipts}",
+            "{requests} requests, {messages} messages taken, {receipts} receipts sent"
+        ));
+    }
+    Ok(Ended::Done)
+}
+
+fn from_file(path: Option<&std::path::Path>) -> anyhow::Result<Behaviour> {
+    let Some(path) = path else { return Ok(Behaviour::default()) };
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| anyhow::anyhow!(say!("读不出 {shown}：{e}", "cannot read {shown}: {e}")))?;
+    toml::from_str(&text).map_err(|e| anyhow::anyhow!("{shown}: {e}"))
+}
