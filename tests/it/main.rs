@@ -5,9 +5,13 @@
 // The helpers are not `#[test]` functions, so the lint's own exception misses them.
 #![allow(clippy::unwrap_used)]
 
+mod crash;
+mod engine;
 mod gateways;
 mod house;
 mod layers;
+mod ledger;
 mod migrations;
+mod site;
 mod source;
 mod support;
