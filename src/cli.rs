@@ -15,6 +15,8 @@ use crate::lang;
 use crate::store::StoreError;
 use crate::store::operators::Operator;
 
+mod audit;
+mod check;
 mod completions;
 mod init;
 mod item;
@@ -61,6 +63,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Init(init::InitArgs),
+    Check(check::CheckArgs),
     Operator(operator::OperatorArgs),
     Item(item::ItemArgs),
     Plan(plan::PlanArgs),
@@ -71,6 +74,7 @@ pub enum Command {
     Cancel(steer::Steer),
     Rate(steer::Rate),
     Serve(serve::ServeArgs),
+    Audit(audit::AuditArgs),
     Loopback(loopback::LoopbackArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -135,6 +139,7 @@ pub fn main() -> ExitCode {
 async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::Init(args) => init::run(context, args).await,
+        Command::Check(args) => check::run(context, args).await,
         Command::Operator(args) => operator::run(context, args).await,
         Command::Item(args) => item::run(context, args).await,
         Command::Plan(args) => plan::run(context, args).await,
@@ -145,6 +150,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Cancel(args) => steer::run(context, args, "cancelled").await,
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Audit(args) => audit::run(context, args).await,
         Command::Loopback(args) => loopback::run(context, args).await,
         Command::Completions(args) => completions::run(&args),
     }
