@@ -16,6 +16,8 @@ use crate::store::StoreError;
 use crate::store::operators::Operator;
 
 mod backup;
+mod audit;
+mod check;
 mod completions;
 mod import;
 mod init;
@@ -68,6 +70,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Init(init::InitArgs),
+    Check(check::CheckArgs),
     Operator(operator::OperatorArgs),
     Item(item::ItemArgs),
     Import(import::ImportArgs),
@@ -85,6 +88,7 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
     Serve(serve::ServeArgs),
+    Audit(audit::AuditArgs),
     Loopback(loopback::LoopbackArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -149,6 +153,7 @@ pub fn main() -> ExitCode {
 async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::Init(args) => init::run(context, args).await,
+        Command::Check(args) => check::run(context, args).await,
         Command::Operator(args) => operator::run(context, args).await,
         Command::Item(args) => item::run(context, args).await,
         Command::Import(args) => import::run(context, args).await,
@@ -166,6 +171,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Audit(args) => audit::run(context, args).await,
         Command::Loopback(args) => loopback::run(context, args).await,
         Command::Completions(args) => completions::run(&args),
     }

@@ -16,6 +16,7 @@ pub mod dispatches;
 pub mod error;
 pub mod estimate;
 pub mod groups;
+pub mod health;
 pub mod items;
 pub mod lists;
 pub mod merges;

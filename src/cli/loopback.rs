@@ -51,8 +51,6 @@ struct SmsArgs {
     /// A TOML file that says how it behaves; flags override it.
     #[arg(long, value_name = "FILE")]
     behaviour: Option<PathBuf>,
-    #[command(flatten)]
-    flags: Flags,
     /// Append a line for every accepted request to this file.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
@@ -68,6 +66,9 @@ struct SmsArgs {
     /// Write the secrets to files in this folder, for --print-channel.
     #[arg(long, value_name = "DIR", requires = "print_channel")]
     secrets_dir: Option<PathBuf>,
+    // Last, for what follows would stand under its heading.
+    #[command(flatten)]
+    flags: Flags,
 }
 
 pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result<Ended> {

@@ -104,7 +104,7 @@ async fn accepted(gateway: std::net::SocketAddr) -> HashMap<Uuid, u32> {
         let mut seen = 0;
         for line in page.lines().filter(|l| !l.is_empty()) {
             let entry: serde_json::Value = serde_json::from_str(line).unwrap();
-            since = entry["seq"].as_u64().unwrap();
+            since = entry["seq"].as_u64().unwrap() + 1;
             *all.entry(entry["client_id"].as_str().unwrap().parse().unwrap()).or_default() += 1;
             seen += 1;
         }

@@ -7,6 +7,7 @@
 
 mod crash;
 mod engine;
+mod commands;
 mod gateways;
 mod house;
 mod layers;

@@ -1,0 +1,53 @@
+//! What `gong check` asks of the database.
+
+use super::{Result, Store};
+use crate::clock::Millis;
+
+/// How much there is, and when things last happened.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Health {
+    pub people: i64,
+    pub regions: i64,
+    pub villages: i64,
+    /// Villages without an officer of their own to call.
+    pub villages_without_officer: i64,
+    /// The newest time on record; a right clock stands behind it.
+    pub newest_at: Option<Millis>,
+    pub backup_at: Option<Millis>,
+}
+
+impl Store {
+    /// Writes a fact and reads the counts: the database can be written and read.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn health(&self) -> Result<Health> {
+        self.set_meta("checked_at", &self.now().to_string()).await?;
+        let sql = "SELECT (SELECT COUNT(*) FROM recipients WHERE counted = 1 AND status = 1) AS people, \
+                   (SELECT COUNT(*) FROM regions) AS regions, \
+                   (SELECT COUNT(*) FROM regions WHERE level = 'village') AS villages, \
+                   (SELECT COUNT(*) FROM regions g WHERE g.level = 'village' \
+                    AND NOT EXISTS (SELECT 1 FROM duty_officers o WHERE o.region_no = g.no)) AS villages_without_officer, \
+                   (SELECT MAX(at) FROM (SELECT MAX(at) AS at FROM audit UNION ALL \
+                    SELECT MAX(created_at) AS at FROM dispatches) AS times) AS newest_at, \
+                   (SELECT MAX(at) FROM audit WHERE action = 'backup') AS backup_at";
+        Ok(read!(self, |db| sqlx::query_as(sql).fetch_one(db).await)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::operators::Role;
+    use crate::store::testing::{NOON, stores};
+
+    #[tokio::test]
+    async fn an_empty_store_is_healthy_and_remembers_the_newest_time() {
+        for t in stores().await {
+            let empty = t.store.health().await.unwrap();
+            assert_eq!((empty.people, empty.regions, empty.newest_at), (0, 0, None), "{}", t.engine);
+            let unit = t.store.save_unit("某县应急管理局", "0873-3420000").await.unwrap();
+            t.store.save_operator("张三", &unit, &[Role::Admin]).await.unwrap();
+            assert_eq!(t.store.health().await.unwrap().newest_at, Some(NOON), "{}", t.engine);
+        }
+    }
+}
