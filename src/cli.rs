@@ -15,8 +15,8 @@ use crate::lang;
 use crate::store::StoreError;
 use crate::store::operators::Operator;
 
-mod backup;
 mod audit;
+mod backup;
 mod check;
 mod completions;
 mod import;

@@ -5,9 +5,9 @@
 // The helpers are not `#[test]` functions, so the lint's own exception misses them.
 #![allow(clippy::unwrap_used)]
 
+mod commands;
 mod crash;
 mod engine;
-mod commands;
 mod gateways;
 mod house;
 mod layers;
