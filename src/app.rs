@@ -4,7 +4,7 @@
 pub mod prepare;
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -12,14 +12,17 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::channel::Evidence;
 use crate::channel::registry::{ChannelSettings, Registry, Site as ChannelSite};
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::dispatch::control::{Control, watch_store};
+use crate::dispatch::control::{Control, Watched, watch_store};
+use crate::dispatch::disk::Disk;
 use crate::dispatch::job::{Jobs, Site};
 use crate::dispatch::scheduler::Scheduler;
 use crate::dispatch::worker::{Tools, Way, Worker};
 use crate::domain::plan::VISIT;
+use crate::domain::reach::{ChannelKind, ChannelKinds};
 use crate::planner::{PlannedChannel, Planner, REHEARSAL};
 use crate::receipts::ReceiptDesk;
 use crate::render::messages::Messages;
@@ -94,6 +97,19 @@ impl App {
         Ok(all)
     }
 
+    /// What each channel proves and costs, for counting reach; the rehearsal, which
+    /// stands in for all in a dry run, is among them.
+    pub async fn channel_kinds(&self) -> Result<ChannelKinds, StoreError> {
+        let kind = |way: &Way| {
+            let limits = way.channel.limits();
+            let receipts = limits.evidence == Evidence::Receipts;
+            (way.no, ChannelKind::Electronic { receipts, price_milli: limits.price_milli })
+        };
+        let mut kinds: ChannelKinds = self.ways().await?.iter().map(kind).collect();
+        kinds.insert(self.store.channel_no(VISIT).await?, ChannelKind::Visit);
+        Ok(kinds)
+    }
+
     /// The planner of this site, to be run or stepped.
     pub async fn planner(&self, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<Planner> {
         Ok(Planner {
@@ -124,7 +140,9 @@ impl App {
         // Holding the lock we know that whoever held these leases is gone.
         scheduler.take_over(lock.is_some()).await?;
         let (control, watched) = watch::channel(Control::default());
-        tasks.spawn(watch_store(Arc::clone(&self.store), control, stop.clone()));
+        let disk = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
+        let watching = Watched { store: Arc::clone(&self.store), disk, counts: Arc::clone(&counts) };
+        tasks.spawn(watch_store(watching, control, stop.clone()));
         tasks.spawn(self.planner(Arc::clone(&wake), stop.clone()).await?.run());
         tasks.spawn(scheduler.run());
         let tools = Tools {
@@ -149,35 +167,46 @@ impl App {
 
     /// The lock of the embedded store; `None` where the store is a server.
     fn lock(&self) -> anyhow::Result<Option<File>> {
-        let Some(database) = &self.store.file else { return Ok(None) };
-        let path = lock_path(database.clone());
-        let file = File::options().create(true).truncate(false).write(true).open(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let path = path.display();
-                anyhow::bail!(say!(
-                    "已有一个 gong serve 在使用这个数据库（锁文件 {path}）。同一个数据库只能有一个引擎；其他命令可以照常使用",
-                    "another gong serve is using this database (lock {path}). One database has one engine; other commands work beside it"
-                ))
-            }
-            Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
-        }
+        self.store.file.as_deref().map(lock_database).transpose()
     }
 
     /// Whether an engine holds the embedded store.
     #[must_use]
     pub fn engine_runs(&self) -> bool {
         let Some(database) = &self.store.file else { return true };
-        let Ok(file) = File::options().write(true).open(lock_path(database.clone())) else { return false };
+        let Ok(file) = File::options().write(true).open(lock_path(database)) else { return false };
         matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
     }
 }
 
-fn lock_path(database: PathBuf) -> PathBuf {
-    let mut path = database.into_os_string();
+/// Takes the lock that an engine holds on an embedded database while it runs.
+pub fn lock_database(database: &Path) -> anyhow::Result<File> {
+    let path = lock_path(database);
+    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let path = path.display();
+            Err(StoreError::Refused(say!(
+                "已有一个 gong serve 在使用这个数据库（锁文件 {path}）。同一个数据库只能有一个引擎；其他命令可以照常使用",
+                "another gong serve is using this database (lock {path}). One database has one engine; other commands work beside it"
+            ))
+            .into())
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+fn lock_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
     path.push(".engine.lock");
     path.into()
+}
+
+/// The folder a file lies in.
+fn folder(file: Option<&Path>) -> Option<PathBuf> {
+    let folder = file?.parent().filter(|p| !p.as_os_str().is_empty());
+    Some(folder.unwrap_or(Path::new(".")).to_owned())
 }
 
 async fn heartbeat(tools: Tools) {

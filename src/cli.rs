@@ -16,20 +16,27 @@ use crate::store::StoreError;
 use crate::store::operators::Operator;
 
 mod audit;
+mod backup;
 mod check;
 mod completions;
+mod import;
 mod init;
 mod item;
 mod locale;
 mod loopback;
+mod merges;
 mod operator;
 pub mod output;
 mod plan;
+mod purge;
+mod reach;
 pub mod reach_view;
+mod restore;
 mod send;
 mod serve;
 mod status;
 mod steer;
+mod unreached;
 mod words;
 
 /// gong: one approved item, every person it concerns.
@@ -66,6 +73,8 @@ pub enum Command {
     Check(check::CheckArgs),
     Operator(operator::OperatorArgs),
     Item(item::ItemArgs),
+    Import(import::ImportArgs),
+    Merges(merges::MergesArgs),
     Plan(plan::PlanArgs),
     Send(send::SendArgs),
     Status(status::StatusArgs),
@@ -73,6 +82,11 @@ pub enum Command {
     Resume(steer::Steer),
     Cancel(steer::Steer),
     Rate(steer::Rate),
+    Reach(reach::ReachArgs),
+    Unreached(unreached::UnreachedArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
+    Purge(purge::PurgeArgs),
     Serve(serve::ServeArgs),
     Audit(audit::AuditArgs),
     Loopback(loopback::LoopbackArgs),
@@ -142,6 +156,8 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Check(args) => check::run(context, args).await,
         Command::Operator(args) => operator::run(context, args).await,
         Command::Item(args) => item::run(context, args).await,
+        Command::Import(args) => import::run(context, args).await,
+        Command::Merges(args) => merges::run(context, args).await,
         Command::Plan(args) => plan::run(context, args).await,
         Command::Send(args) => send::run(context, args).await,
         Command::Status(args) => status::run(context, args).await,
@@ -149,6 +165,11 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Resume(args) => steer::run(context, args, "active").await,
         Command::Cancel(args) => steer::run(context, args, "cancelled").await,
         Command::Rate(args) => steer::rate(context, args).await,
+        Command::Reach(args) => reach::run(context, args).await,
+        Command::Unreached(args) => unreached::run(context, args).await,
+        Command::Backup(args) => backup::run(context, args).await,
+        Command::Restore(args) => restore::run(context, args).await,
+        Command::Purge(args) => purge::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Loopback(args) => loopback::run(context, args).await,

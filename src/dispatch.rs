@@ -4,6 +4,7 @@
 //! operators decide, watched five times a second ([`control`]).
 
 pub mod control;
+pub mod disk;
 pub mod job;
 pub mod loading;
 pub mod outcome;

@@ -2,6 +2,7 @@
 
 pub mod groups;
 pub mod lists;
+pub mod optouts;
 pub mod points;
 pub mod recipients;
 pub mod regions;

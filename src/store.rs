@@ -25,6 +25,7 @@ pub mod migrate;
 pub mod operators;
 pub mod optouts;
 pub mod points;
+pub mod purge;
 pub mod reach;
 pub mod receipts;
 pub mod recipients;
@@ -34,6 +35,7 @@ pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod turn;
+pub mod upkeep;
 
 use std::path::PathBuf;
 

@@ -63,6 +63,8 @@ pub struct Counts {
     pub open_dispatches: Gauge,
     /// Receipts whose message is not known yet.
     pub unmatched: Gauge,
+    /// 1 while the disk has less room than its reserve.
+    pub low_disk: Gauge,
 }
 
 impl Default for Counts {
@@ -78,7 +80,9 @@ impl Default for Counts {
         registry.register("open_dispatches", "Dispatches with work left", open_dispatches.clone());
         let unmatched = Gauge::default();
         registry.register("receipts_unmatched", "Receipts whose message is not known yet", unmatched.clone());
-        Self { registry, answers, receipts, refused, open_dispatches, unmatched }
+        let low_disk = Gauge::default();
+        registry.register("low_disk", "1 while only immediate messages go out for want of disk", low_disk.clone());
+        Self { registry, answers, receipts, refused, open_dispatches, unmatched, low_disk }
     }
 }
 

@@ -2,11 +2,16 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // the one place that prints
 
-use std::io::{IsTerminal as _, Write as _};
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _, Write};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{ContentArrangement, Table};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::say;
@@ -43,6 +48,32 @@ pub fn table(headings: &[String]) -> Table {
 #[must_use]
 pub fn is_watched() -> bool {
     std::io::stderr().is_terminal()
+}
+
+/// A bar over the bytes of a file; it stays hidden where nobody watches.
+#[must_use]
+pub fn bytes_bar(total: u64) -> ProgressBar {
+    if !is_watched() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}");
+    ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Where a CSV goes: standard output for `-`; else a file that only its owner reads,
+/// with a byte-order mark, without which Excel takes Chinese for something else.
+pub fn sheet(to: &Path) -> anyhow::Result<Box<dyn Write>> {
+    if to == Path::new("-") {
+        return Ok(Box::new(BufWriter::new(std::io::stdout())));
+    }
+    let open = || -> std::io::Result<File> {
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+        // One that was there before keeps its mode otherwise.
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.write_all("\u{feff}".as_bytes())?;
+        Ok(file)
+    };
+    Ok(Box::new(BufWriter::new(open().with_context(|| to.display().to_string())?)))
 }
 
 /// Prints an error and says which exit code it is: 3 where a rule refused, else 1.

@@ -2,6 +2,8 @@
 
 mod sheet;
 
+use std::collections::BTreeMap;
+
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::domain::reach::facts::Unreached;
@@ -9,7 +11,63 @@ use crate::domain::reach::{People, Proof, ReachReport};
 use crate::say;
 pub use sheet::{csv, csv_row, csv_row_head};
 
-/// The whole report as plain-text tables, wide characters counted as two columns.
+/// What people ask the reach of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum By {
+    /// Every region, down to the village.
+    Region,
+    /// Towns alone.
+    Town,
+    /// Villages alone.
+    Village,
+    Group,
+    Channel,
+}
+
+/// The report with the rows of one question left in it.
+#[must_use]
+pub fn narrow(mut report: ReachReport, by: By) -> ReachReport {
+    let level = match by {
+        By::Town => Some("town"),
+        By::Village => Some("village"),
+        By::Region | By::Group | By::Channel => None,
+    };
+    if let Some(level) = level {
+        let names: BTreeMap<i64, String> = report.by_region.iter().map(|r| (r.region_no, r.name.clone())).collect();
+        report.by_region.retain(|r| r.level == level);
+        // Villages of one name are told apart by their towns.
+        for region in report.by_region.iter_mut().filter(|_| by == By::Village) {
+            if let Some(parent) = region.parent_no.and_then(|no| names.get(&no)) {
+                region.name = format!("{parent}/{}", region.name);
+            }
+        }
+    }
+    if matches!(by, By::Group | By::Channel) {
+        report.by_region.clear();
+    }
+    if by != By::Group {
+        report.by_group.clear();
+    }
+    if by != By::Channel {
+        report.by_channel.clear();
+    }
+    report
+}
+
+/// One table of the report.
+#[must_use]
+pub fn table_by(report: &ReachReport, by: By) -> String {
+    let narrowed = narrow(report.clone(), by);
+    let table = match by {
+        By::Region | By::Town | By::Village => regions(&narrowed),
+        By::Group => groups(&narrowed),
+        By::Channel => channels(&narrowed),
+    };
+    mode_notice(&report.mode).into_iter().chain([table]).collect::<Vec<_>>().join("\n\n")
+}
+
+/// The totals, regions down to the town, and channels, as plain-text tables; wide
+/// characters are counted as two columns.
 #[must_use]
 pub fn table(report: &ReachReport) -> String {
     let mut parts = Vec::new();
@@ -20,7 +78,10 @@ pub fn table(report: &ReachReport) -> String {
     if report.people.unreached > 0 {
         parts.push(reasons(&report.people));
     }
-    parts.push(regions(report));
+    let mut towns = report.clone();
+    // What is not in the tree's upper levels lies below a town, as villages do.
+    towns.by_region.retain(|r| !matches!(r.level.as_str(), "village" | "custom"));
+    parts.push(regions(&towns));
     parts.push(channels(report));
     parts.join("\n\n")
 }
@@ -138,7 +199,7 @@ fn regions(report: &ReachReport) -> String {
         say!("覆盖户数", "covered"),
     ];
     let mut table = new_table(headings, 2);
-    let mut depths = std::collections::BTreeMap::new();
+    let mut depths = BTreeMap::new();
     for r in &report.by_region {
         let depth = r.parent_no.and_then(|p| depths.get(&p)).map_or(0, |d| d + 1);
         depths.insert(r.region_no, depth);
@@ -149,6 +210,27 @@ fn regions(report: &ReachReport) -> String {
         cells.extend([p.audience, p.handed_over, p.reached, p.informed].map(|n| n.to_string()));
         cells.push(share(p.informed, p.audience));
         cells.extend([p.unreached, r.households, r.covered_households].map(|n| n.to_string()));
+        table.add_row(cells);
+    }
+    table.to_string()
+}
+
+fn groups(report: &ReachReport) -> String {
+    let headings = vec![
+        say!("人群", "group"),
+        say!("发布对象", "audience"),
+        say!("已提交", "handed over"),
+        say!("到达", "reached"),
+        say!("知悉", "informed"),
+        say!("知悉率", "share"),
+        say!("未到达", "unreached"),
+    ];
+    let mut table = new_table(headings, 1);
+    for g in &report.by_group {
+        let p = &g.people;
+        let mut cells = vec![g.name.clone()];
+        cells.extend([p.audience, p.handed_over, p.reached, p.informed].map(|n| n.to_string()));
+        cells.extend([share(p.informed, p.audience), p.unreached.to_string()]);
         table.add_row(cells);
     }
     table.to_string()
@@ -244,6 +326,19 @@ mod tests {
             effective_at: None,
             people,
         }
+    }
+
+    #[test]
+    fn one_question_has_one_table() {
+        let mut report = report();
+        report.by_region[1].level = "village".into();
+        let villages = table_by(&report, By::Village);
+        assert!(villages.contains("| 河口县/Hekou 莲花镇 |"), "{villages}");
+        assert!(!villages.contains("短信"), "{villages}");
+        assert!(table_by(&report, By::Channel).contains("短信"));
+        assert!(table_by(&report, By::Group).contains("=cmd()"));
+        assert!(!table(&report).contains("莲花镇"), "villages are left to --by village");
+        assert_eq!(csv(&narrow(report, By::Group)).lines().count(), 3);
     }
 
     #[test]

@@ -8,9 +8,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::disk::Disk;
 use crate::clock::Millis;
 use crate::store::channels::ChannelRow;
 use crate::store::{Result, Store};
+use crate::telemetry::Counts;
 
 /// How often the store is asked.
 const EVERY: Duration = Duration::from_millis(200);
@@ -21,6 +23,8 @@ pub struct Control {
     /// Open dispatches: may they send, and until when.
     dispatches: HashMap<i64, (bool, Millis)>,
     channels: HashMap<i32, ChannelRow>,
+    /// Little room is left: only the immediate lane may be leased.
+    pub low_disk: bool,
 }
 
 impl Control {
@@ -41,19 +45,28 @@ impl Control {
         self.channels.get(&channel).is_some_and(|c| c.paused != 0)
     }
 
-    async fn read(store: &Store) -> Result<Self> {
+    async fn read(store: &Store, disk: &Disk) -> Result<Self> {
         let dispatches =
             store.open_states().await?.into_iter().map(|(no, state, until)| (no, (state == "active", until))).collect();
         let channels = store.channels().await?.into_iter().map(|c| (c.no, c)).collect();
-        Ok(Self { dispatches, channels })
+        Ok(Self { dispatches, channels, low_disk: disk.is_low() })
     }
 }
 
+/// What the control asks, and the gauge that shows the disk.
+pub struct Watched {
+    pub store: Arc<Store>,
+    pub disk: Disk,
+    pub counts: Arc<Counts>,
+}
+
 /// Watches until `stop`.
-pub async fn watch_store(store: Arc<Store>, out: watch::Sender<Control>, stop: CancellationToken) {
+pub async fn watch_store(of: Watched, out: watch::Sender<Control>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        match Control::read(&store).await {
+        match Control::read(&of.store, &of.disk).await {
             Ok(control) => {
+                tell_disk(control.low_disk, out.borrow().low_disk);
+                of.counts.low_disk.set(i64::from(control.low_disk));
                 out.send_replace(control);
             }
             Err(error) => tracing::warn!(%error, "cannot read what operators decided; trying again"),
@@ -62,5 +75,16 @@ pub async fn watch_store(store: Arc<Store>, out: watch::Sender<Control>, stop: C
             () = stop.cancelled() => {}
             () = tokio::time::sleep(EVERY) => {}
         }
+    }
+}
+
+/// Says it once when the disk becomes low, and once when there is room again.
+fn tell_disk(low: bool, was: bool) {
+    match (was, low) {
+        (false, true) => tracing::warn!(
+            "the disk is nearly full: only immediate messages go out. Make room, or lower disk.reserve_mb"
+        ),
+        (true, false) => tracing::info!("the disk has room again: every lane goes on"),
+        _ => {}
     }
 }

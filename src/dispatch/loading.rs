@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::disk::last_lane;
 use super::job::{Job, Ready};
 use super::worker::{Tools, Way};
 use crate::domain::item::Lane;
@@ -20,7 +21,8 @@ pub struct Batch {
 
 /// Leases and prepares the most urgent batch; `None` when none is ready.
 pub async fn next_batch(tools: &Tools, way: &Way) -> Result<Option<Batch>> {
-    while let Some(lease) = tools.store.lease_batch(way.no, &tools.owner).await? {
+    let last_lane = last_lane(tools.control.borrow().low_disk);
+    while let Some(lease) = tools.store.lease_batch(way.no, &tools.owner, last_lane).await? {
         if lease.lane == Lane::Routine as i32
             && let Some(until) = tools.quiet.until(tools.store.now())
         {

@@ -162,10 +162,12 @@ pub enum Reason {
     QuietHours = 11,
     Misconfigured = 12,
     Operator = 13,
+    /// Still to go out when the copy was made that the store was restored from.
+    Restored = 14,
 }
 
 impl Reason {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::None,
         Self::Permanent,
         Self::AddressGone,
@@ -180,6 +182,7 @@ impl Reason {
         Self::QuietHours,
         Self::Misconfigured,
         Self::Operator,
+        Self::Restored,
     ];
 
     /// The stored number.

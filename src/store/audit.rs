@@ -69,6 +69,14 @@ impl Tx {
 }
 
 impl Store {
+    /// Records an act that changes nothing else in the database, or whose changes were
+    /// made chunk by chunk.
+    pub async fn note_act(&self, operator: &str, action: &str, subject: &str, detail: &Value) -> Result<()> {
+        let mut tx = self.begin().await?;
+        tx.append_audit(self.now(), operator, action, subject, detail).await?;
+        tx.commit().await
+    }
+
     /// Recomputes the chain. `Ok(Err(seq))` names the first entry that does not fit.
     pub async fn verify_audit(&self) -> Result<std::result::Result<i64, i64>> {
         let mut previous = String::new();
@@ -110,7 +118,6 @@ fn chain(previous: &str, entry: &Entry) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::store::testing::{NOON, stores};
 
     #[tokio::test]

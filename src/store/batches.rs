@@ -55,10 +55,10 @@ impl Store {
         Ok(read!(self, |db| sqlx::query_scalar(sql).fetch_one(db).await)?)
     }
 
-    /// Leases the most urgent ready batch of a channel, if there is one.
-    pub async fn lease_batch(&self, channel: i32, owner: &str) -> Result<Option<Lease>> {
+    /// Leases the most urgent ready batch of a channel up to a lane, if there is one.
+    pub async fn lease_batch(&self, channel: i32, owner: &str, last_lane: i32) -> Result<Option<Lease>> {
         // Most of the time nothing is ready; a read finds that out without the write lock.
-        if self.most_urgent_ready(channel).await?.is_none() {
+        if self.most_urgent_ready(channel).await?.is_none_or(|lane| lane > last_lane) {
             return Ok(None);
         }
         let (until, now) = (self.db_now().await? + LEASE, self.now());
@@ -67,7 +67,7 @@ impl Store {
         let sql = format!(
             "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no = \
              (SELECT b.no FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
-              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 ORDER BY b.lane, b.no LIMIT 1{lock}) \
+              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 AND b.lane <= $5 ORDER BY b.lane, b.no LIMIT 1{lock}) \
              RETURNING no, dispatch_no, lane, epoch"
         );
         let lease: Option<Lease> = run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql))
@@ -75,6 +75,7 @@ impl Store {
             .bind(owner)
             .bind(until)
             .bind(now)
+            .bind(last_lane)
             .fetch_optional(c)
             .await)?;
         tx.commit().await?;

@@ -41,7 +41,28 @@ pub struct Duplicate {
     pub merged: i64,
 }
 
+/// A merge as it stands in the books.
+#[derive(Debug, Clone, serde::Serialize, sqlx::FromRow)]
+pub struct Merge {
+    pub no: i64,
+    pub kept_no: i64,
+    pub merged_no: i64,
+    pub rule: String,
+    pub at: i64,
+    pub operator: String,
+    pub undone_at: Option<i64>,
+}
+
 impl Store {
+    /// The newest merges, newest first, those taken back among them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn merges(&self, limit: i64) -> Result<Vec<Merge>> {
+        let sql = "SELECT no, kept_no, merged_no, rule, at, operator, undone_at FROM merges ORDER BY no DESC LIMIT $1";
+        Ok(read!(self, |db| sqlx::query_as(sql).bind(limit).fetch_all(db).await)?)
+    }
+
     /// Pairs that the rule calls the same, at most `limit` before they are joined to
     /// clusters. Of a cluster the longest known (lowest) number is kept.
     ///

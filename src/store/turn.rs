@@ -233,8 +233,8 @@ impl Tx {
             })
             .collect();
         let sql = self.pick(
-            "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = failures + j.failures, \
-             attempt = attempt + j.attempts FROM (SELECT value->>0 AS ordinal, value->>1 AS state, value->>2 AS reason, value->>3 AS next_at, \
+            "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = deliveries.failures + j.failures, \
+             attempt = deliveries.attempt + j.attempts FROM (SELECT value->>0 AS ordinal, value->>1 AS state, value->>2 AS reason, value->>3 AS next_at, \
              value->>4 AS failures, value->>5 AS attempts FROM json_each($4)) j \
              WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal AND deliveries.batch = $2 AND deliveries.epoch = $3 AND deliveries.state = 2",
             "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = deliveries.failures + j.failures, \
@@ -284,7 +284,7 @@ impl Tx {
         }
         let rows: Vec<_> = taken.iter().map(|r| (r.ordinal, r.parts, r.at)).collect();
         let sql = self.pick(
-            "UPDATE deliveries SET parts = MAX(parts, j.parts), handed_at = COALESCE(handed_at, j.at) FROM (SELECT value->>0 AS ordinal, \
+            "UPDATE deliveries SET parts = MAX(deliveries.parts, j.parts), handed_at = COALESCE(deliveries.handed_at, j.at) FROM (SELECT value->>0 AS ordinal, \
              value->>1 AS parts, value->>2 AS at FROM json_each($2)) j WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal",
             "UPDATE deliveries SET parts = GREATEST(deliveries.parts, j.parts), handed_at = COALESCE(deliveries.handed_at, j.at) \
              FROM (SELECT (e->>0)::bigint AS ordinal, (e->>1)::int AS parts, (e->>2)::bigint AS at FROM json_array_elements($2::json) e) j \

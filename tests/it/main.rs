@@ -6,9 +6,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod crash;
+mod engine;
 mod gateways;
 mod house;
 mod layers;
+mod ledger;
 mod migrations;
+mod site;
 mod source;
 mod support;

@@ -1,0 +1,235 @@
+//! Destroys what is known of people once an event is over (突发事件应对法, article 85):
+//! chunk by chunk, with the totals kept. Running it again finishes what was cut short.
+
+use serde::Serialize;
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+use super::bulk::{Col, Rows};
+use super::dispatches::Dispatch;
+use super::{Result, Store, StoreError, Tx};
+use crate::domain::reach::ReachReport;
+use crate::say;
+
+/// Rows a transaction.
+const CHUNK: i64 = 5_000;
+/// Recipients a transaction; each has rows in several tables.
+const PEOPLE: i64 = 2_000;
+
+/// What a purge destroyed, or would.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Purged {
+    pub members: u64,
+    pub receipts: u64,
+    pub list_rows: u64,
+    pub recipients: u64,
+    pub addresses: u64,
+}
+
+impl Store {
+    /// What a purge of this dispatch would destroy.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn purgeable(&self, dispatch: &Dispatch) -> Result<Purged> {
+        let count = async |sql: &'static str, no: i64| -> Result<u64> {
+            let n: i64 = read!(self, |db| sqlx::query_scalar(sql).bind(no).fetch_one(db).await)?;
+            Ok(u64::try_from(n).unwrap_or(0))
+        };
+        let list_rows = match self.list_to_purge(dispatch).await? {
+            Some(list) => count("SELECT COUNT(*) FROM list_rows WHERE list_no = $1", list).await?,
+            None => 0,
+        };
+        Ok(Purged {
+            members: count("SELECT COUNT(*) FROM members WHERE dispatch_no = $1", dispatch.no).await?,
+            receipts: count("SELECT COUNT(*) FROM receipts WHERE dispatch_no = $1", dispatch.no).await?,
+            list_rows,
+            ..Purged::default()
+        })
+    }
+
+    /// Destroys the members of a finished dispatch with their variables, where its
+    /// deliveries went, its receipts and gateway ids, and the list it took variables
+    /// from. `report` is kept in their place; deliveries and attempts stay as counts.
+    ///
+    /// # Errors
+    /// When the dispatch has not finished, or the database fails.
+    pub async fn purge_dispatch(&self, dispatch: &Dispatch, report: &ReachReport, operator: &str) -> Result<Purged> {
+        let no = dispatch.no;
+        if dispatch.finished_at.is_none() {
+            return Err(StoreError::Refused(say!(
+                "发布任务 {no} 还没有结束，不能销毁数据。查看：gong status {no}",
+                "dispatch {no} has not finished; its data cannot be destroyed. See: gong status {no}"
+            )));
+        }
+        let list = self.list_to_purge(dispatch).await?;
+        // From here on the report stands for the rows, so a purge cut short shows no
+        // wrong numbers.
+        if dispatch.purged_at.is_none() {
+            self.keep_report(dispatch, report, operator).await?;
+        }
+        self.by_ranges("delivery_members", ("DELETE FROM delivery_members", "member"), no).await?;
+        let members = self.by_ranges("members", ("DELETE FROM members", "ordinal"), no).await?;
+        for (table, change) in [
+            ("handles", "DELETE FROM handles"),
+            ("visits", "DELETE FROM visits"),
+            // A number of its own for each, for targets are unique.
+            ("deliveries", "UPDATE deliveries SET target = -ordinal, variant = 0"),
+        ] {
+            self.by_ranges(table, (change, "ordinal"), no).await?;
+        }
+        let receipts = self
+            .drain("DELETE FROM receipts WHERE no IN (SELECT no FROM receipts WHERE dispatch_no = $1 LIMIT $2)", no)
+            .await?;
+        let list_rows = match list {
+            Some(list) => {
+                let sql = "DELETE FROM list_rows WHERE list_no = $1 AND recipient_no IN \
+                           (SELECT recipient_no FROM list_rows WHERE list_no = $1 LIMIT $2)";
+                self.drain(sql, list).await?
+            }
+            None => 0,
+        };
+        Ok(Purged { members, receipts, list_rows, ..Purged::default() })
+    }
+
+    /// The list of a dispatch, unless another dispatch still needs it.
+    async fn list_to_purge(&self, dispatch: &Dispatch) -> Result<Option<i64>> {
+        let Some(list) = dispatch.list_no else { return Ok(None) };
+        let sql = "SELECT COUNT(*) FROM dispatches WHERE list_no = $1 AND no <> $2 AND purged_at IS NULL";
+        let others: i64 = read!(self, |db| sqlx::query_scalar(sql).bind(list).bind(dispatch.no).fetch_one(db).await)?;
+        Ok((others == 0).then_some(list))
+    }
+
+    async fn keep_report(&self, dispatch: &Dispatch, report: &ReachReport, operator: &str) -> Result<()> {
+        let kept = serde_json::to_string(report).map_err(|e| StoreError::Damaged(e.to_string()))?;
+        let mut tx = self.begin().await?;
+        let sql = "UPDATE dispatches SET reach = $2, purged_at = $3 WHERE no = $1 AND purged_at IS NULL";
+        exec!(&mut tx, sqlx::query(sql).bind(dispatch.no).bind(kept).bind(self.now()))?;
+        let detail = json!({ "dispatch": dispatch.no, "members": dispatch.members });
+        tx.append_audit(self.now(), operator, "purge", &dispatch.id, &detail).await?;
+        tx.commit().await
+    }
+
+    /// Changes the rows of a dispatch in `table` by ranges of `key`.
+    async fn by_ranges(&self, table: &str, (change, key): (&str, &str), no: i64) -> Result<u64> {
+        let ends =
+            format!("SELECT COALESCE(MIN({key}), 1) - 1, COALESCE(MAX({key}), 0) FROM {table} WHERE dispatch_no = $1");
+        let (mut after, last): (i64, i64) =
+            read!(self, |db| sqlx::query_as(AssertSqlSafe(ends)).bind(no).fetch_one(db).await)?;
+        let sql = format!("{change} WHERE dispatch_no = $1 AND {key} > $2 AND {key} <= $3");
+        let mut changed = 0;
+        while after < last {
+            let mut tx = self.begin().await?;
+            changed +=
+                exec!(&mut tx, sqlx::query(AssertSqlSafe(sql.as_str())).bind(no).bind(after).bind(after + CHUNK))?;
+            tx.commit().await?;
+            after += CHUNK;
+        }
+        Ok(changed)
+    }
+
+    /// Repeats a statement that deletes at most `$2` rows of `$1` until none is left.
+    async fn drain(&self, sql: &'static str, of: i64) -> Result<u64> {
+        let mut deleted = 0;
+        loop {
+            let mut tx = self.begin().await?;
+            let n = exec!(&mut tx, sqlx::query(sql).bind(of).bind(CHUNK))?;
+            tx.commit().await?;
+            deleted += n;
+            if n == 0 {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    /// How many recipients came for this purpose.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_purpose(&self, purpose: &str) -> Result<u64> {
+        let sql = "SELECT COUNT(*) FROM recipients WHERE purpose = $1";
+        let n: i64 = read!(self, |db| sqlx::query_scalar(sql).bind(purpose).fetch_one(db).await)?;
+        Ok(u64::try_from(n).unwrap_or(0))
+    }
+
+    /// Destroys the recipients that came for a purpose, and addresses nobody else has.
+    /// A household stays while persons of another purpose live in it.
+    ///
+    /// # Errors
+    /// When a dispatch that is not purged has them as members, or the database fails.
+    pub async fn purge_purpose(&self, purpose: &str, operator: &str) -> Result<Purged> {
+        let sql = "SELECT p.no FROM dispatches p WHERE p.purged_at IS NULL AND EXISTS (SELECT 1 FROM members m \
+                   JOIN recipients r ON r.no = m.recipient_no WHERE m.dispatch_no = p.no AND r.purpose = $1) ORDER BY p.no LIMIT 20";
+        let held: Vec<i64> = read!(self, |db| sqlx::query_scalar(sql).bind(purpose).fetch_all(db).await)?;
+        if !held.is_empty() {
+            let held = held.iter().map(ToString::to_string).collect::<Vec<_>>().join("、");
+            return Err(StoreError::Refused(say!(
+                "这些发布任务还用到这些对象：{held}。请先逐个销毁：gong purge 编号 --yes",
+                "these dispatches still hold such recipients: {held}. Purge them first: gong purge NO --yes"
+            )));
+        }
+        self.note_act(operator, "purge", "recipients", &json!({ "purpose": purpose })).await?;
+        let page = format!(
+            "SELECT no FROM recipients r WHERE r.purpose = $1 AND r.no > $2 AND NOT (r.kind = 2 AND EXISTS \
+             (SELECT 1 FROM recipients o WHERE o.household_no = r.no AND o.purpose <> $1)) ORDER BY r.no LIMIT {PEOPLE}"
+        );
+        let (mut after, mut done) = (0, Purged::default());
+        loop {
+            let people: Vec<i64> = read!(self, |db| sqlx::query_scalar(AssertSqlSafe(page.as_str()))
+                .bind(purpose)
+                .bind(after)
+                .fetch_all(db)
+                .await)?;
+            let Some(last) = people.last() else { return Ok(done) };
+            after = *last;
+            let mut tx = self.begin().await?;
+            done.addresses += tx.destroy(&people).await?;
+            done.recipients += people.len() as u64;
+            tx.commit().await?;
+        }
+    }
+}
+
+impl Tx {
+    /// Deletes these recipients and whatever names them; returns the addresses that
+    /// went with them.
+    async fn destroy(&mut self, people: &[i64]) -> Result<u64> {
+        let source = self.source(&[Col::Int("no")]);
+        let rows = || Rows::column(people.iter().copied());
+        let addresses = self.addresses_of(people).await?;
+        // A duplicate of one that goes counts for itself again.
+        let sql = format!(
+            "UPDATE recipients SET merged_into = NULL, counted = 1 WHERE merged_into IN (SELECT no FROM {source})"
+        );
+        self.bulk(sql, rows()).await?;
+        for (table, column) in [
+            ("recipient_addresses", "recipient_no"),
+            ("group_members", "recipient_no"),
+            ("area_recipients", "recipient_no"),
+            ("list_rows", "recipient_no"),
+            ("point_households", "recipient_no"),
+            ("merges", "kept_no"),
+            ("merges", "merged_no"),
+            ("recipients", "no"),
+        ] {
+            self.bulk(format!("DELETE FROM {table} WHERE {column} IN (SELECT no FROM {source})"), rows()).await?;
+        }
+        let sql = format!(
+            "DELETE FROM addresses WHERE id IN (SELECT no FROM {source}) \
+             AND NOT EXISTS (SELECT 1 FROM recipient_addresses ra WHERE ra.address_id = addresses.id) \
+             AND NOT EXISTS (SELECT 1 FROM points p WHERE p.phone_id = addresses.id) \
+             AND NOT EXISTS (SELECT 1 FROM duty_officers o WHERE o.phone_id = addresses.id)"
+        );
+        self.bulk(sql, Rows::column(addresses)).await
+    }
+
+    async fn addresses_of(&mut self, people: &[i64]) -> Result<Vec<i64>> {
+        let list = self.pick(
+            "SELECT value FROM json_each($1)",
+            "SELECT CAST(j AS BIGINT) FROM json_array_elements_text($1::json) j",
+        );
+        let sql = format!("SELECT DISTINCT address_id FROM recipient_addresses WHERE recipient_no IN ({list})");
+        let people = json!(people).to_string();
+        Ok(run!(self, |c| sqlx::query_scalar(AssertSqlSafe(sql)).bind(people).fetch_all(c).await)?)
+    }
+}

@@ -1,0 +1,196 @@
+//! `kill -9` of `gong serve` at random moments, again and again, and the books after it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gong::app::App;
+use gong::domain::delivery::State;
+use gong::loopback::Behaviour;
+use gong::vault::Vault;
+use uuid::Uuid;
+
+use crate::ledger::Ledger;
+use crate::site::{ALERT, Site, finished, gateway, in_state, wish};
+
+/// Messages of a dispatch, and how often the engine is killed over all dispatches.
+const PEOPLE: usize = 22_500;
+const KILLS: u32 = 40;
+const IN_WINDOW: u32 = 15;
+const IN_FLIGHT: i64 = 32;
+
+/// A small generator, so that a printed seed plays the same kills again.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+fn serve(config: &Path, log: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_gong"))
+        .args(["serve", "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_and_no_duplicate_goes_unflagged() {
+    let seed = std::env::var("GONG_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_260_601);
+    println!("seed {seed}; play it again with GONG_TEST_SEED={seed}");
+    let mut draw = Draw(seed);
+    let behaviour =
+        Behaviour { latency: "2-12".parse().unwrap(), receipt_delay: "5-50".parse().unwrap(), ..Behaviour::default() };
+    let gateway = gateway(behaviour).await;
+    let limits = format!("rate = 100000, in_flight = {IN_FLIGHT}");
+    let site = Site::new().await.with("[retry]\nsettle_ms = 200").with_kannel(gateway.addr, &limits).closed();
+    let app = site.open().await;
+    site.settle(&app, PEOPLE).await;
+    let item = site.approve(&app, ALERT).await;
+    let (config, log) = (site.write_config(), site.dir.path().join("serve.log"));
+    let (mut kills, mut in_window, mut dispatches) = (0, 0, Vec::new());
+    while kills < KILLS || in_window < IN_WINDOW {
+        assert!(kills < 4 * KILLS, "only {in_window} of {kills} kills fell into a window");
+        let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
+        dispatches.push(dispatch.no);
+        let mut engine = serve(&config, &log);
+        while app.store.dispatch(&dispatch.no.to_string()).await.unwrap().finished_at.is_none() {
+            if kills < KILLS || in_window < IN_WINDOW {
+                tokio::time::sleep(Duration::from_millis(100 + draw.below(700))).await;
+                engine.kill().unwrap();
+                engine.wait().unwrap();
+                kills += 1;
+                let window = after_a_kill(&site, &app).await;
+                in_window += u32::from(window > 0);
+                engine = serve(&config, &log);
+            } else {
+                finished(&app, dispatch.no, Duration::from_secs(120)).await;
+            }
+        }
+        engine.kill().unwrap();
+        engine.wait().unwrap();
+    }
+    println!("{kills} kills, {in_window} inside a window, {} dispatches", dispatches.len());
+    let log = accepted(gateway.addr).await;
+    settle_books(&site, &app, &dispatches, &log, kills).await;
+    gateway.stop().await;
+}
+
+/// The books of a dead engine; says how large its window was.
+async fn after_a_kill(site: &Site, app: &App) -> i64 {
+    let ledger = Ledger::open(&site.database()).await;
+    ledger.assert_conserved().await;
+    let window = ledger.count("SELECT COUNT(*) FROM deliveries WHERE state = 2").await;
+    assert!(window <= 2 * IN_FLIGHT, "{window}");
+    ledger.close().await;
+    assert!(!app.engine_runs());
+    window
+}
+
+/// Everything the gateway accepted: how often, by client id.
+async fn accepted(gateway: std::net::SocketAddr) -> HashMap<Uuid, u32> {
+    let mut all: HashMap<Uuid, u32> = HashMap::new();
+    let mut since = 0;
+    loop {
+        let page = get(gateway, &format!("/log?since={since}")).await;
+        let mut seen = 0;
+        for line in page.lines().filter(|l| !l.is_empty()) {
+            let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+            since = entry["seq"].as_u64().unwrap() + 1;
+            *all.entry(entry["client_id"].as_str().unwrap().parse().unwrap()).or_default() += 1;
+            seen += 1;
+        }
+        if seen == 0 {
+            return all;
+        }
+    }
+}
+
+async fn get(host: std::net::SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+async fn settle_books(site: &Site, app: &App, dispatches: &[i64], log: &HashMap<Uuid, u32>, kills: u32) {
+    let ledger = Ledger::open(&site.database()).await;
+    ledger.assert_conserved().await;
+    for no in dispatches {
+        let dispatch = app.store.dispatch(&no.to_string()).await.unwrap();
+        let delivered = in_state(app, *no, State::Delivered).await;
+        assert_eq!(delivered, dispatch.deliveries, "{:?}", app.store.delivery_counts(*no).await);
+    }
+    // Everything delivered was accepted by the gateway, under an id of ours.
+    let vault = Vault::open(&site.dir.path().join("data/gong.key")).unwrap();
+    let mut took: HashMap<(i64, i64), u32> = HashMap::new();
+    let mut doubled = Vec::new();
+    for (id, times) in log {
+        let of = vault.read_client_id(*id).expect("the gateway knows ids of ours only");
+        let key = (i64::from(of.dispatch_no), i64::from(of.ordinal));
+        *took.entry(key).or_default() += times;
+        if *times > 1 {
+            doubled.push((key.0, key.1, i64::from(of.attempt)));
+        }
+    }
+    let all = ledger.count("SELECT COUNT(*) FROM deliveries").await;
+    assert_eq!(i64::try_from(took.len()).unwrap(), all, "every delivery was handed over");
+    // Whatever the gateway has twice, the ledger calls uncertain.
+    let flagged: std::collections::HashSet<(i64, i64, i64)> = ledger
+        .pairs("SELECT DISTINCT dispatch_no, ordinal, CAST(attempt AS INTEGER) FROM attempts WHERE class = 6")
+        .await
+        .into_iter()
+        .collect();
+    for one in &doubled {
+        assert!(flagged.contains(one), "{one:?} is at the gateway twice and not flagged");
+    }
+    let more: Vec<_> = took.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(
+        more.iter().all(|((d, o), _)| flagged.iter().any(|f| (f.0, f.1) == (*d, *o))),
+        "a second attempt without a reason"
+    );
+    assert!(i64::try_from(flagged.len()).unwrap() <= i64::from(kills) * 2 * IN_FLIGHT);
+    println!("{} deliveries, {} flagged, {} doubled at the gateway", all, flagged.len(), doubled.len());
+    ledger.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_engine_leaves_nothing_uncertain() {
+    let gateway = gateway(Behaviour { latency: "5-30".parse().unwrap(), ..Behaviour::default() }).await;
+    let site = Site::new().await.with_kannel(gateway.addr, "rate = 100000, in_flight = 32").closed();
+    let app = site.open().await;
+    site.settle(&app, 3_000).await;
+    let item = site.approve(&app, ALERT).await;
+    let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
+    let log = site.dir.path().join("serve.log");
+    for _ in 0..4 {
+        let mut engine = serve(&site.write_config(), &log);
+        let before = gateway.stats().messages;
+        let end = Instant::now() + Duration::from_secs(30);
+        while gateway.stats().messages < before + 200 && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let pid = rustix::process::Pid::from_raw(i32::try_from(engine.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(engine.wait().unwrap().success(), "{}", std::fs::read_to_string(&log).unwrap());
+        let ledger = Ledger::open(&site.database()).await;
+        ledger.assert_conserved().await;
+        assert_eq!(ledger.count("SELECT COUNT(*) FROM deliveries WHERE state IN (2, 11)").await, 0);
+        assert_eq!(ledger.count("SELECT COUNT(*) FROM batches WHERE state = 1").await, 0);
+        ledger.close().await;
+    }
+    assert!(app.store.dispatch(&dispatch.no.to_string()).await.is_ok());
+    assert_eq!(gateway.stats().duplicates, 0);
+    gateway.stop().await;
+}
