@@ -54,26 +54,26 @@ struct Report {
 }
 
 impl Report {
-    fn good(&mut self, name: &str, text: impl ToString) {
+    fn good(&mut self, name: &str, text: impl Into<String>) {
         self.add(name, State::Good, text, "");
     }
 
-    fn warn(&mut self, name: &str, text: impl ToString, advice: impl ToString) {
+    fn warn(&mut self, name: &str, text: impl Into<String>, advice: impl Into<String>) {
         self.add(name, State::Warn, text, advice);
     }
 
-    fn bad(&mut self, name: &str, text: impl ToString, advice: impl ToString) {
+    fn bad(&mut self, name: &str, text: impl Into<String>, advice: impl Into<String>) {
         self.add(name, State::Bad, text, advice);
     }
 
-    fn add(&mut self, name: &str, state: State, text: impl ToString, advice: impl ToString) {
-        let (name, text, advice) = (name.to_owned(), text.to_string(), advice.to_string());
+    fn add(&mut self, name: &str, state: State, text: impl Into<String>, advice: impl Into<String>) {
+        let (name, text, advice) = (name.to_owned(), text.into(), advice.into());
         self.lines.push(Line { name, state, text, advice });
     }
 
     /// The value, or a bad line with the error, which says itself what to do.
     fn need<T, E: std::fmt::Display>(&mut self, name: &str, result: Result<T, E>) -> Option<T> {
-        result.map_err(|error| self.bad(name, error, "")).ok()
+        result.map_err(|error| self.bad(name, error.to_string(), "")).ok()
     }
 }
 
@@ -111,7 +111,7 @@ async fn site(report: &mut Report, config: Config, connect: bool) {
     let Some(store) = store else { return };
     data::look(report, &config, &store).await;
     if let Some(messages) = messages {
-        engine(report, App { config, store: Arc::new(store), messages, registry });
+        engine(report, &App { config, store: Arc::new(store), messages, registry });
     }
 }
 
@@ -132,7 +132,7 @@ async fn open(report: &mut Report, config: &Config, vault: Vault) -> Option<Stor
     report.need("database", Store::open(&url, vault, Clock::System).await)
 }
 
-fn engine(report: &mut Report, app: App) {
+fn engine(report: &mut Report, app: &App) {
     if app.store.file.is_none() {
         return;
     }

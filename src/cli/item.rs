@@ -130,30 +130,30 @@ async fn enter(
     let zone = app.config.zone()?;
     let source = read::source(file)?;
     let format = format.map_or_else(|| Format::of_file(file), Format::from);
-    let content = crate::domain::item::parse(&source, format, &zone)
+    let draft = crate::domain::item::parse(&source, format, &zone)
         .map_err(|e| if file == "-" { anyhow::anyhow!("{e}") } else { anyhow::anyhow!("{file}: {e}") })?;
-    let problems = review::problems(app, &content).await?;
+    let problems = review::problems(app, &draft).await?;
     if !problems.is_empty() {
         review::print_problems(context, file, &problems)?;
         return Ok(Ended::NotGood);
     }
-    let phones = review::own_phones(&content, &app.config.site.phone);
+    let phones = review::own_phones(&draft, &app.config.site.phone);
     let findings = review::source_findings(&source, &phones);
-    let warnings = review::warnings(app, &content).await?;
+    let warnings = review::warnings(app, &draft).await?;
     let item = match &before {
-        Some(before) => app.store.edit_item(before, &content, &operator).await?,
-        None => app.store.add_item(&content, &operator).await?,
+        Some(before) => app.store.edit_item(before, &draft, &operator).await?,
+        None => app.store.add_item(&draft, &operator).await?,
     };
     let next = format!("gong item approve {}", item.no);
     if context.global.json {
         let (id, no, version, state) = (&item.id, item.no, item.version, &item.state);
         output::json(&json!({
-            "item": id, "no": no, "version": version, "state": state, "lane": content.lane().name(),
+            "item": id, "no": no, "version": version, "state": state, "lane": draft.lane().name(),
             "privacy": findings, "warnings": warnings, "next": next,
         }))?;
         return Ok(Ended::Done);
     }
-    let (no, version, id, title) = (item.no, item.version, &item.id, &content.title);
+    let (no, version, id, title) = (item.no, item.version, &item.id, &draft.title);
     output::line(say!(
         "公开事项 {no}（第 {version} 版）已录入，待审核：{title}\n编号 {id}",
         "item {no} (version {version}) is entered as a draft: {title}\nid {id}"

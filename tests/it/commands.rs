@@ -54,8 +54,8 @@ fn init_makes_a_private_site_once() {
     let gong = Gong::new();
     let made = gong.run(["init", "site", "--name", "甲\"乙", "--phone", "0873-3420000", "--json"]).ok().json();
     assert_eq!(made["operators"][0]["roles"][0], "admin");
-    let mode = |path: &str| fs::metadata(gong.dir().join(path)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("site/data"), mode("site/data/gong.key")), (0o700, 0o600));
+    let rights = |path: &str| fs::metadata(gong.dir().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((rights("site/data"), rights("site/data/gong.key")), (0o700, 0o600));
     let before = fs::read_to_string(gong.dir().join("site/gong.toml")).unwrap();
     let again = gong.run(["init", "site", "--name", "x", "--phone", "12345"]);
     assert_eq!(again.code, Some(1));

@@ -43,20 +43,17 @@ pub(super) fn block(
     };
     let mut specs = Vec::new();
     for (secret, value) in secrets {
-        let spec = match secrets_dir {
-            Some(dir) => {
-                let path = dir.join(format!("loopback-{secret}"));
-                write(&path, value)?;
-                format!("file:{}", path.display())
-            }
-            None => {
-                let variable = format!("GONG_LOOPBACK_{}", secret.to_uppercase());
-                output::note(say!(
-                    "请先执行：export {variable}={value}（或加 --secrets-dir data 写成文件）",
-                    "first run: export {variable}={value} (or add --secrets-dir data to write files)"
-                ));
-                format!("env:{variable}")
-            }
+        let spec = if let Some(dir) = secrets_dir {
+            let path = dir.join(format!("loopback-{secret}"));
+            write(&path, value)?;
+            format!("file:{}", path.display())
+        } else {
+            let variable = format!("GONG_LOOPBACK_{}", secret.to_uppercase());
+            output::note(say!(
+                "请先执行：export {variable}={value}（或加 --secrets-dir data 写成文件）",
+                "first run: export {variable}={value} (or add --secrets-dir data to write files)"
+            ));
+            format!("env:{variable}")
         };
         specs.push(format!("{secret} = {}", quoted(&spec)));
     }
