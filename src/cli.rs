@@ -15,6 +15,7 @@ use crate::lang::{self, Lang};
 use crate::store::StoreError;
 use crate::store::operators::Operator;
 
+mod bench;
 pub mod output;
 mod plan;
 pub mod reach_view;
@@ -61,6 +62,7 @@ pub enum Command {
     Cancel(steer::Steer),
     Rate(steer::Rate),
     Serve(serve::ServeArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// How a command ended.
@@ -130,5 +132,6 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Cancel(args) => steer::run(context, args, "cancelled").await,
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Bench(args) => bench::run(context, args).await,
     }
 }
