@@ -264,7 +264,7 @@ impl Engine {
 
     /// The counts of this engine.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
-        &self.shared.counts
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.shared.counts)
     }
 }

@@ -26,6 +26,7 @@ mod locale;
 mod loopback;
 mod merges;
 mod operator;
+mod bench;
 pub mod output;
 mod plan;
 mod purge;
@@ -91,6 +92,7 @@ pub enum Command {
     Audit(audit::AuditArgs),
     Loopback(loopback::LoopbackArgs),
     Completions(completions::CompletionsArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// How a command ended.
@@ -174,5 +176,6 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Audit(args) => audit::run(context, args).await,
         Command::Loopback(args) => loopback::run(context, args).await,
         Command::Completions(args) => completions::run(&args),
+        Command::Bench(args) => bench::run(context, args).await,
     }
 }

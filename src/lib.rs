@@ -1,6 +1,7 @@
 //! gong: one approved item, every person it concerns, every delivery accounted for.
 
 pub mod app;
+pub mod bench;
 pub mod channel;
 pub mod cli;
 pub mod clock;

@@ -59,6 +59,8 @@ pub struct Counts {
     answers: Family<Answer, Counter>,
     receipts: Family<OfChannel, Counter>,
     refused: Family<OfChannel, Counter>,
+    /// Transactions of workers that recorded results.
+    pub turns: Counter,
     /// Dispatches with work left.
     pub open_dispatches: Gauge,
     /// Receipts whose message is not known yet.
@@ -76,13 +78,15 @@ impl Default for Counts {
         registry.register("receipts", "Receipts kept", receipts.clone());
         let refused = Family::<OfChannel, Counter>::default();
         registry.register("callbacks_refused", "Callbacks not believed or not understood", refused.clone());
+        let turns = Counter::default();
+        registry.register("turns", "Transactions of workers that recorded results", turns.clone());
         let open_dispatches = Gauge::default();
         registry.register("open_dispatches", "Dispatches with work left", open_dispatches.clone());
         let unmatched = Gauge::default();
         registry.register("receipts_unmatched", "Receipts whose message is not known yet", unmatched.clone());
         let low_disk = Gauge::default();
         registry.register("low_disk", "1 while only immediate messages go out for want of disk", low_disk.clone());
-        Self { registry, answers, receipts, refused, open_dispatches, unmatched, low_disk }
+        Self { registry, answers, receipts, refused, turns, open_dispatches, unmatched, low_disk }
     }
 }
 

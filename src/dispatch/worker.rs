@@ -231,7 +231,10 @@ impl Worker {
 
     fn turned(&mut self, (turns, done): Turned) {
         match done {
-            Ok(marked) => self.line.turned(&turns, &marked),
+            Ok(marked) => {
+                self.tools.counts.turns.inc_by(u64::from(turns.iter().any(|t| !t.records.is_empty())));
+                self.line.turned(&turns, &marked);
+            }
             Err(error) => {
                 tracing::warn!(channel = self.way.name, %error, "cannot record results; keeping them and trying again");
                 self.turn_not_before = Instant::now() + STORE_PAUSE;

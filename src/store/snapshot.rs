@@ -203,8 +203,10 @@ impl Tx {
                 .bind(channel.batch_size)
                 .bind(if channel.kind == StepKind::Visit { None } else { job.defer_until })
         )?);
+        // CROSS JOIN holds SQLite to this order: the other way round every chunk would
+        // walk all deliveries there are.
         let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, d.ordinal, c.via FROM chosen c \
-                   JOIN deliveries d ON d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = c.target AND d.variant = c.variant";
+                   CROSS JOIN deliveries d WHERE d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = c.target AND d.variant = c.variant";
         exec!(self, sqlx::query(sql).bind(no).bind(step).bind(channel.no))?;
         let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT batch, $1, $2, $3, COUNT(*), 0 FROM deliveries \
                    WHERE dispatch_no = $1 AND ordinal > $4 AND ordinal <= $5 AND batch > 0 GROUP BY batch";

@@ -219,6 +219,8 @@ impl Tx {
         if other.is_empty() {
             return Ok(0);
         }
+        // The number of the dispatch stands in every row, so that SQLite looks each row
+        // up by its whole key instead of walking the dispatch.
         let rows: Vec<_> = other
             .iter()
             .map(|r| {
@@ -229,23 +231,21 @@ impl Tx {
                     r.change.next_at,
                     r.change.failures,
                     r.change.attempts,
+                    lease.dispatch_no,
                 )
             })
             .collect();
         let sql = self.pick(
             "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = deliveries.failures + j.failures, \
              attempt = deliveries.attempt + j.attempts FROM (SELECT value->>0 AS ordinal, value->>1 AS state, value->>2 AS reason, value->>3 AS next_at, \
-             value->>4 AS failures, value->>5 AS attempts FROM json_each($4)) j \
-             WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal AND deliveries.batch = $2 AND deliveries.epoch = $3 AND deliveries.state = 2",
+             value->>4 AS failures, value->>5 AS attempts, value->>6 AS dn FROM json_each($3)) j \
+             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal AND deliveries.batch = $1 AND deliveries.epoch = $2 AND deliveries.state = 2",
             "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = deliveries.failures + j.failures, \
              attempt = deliveries.attempt + j.attempts FROM (SELECT (e->>0)::bigint AS ordinal, (e->>1)::int AS state, (e->>2)::int AS reason, \
-             (e->>3)::bigint AS next_at, (e->>4)::int AS failures, (e->>5)::int AS attempts FROM json_array_elements($4::json) e) j \
-             WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal AND deliveries.batch = $2 AND deliveries.epoch = $3 AND deliveries.state = 2",
+             (e->>3)::bigint AS next_at, (e->>4)::int AS failures, (e->>5)::int AS attempts, (e->>6)::bigint AS dn FROM json_array_elements($3::json) e) j \
+             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal AND deliveries.batch = $1 AND deliveries.epoch = $2 AND deliveries.state = 2",
         );
-        Ok(exec!(
-            self,
-            sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string())
-        )?)
+        Ok(exec!(self, sqlx::query(sql).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string()))?)
     }
 
     async fn mark_gone(&mut self, records: &[Record]) -> Result<()> {
@@ -282,15 +282,15 @@ impl Tx {
         if taken.is_empty() {
             return Ok(());
         }
-        let rows: Vec<_> = taken.iter().map(|r| (r.ordinal, r.parts, r.at)).collect();
+        let rows: Vec<_> = taken.iter().map(|r| (r.ordinal, r.parts, r.at, turn.lease.dispatch_no)).collect();
         let sql = self.pick(
             "UPDATE deliveries SET parts = MAX(deliveries.parts, j.parts), handed_at = COALESCE(deliveries.handed_at, j.at) FROM (SELECT value->>0 AS ordinal, \
-             value->>1 AS parts, value->>2 AS at FROM json_each($2)) j WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal",
+             value->>1 AS parts, value->>2 AS at, value->>3 AS dn FROM json_each($1)) j WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal",
             "UPDATE deliveries SET parts = GREATEST(deliveries.parts, j.parts), handed_at = COALESCE(deliveries.handed_at, j.at) \
-             FROM (SELECT (e->>0)::bigint AS ordinal, (e->>1)::int AS parts, (e->>2)::bigint AS at FROM json_array_elements($2::json) e) j \
-             WHERE deliveries.dispatch_no = $1 AND deliveries.ordinal = j.ordinal",
+             FROM (SELECT (e->>0)::bigint AS ordinal, (e->>1)::int AS parts, (e->>2)::bigint AS at, (e->>3)::bigint AS dn FROM json_array_elements($1::json) e) j \
+             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal",
         );
-        exec!(self, sqlx::query(sql).bind(turn.lease.dispatch_no).bind(json!(rows).to_string()))?;
+        exec!(self, sqlx::query(sql).bind(json!(rows).to_string()))?;
         let claims: Vec<Claim> = taken
             .iter()
             .map(|r| Claim {

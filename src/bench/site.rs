@@ -1,0 +1,126 @@
+//! A site to measure in: made-up people, one approved notice, one channel named sms.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use crate::app::App;
+use crate::channel::registry::ChannelSettings;
+use crate::clock::Millis;
+use crate::config::Config;
+use crate::domain::item::{Content, ItemKind, Lane};
+use crate::domain::plan::Plan;
+use crate::planner::Planner;
+use crate::store::dispatches::{Dispatch, Mode, NewDispatch};
+use crate::store::items::ApprovalType;
+use crate::store::made_up::MadeUp;
+use crate::store::operators::Role;
+use crate::store::schema;
+use crate::vault::Vault;
+
+/// The channel under measurement.
+pub const CHANNEL: &str = "sms";
+/// What everybody is told: two SMS parts, as notices are.
+pub const TEXT: &str = "各位村民：今年城乡居民医保集中缴费期到12月31日止，请尽早通过手机或到村委会缴费，逾期将影响明年待遇。咨询电话见村务公开栏。";
+const WHO: &str = "bench";
+const DAY: Millis = 86_400_000;
+/// Persons a village.
+const VILLAGE: i64 = 2_000;
+
+/// An open site and what has to go when it closes.
+pub struct Site {
+    pub app: App,
+    pub folder: TempDir,
+    seed: u64,
+    schema: Option<(String, String)>,
+}
+
+impl Site {
+    /// A site with one channel; `public_url` is where gateways call back.
+    pub async fn open(
+        settings: &Settings,
+        channel: ChannelSettings,
+        public_url: Option<String>,
+    ) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("gong-bench-").tempdir_in(&settings.dir)?;
+        let mut config = Config { base: std::path::absolute(folder.path())?, ..Config::default() };
+        let schema = match &settings.store {
+            Some(server) => Some((server.clone(), schema::create(server).await?)),
+            None => None,
+        };
+        config.store.url = match &schema {
+            Some((server, name)) => schema::url(server, name),
+            None => "sqlite:bench.db".to_owned(),
+        };
+        config.store.key_file = "bench.key".into();
+        config.server.public_url = public_url;
+        // No quiet hours: it is measured at night, too.
+        config.quiet_hours.from.clone_from(&config.quiet_hours.to);
+        config.channels.insert(CHANNEL.to_owned(), channel);
+        std::fs::write(folder.path().join("secret"), "bench")?;
+        Vault::create(&config.path(&config.store.key_file))?;
+        let app = App::open(config).await?;
+        let unit = app.store.save_unit("测速单位", "13900000000").await?;
+        app.store.save_operator(WHO, &unit, &[Role::Admin]).await?;
+        Ok(Self { app, folder, seed: settings.seed, schema })
+    }
+
+    /// Makes up people.
+    pub async fn people(&self, persons: i64) -> anyhow::Result<()> {
+        let villages = (persons / VILLAGE).clamp(1, 5_000);
+        Ok(self.app.store.make_up_people(MadeUp { persons, villages, seed: self.seed }).await?)
+    }
+
+    /// A new dispatch to everybody, not yet planned.
+    pub async fn dispatch(&self) -> anyhow::Result<Dispatch> {
+        let store = &self.app.store;
+        let operator = store.acting(Some(WHO)).await?;
+        let content =
+            Content { title: "医保缴费".into(), sms: Some(TEXT.into()), ..Content::new(ItemKind::Notice) };
+        let item = store.add_item(&content, &operator).await?;
+        store.approve_item(&item, ApprovalType::FastLane, &operator, "").await?;
+        let new = NewDispatch {
+            item_id: item.id,
+            item_version: item.version,
+            audience: "all".into(),
+            canonical: "all".into(),
+            mode: Mode::Live,
+            lane: Lane::Routine as i32,
+            lane_reason: String::new(),
+            plan: Plan::parse(CHANNEL)?,
+            list_no: None,
+            expected: "{}".into(),
+            created_by: WHO.into(),
+            expires_at: store.now() + DAY,
+            effective_at: None,
+        };
+        Ok(store.create_dispatch(&new).await?)
+    }
+
+    /// The planner, to be stepped by hand.
+    pub async fn planner(&self) -> anyhow::Result<Planner> {
+        self.app.planner(Arc::new(Notify::new()), CancellationToken::new()).await
+    }
+
+    /// A new dispatch, planned to its end.
+    pub async fn planned(&self) -> anyhow::Result<Dispatch> {
+        let dispatch = self.dispatch().await?;
+        let planner = self.planner().await?;
+        let mut pace = crate::planner::Pace::default();
+        while planner.step(&mut pace).await? {}
+        self.app.store.settle().await?;
+        Ok(self.app.store.dispatch(&dispatch.id).await?)
+    }
+
+    /// Closes the database and removes what was made in it.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.app.store.close().await;
+        if let Some((server, name)) = &self.schema {
+            schema::drop(server, name).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! `gong bench`: how fast this machine is, beside what it could be.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Context, Ended, output};
+use crate::bench::{self, Report, Settings};
+use crate::say;
+
+/// Measures with made-up data, in a folder of its own that is removed afterwards.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "gong bench snapshot\ngong bench sms --latency 20 --json\ngong bench import --n 100000 --runs 1"
+)]
+pub struct BenchArgs {
+    #[arg(value_enum, value_name = "NAME")]
+    name: Name,
+    /// How many recipients, deliveries, rows or receipts.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(1..=50_000_000))]
+    n: Option<i64>,
+    /// The median of so many runs is reported.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+    runs: u16,
+    /// A PostgreSQL server, in place of a fresh SQLite file; a schema is made and dropped.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Where the temporary folder goes; choose the disk that matters.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    dir: PathBuf,
+    /// The same seed makes the same people.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// sms: milliseconds until the gateway answers.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    latency: u64,
+    /// sms: requests under way at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    in_flight: u16,
+    /// sms: the gateway sends receipts, and they are waited for.
+    #[arg(long)]
+    receipts: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Name {
+    /// audience to members, deliveries and batches
+    Snapshot,
+    /// the engine on a channel that costs nothing
+    Dispatch,
+    /// the engine over HTTP, one request a message
+    Sms,
+    /// a CSV of recipients
+    Import,
+    /// receipts, a hundred a callback
+    Receipts,
+    /// The other side of `sms`; started by it.
+    #[value(hide = true)]
+    Gateway,
+}
+
+pub(super) async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<Ended> {
+    let name = match args.name {
+        Name::Snapshot => bench::Name::Snapshot,
+        Name::Dispatch => bench::Name::Dispatch,
+        Name::Sms => bench::Name::Sms,
+        Name::Import => bench::Name::Import,
+        Name::Receipts => bench::Name::Receipts,
+        Name::Gateway => return gateway(&args).await,
+    };
+    let settings = Settings {
+        n: args.n,
+        runs: args.runs.into(),
+        store: args.store,
+        dir: args.dir,
+        seed: args.seed,
+        latency_ms: args.latency,
+        in_flight: args.in_flight.into(),
+        receipts: args.receipts,
+    };
+    let report = bench::run(name, &settings).await?;
+    if context.global.json {
+        output::json(&report)?
+    } else {
+        show(&report)
+    }
+    Ok(Ended::Done)
+}
+
+/// Serves until whoever started us closes our standard input, or ends.
+async fn gateway(args: &BenchArgs) -> anyhow::Result<Ended> {
+    let running = bench::gateway::listen(args.latency, args.receipts).await?;
+    output::line(running.addr);
+    tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await??;
+    running.stop().await;
+    Ok(Ended::Done)
+}
+
+fn show(r: &Report) {
+    let mut table = output::table(&[say!("项目", "measure"), say!("数值", "value")]);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // shown rounded
+    let (rate, ceiling, peak) =
+        (r.per_second.round() as i64, r.ceiling_per_second.round() as i64, r.peak_rss_bytes as f64 / 1_048_576.0);
+    let rows = [
+        (say!("测试", "bench"), format!("{} ({})", r.name, r.store)),
+        (say!("数量", "n"), output::number(r.n)),
+        (say!("用时（秒，中位数）", "seconds (median)"), format!("{:.2}", r.seconds)),
+        (say!("每秒", "per second"), output::number(rate)),
+        (say!("上限，每秒", "ceiling per second"), output::number(ceiling)),
+        (say!("与上限之比", "ratio"), format!("{:.2}", r.ratio)),
+        (say!("用时为上限的倍数", "times bare"), format!("{:.2}", r.times_bare)),
+        (say!("内存峰值（MiB）", "peak memory (MiB)"), format!("{peak:.0}")),
+    ];
+    for (label, value) in rows {
+        table.add_row([label, value]);
+    }
+    for (name, value) in &r.details {
+        table.add_row([name.clone(), value.to_string()]);
+    }
+    output::line(table);
+    output::note(r.ceiling);
+}
