@@ -17,6 +17,7 @@ use crate::store::operators::Operator;
 
 mod audit;
 mod backup;
+mod bench;
 mod check;
 mod completions;
 mod import;
@@ -26,7 +27,6 @@ mod locale;
 mod loopback;
 mod merges;
 mod operator;
-mod bench;
 pub mod output;
 mod plan;
 mod purge;

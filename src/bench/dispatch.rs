@@ -78,7 +78,7 @@ async fn bare(site: &Site, group: usize) -> anyhow::Result<Duration> {
     let dispatch = site.planned().await?;
     let channel = store.channel_no(CHANNEL).await?;
     let mut rows: Vec<(Lease, i64)> = Vec::new();
-    while let Some(lease) = store.lease_batch(channel, "bare").await? {
+    while let Some(lease) = store.lease_batch(channel, "bare", crate::domain::item::Lane::Routine as i32).await? {
         rows.extend(store.load_batch(lease).await?.into_iter().map(|row| (lease, row.ordinal)));
     }
     let turns = turns(&rows, group.max(1), store.now());

@@ -219,19 +219,16 @@ async fn cancel(context: &Context, app: &App, key: &str) -> anyhow::Result<Ended
     if item.state == "cancelled" {
         return Err(refused(say!("公开事项 {no} 已经撤销过了", "item {no} is cancelled already")));
     }
-    app.store.cancel_item(&item, &operator).await?;
-    let mut open = app.store.dispatches_of(&item.id).await?;
-    open.retain(|d| d.finished_at.is_none() && d.state != "cancelled");
-    let open: Vec<i64> = open.iter().map(|d| d.no).collect();
+    let stopped = app.store.cancel_item(&item, &operator).await?;
     if context.global.json {
-        output::json(&json!({ "item": item.id, "no": no, "state": "cancelled", "open_dispatches": open }))?;
+        output::json(&json!({ "item": item.id, "no": no, "state": "cancelled", "stopped_dispatches": stopped }))?;
         return Ok(Ended::Done);
     }
     output::line(say!("公开事项 {no} 已撤销，不能再发布", "item {no} is cancelled and can no longer be sent"));
-    for dispatch in open {
-        output::note(say!(
-            "它的发布任务 {dispatch} 还在进行。停止：gong cancel {dispatch}",
-            "its dispatch {dispatch} still goes on. To stop it: gong cancel {dispatch}"
+    for dispatch in stopped {
+        output::line(say!(
+            "它的发布任务 {dispatch} 已停止，未提交的不再发出",
+            "its dispatch {dispatch} was stopped; what was not handed over stays"
         ));
     }
     Ok(Ended::Done)

@@ -121,6 +121,7 @@ impl Store {
 
     /// Enters a new version; the item needs approval again.
     pub async fn edit_item(&self, item: &Item, content: &Content, by: &Operator) -> Result<Item> {
+        let targets = self.relation_targets(content).await?;
         let mut tx = self.begin().await?;
         let (now, version) = (self.now(), item.version + 1);
         let sql = "UPDATE items SET version = $2, state = 'draft', kind = $4 WHERE id = $1 AND version = $3 AND state <> 'cancelled'";
@@ -133,6 +134,8 @@ impl Store {
             )));
         }
         tx.add_version(&item.id, version, content, (now, &by.name)).await?;
+        exec!(&mut tx, sqlx::query("DELETE FROM item_relations WHERE item_id = $1").bind(&item.id))?;
+        tx.relate(&item.id, &targets).await?;
         tx.append_audit(now, &by.name, "item", &item.id, &serde_json::json!({ "version": version })).await?;
         tx.commit().await?;
         self.item(&item.id).await
@@ -169,12 +172,17 @@ impl Store {
         tx.commit().await
     }
 
-    /// Calls an item off; nothing of it can be sent any more.
-    pub async fn cancel_item(&self, item: &Item, by: &Operator) -> Result<()> {
+    /// Calls an item off: nothing of it can be sent any more, and what its dispatches
+    /// have not handed over yet stays. Returns the numbers of the dispatches stopped.
+    pub async fn cancel_item(&self, item: &Item, by: &Operator) -> Result<Vec<i64>> {
         let mut tx = self.begin().await?;
         exec!(&mut tx, sqlx::query("UPDATE items SET state = 'cancelled' WHERE id = $1").bind(&item.id))?;
-        tx.append_audit(self.now(), &by.name, "cancel item", &item.id, &serde_json::json!({})).await?;
-        tx.commit().await
+        let sql = "UPDATE dispatches SET state = 'cancelled' WHERE item_id = $1 AND state IN ('active', 'paused') RETURNING no";
+        let stopped: Vec<i64> = run!(&mut tx, |c| sqlx::query_scalar(sql).bind(&item.id).fetch_all(c).await)?;
+        let detail = serde_json::json!({ "dispatches": stopped });
+        tx.append_audit(self.now(), &by.name, "cancel item", &item.id, &detail).await?;
+        tx.commit().await?;
+        Ok(stopped)
     }
 
     /// An item by its number, its id, or the unambiguous start of its id.
@@ -251,6 +259,15 @@ impl Store {
 }
 
 impl Tx {
+    async fn relate(&mut self, item_id: &str, targets: &[(String, String)]) -> Result<()> {
+        for (relation, target) in targets {
+            let sql =
+                "INSERT INTO item_relations (item_id, relation, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+            exec!(self, sqlx::query(sql).bind(item_id).bind(relation).bind(target))?;
+        }
+        Ok(())
+    }
+
     async fn add_version(&mut self, item_id: &str, version: i32, content: &Content, by: (Millis, &str)) -> Result<()> {
         let body = serde_json::to_string(content).map_err(|e| StoreError::Damaged(e.to_string()))?;
         let sql = "INSERT INTO item_versions (item_id, version, title, body, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6)";

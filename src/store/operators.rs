@@ -128,6 +128,12 @@ impl Store {
         if let Some(at) = found {
             return Ok(all.swap_remove(at));
         }
+        if all.is_empty() {
+            return Err(StoreError::Refused(say!(
+                "还没有操作员。请先执行：gong operator add 姓名 --role admin",
+                "there are no operators yet. Run first: gong operator add NAME --role admin"
+            )));
+        }
         let known: Vec<&str> = all.iter().map(|o| o.name.as_str()).collect();
         let (known, name) = (known.join("、"), name.unwrap_or_default());
         Err(StoreError::Refused(say!(
