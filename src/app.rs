@@ -42,13 +42,18 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the site of a configuration.
+    /// Opens the site of a configuration for the commands beside the engine: the
+    /// channels' secrets may lack, nothing is sent.
     pub async fn open(config: Config) -> anyhow::Result<Self> {
-        Self::open_with(config, Clock::System).await
+        Self::open_as(config, Clock::System, false).await
     }
 
-    /// Opens it with a clock of the caller's.
-    pub async fn open_with(mut config: Config, clock: Clock) -> anyhow::Result<Self> {
+    /// Opens it to send, with a clock of the caller's.
+    pub async fn open_with(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        Self::open_as(config, clock, true).await
+    }
+
+    async fn open_as(mut config: Config, clock: Clock, to_send: bool) -> anyhow::Result<Self> {
         // Whichever channels there are, a rehearsal stands in for them in a dry run.
         config
             .channels
@@ -66,6 +71,7 @@ impl App {
             public_url: &public_url,
             zone,
             clock,
+            to_send,
         };
         let registry = Registry::build(&config.channels, &site)?;
         Ok(Self { config, store: Arc::new(store), messages, registry })

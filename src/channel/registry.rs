@@ -57,6 +57,9 @@ pub struct Site<'a> {
     pub public_url: &'a str,
     pub zone: TimeZone,
     pub clock: Clock,
+    /// Secrets must be there: something will be sent. Commands beside the engine
+    /// need the channels' limits alone.
+    pub to_send: bool,
 }
 
 /// Why the channels could not be built.
@@ -236,11 +239,13 @@ fn resolve_secrets(
                 channel: channel.to_owned(),
                 field: format!("secrets.{name}"),
             })?;
-            let secret = Secret::resolve(spec, site.base_dir, site.env).map_err(|error| RegistryError::Secret {
-                channel: channel.to_owned(),
-                name: name.clone(),
-                error,
-            })?;
+            let secret = match Secret::resolve(spec, site.base_dir, site.env) {
+                Err(error) if site.to_send || matches!(error, SecretError::Plain) => {
+                    return Err(RegistryError::Secret { channel: channel.to_owned(), name: name.clone(), error });
+                }
+                Err(_) => Secret::absent(),
+                Ok(secret) => secret,
+            };
             Ok((name.clone(), secret))
         })
         .collect()

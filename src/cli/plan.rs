@@ -74,8 +74,7 @@ fn mode(word: &str) -> anyhow::Result<Mode> {
 
 pub(super) async fn run(context: &Context, args: PlanArgs) -> anyhow::Result<Ended> {
     let app = context.app().await?;
-    let operator = context.operator(&app).await?;
-    let prepared = app.prepare(&args.what.item, &args.what.wish()?, &operator.name).await?;
+    let prepared = app.prepare(&args.what.item, &args.what.wish()?, "").await?;
     if context.global.json {
         output::json(&prepared.preview)?;
         return Ok(Ended::Done);

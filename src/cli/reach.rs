@@ -30,7 +30,6 @@ pub struct ReachArgs {
 
 pub(super) async fn run(context: &Context, args: ReachArgs) -> anyhow::Result<Ended> {
     let app = context.app().await?;
-    context.operator(&app).await?;
     let dispatch = app.store.dispatch(&args.dispatch).await?;
     let kinds = app.channel_kinds().await?;
     let report = app.store.reach(dispatch.no, &kinds, app.store.now()).await?;

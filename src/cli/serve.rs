@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Ended, output};
+use crate::clock::Clock;
 use crate::{say, telemetry};
 
 /// Runs planner, workers, scheduler and callbacks until SIGTERM or Ctrl-C.
@@ -25,7 +26,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> anyhow::Result<En
     let config = context.config()?;
     let logs = config.log.dir.as_ref().map(|dir| config.path(dir));
     let _guard = telemetry::start_logs(&config.log.filter, logs.as_deref())?;
-    let app = super::App::open(config).await?;
+    let app = super::App::open_with(config, Clock::System).await?;
     let address = args.listen.unwrap_or_else(|| app.config.server.listen.clone());
     let listener = TcpListener::bind(&address)
         .await

@@ -135,10 +135,13 @@ impl Store {
             )));
         }
         let known: Vec<&str> = all.iter().map(|o| o.name.as_str()).collect();
-        let (known, name) = (known.join("、"), name.unwrap_or_default());
-        Err(StoreError::Refused(say!(
-            "没有名为“{name}”的操作员。现有：{known}。用 --as 指定，或执行：gong operator add {name}",
-            "there is no operator `{name}`. There are: {known}. Choose one with --as, or run: gong operator add {name}"
-        )))
+        let known = known.join("、");
+        Err(StoreError::Refused(match name {
+            None => say!("请用 --as 指明操作员：{known}", "say who acts with --as: {known}"),
+            Some(name) => say!(
+                "没有名为“{name}”的操作员。现有：{known}。增加：gong operator add {name}",
+                "there is no operator `{name}`. There are: {known}. To add one: gong operator add {name}"
+            ),
+        }))
     }
 }

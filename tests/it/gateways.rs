@@ -63,6 +63,7 @@ async fn world(gateway: &str, behaviour: Behaviour, secret: &str) -> World {
         &Site {
             channels_dir: None,
             base_dir: Path::new("."),
+            to_send: true,
             env: &|name| Some(if name == "SECRET" { secret.clone() } else { "t0ken".to_owned() }),
             public_url: &format!("http://{addr}"),
             zone: TimeZone::UTC,

@@ -47,6 +47,11 @@ impl Secret {
         if text.is_empty() { Err(SecretError::Empty(shown)) } else { Ok(Self(text.to_owned())) }
     }
 
+    /// Stands in where nothing will be sent.
+    pub(super) fn absent() -> Self {
+        Self("absent".to_owned())
+    }
+
     /// The secret itself.
     #[must_use]
     pub fn expose(&self) -> &str {

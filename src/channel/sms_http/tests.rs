@@ -118,6 +118,7 @@ pub(crate) fn site(channels_dir: Option<&Path>) -> Site<'_> {
         public_url: "https://gong.example.cn",
         zone: TimeZone::get("Asia/Shanghai").unwrap(),
         clock: Clock::held(NOON),
+        to_send: true,
     }
 }
 

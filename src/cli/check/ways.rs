@@ -35,6 +35,7 @@ pub(super) fn channels(report: &mut Report, config: &Config) -> Registry {
         public_url: &public_url,
         zone,
         clock: Clock::System,
+        to_send: true,
     };
     let mut sound = BTreeMap::new();
     for (name, settings) in &config.channels {
