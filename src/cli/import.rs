@@ -101,7 +101,7 @@ enum What {
 struct Files {
     /// CSV or xlsx files, read one after the other.
     #[arg(value_name = "FILE")]
-    files: Vec<PathBuf>,
+    paths: Vec<PathBuf>,
     /// Reads and checks everything, and writes nothing but the rejected rows.
     #[arg(long)]
     dry_run: bool,
@@ -143,7 +143,7 @@ struct GroupArgs {
     #[command(flatten)]
     whole: Whole,
     /// Members by an audience expression instead of a list.
-    #[arg(long, value_name = "AUDIENCE", conflicts_with = "files")]
+    #[arg(long, value_name = "AUDIENCE", conflicts_with = "paths")]
     rule: Option<String>,
     /// Never shown or exported by name.
     #[arg(long)]
@@ -177,7 +177,7 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> anyhow::Result<E
         return put_rule(context, &app, &operator, (group, rule)).await;
     }
     let files = args.what.files();
-    if args.what.mode() == Mode::Replace && files.files.len() > 1 {
+    if args.what.mode() == Mode::Replace && files.paths.len() > 1 {
         return Err(StoreError::Refused(say!(
             "--replace 只能用于一个文件：后一个文件会移出前一个文件的对象。请先合并文件",
             "--replace takes one file: a second one would take out what the first brought in. Join the files first"
@@ -185,7 +185,7 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> anyhow::Result<E
         .into());
     }
     let mut report = show::Report::new(files.dry_run, context.global.json);
-    for path in &files.files {
+    for path in &files.paths {
         let done = one(&app, &operator, &args.what, path).await;
         let (mapping, summary) = match done {
             Ok(done) => done,
@@ -223,7 +223,7 @@ impl What {
     /// an argument shared by all kinds cannot say so to clap.
     fn need_files(&self) {
         let by_rule = matches!(self, Self::Groups(group) if group.rule.is_some());
-        if self.files().files.is_empty() && !by_rule {
+        if self.files().paths.is_empty() && !by_rule {
             let text = say!("请给出要导入的文件", "name the files to import");
             Cli::command().error(ErrorKind::MissingRequiredArgument, text).exit();
         }
