@@ -118,7 +118,6 @@ fn chain(previous: &str, entry: &Entry) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::store::testing::{NOON, stores};
 
     #[tokio::test]
