@@ -141,8 +141,8 @@ impl App {
         scheduler.take_over(lock.is_some()).await?;
         let disk = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
         let (control, watched) = watch::channel(Control::starting(&disk));
-        let watching = Watched { store: Arc::clone(&self.store), disk, counts: Arc::clone(&counts) };
-        tasks.spawn(watch_store(watching, control, stop.clone()));
+        let asked = Watched { store: Arc::clone(&self.store), disk, counts: Arc::clone(&counts) };
+        tasks.spawn(watch_store(asked, control, stop.clone()));
         tasks.spawn(self.planner(Arc::clone(&wake), stop.clone()).await?.run());
         tasks.spawn(scheduler.run());
         let tools = Tools {
