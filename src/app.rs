@@ -139,9 +139,9 @@ impl App {
         };
         // Holding the lock we know that whoever held these leases is gone.
         scheduler.take_over(lock.is_some()).await?;
-        let disk = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
-        let (control, watched) = watch::channel(Control::starting(&disk));
-        let asked = Watched { store: Arc::clone(&self.store), disk, counts: Arc::clone(&counts) };
+        let room = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
+        let (control, watched) = watch::channel(Control::starting(&room));
+        let asked = Watched { store: Arc::clone(&self.store), disk: room, counts: Arc::clone(&counts) };
         tasks.spawn(watch_store(asked, control, stop.clone()));
         tasks.spawn(self.planner(Arc::clone(&wake), stop.clone()).await?.run());
         tasks.spawn(scheduler.run());
