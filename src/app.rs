@@ -145,10 +145,10 @@ impl App {
         };
         // Holding the lock we know that whoever held these leases is gone.
         scheduler.take_over(lock.is_some()).await?;
-        let (control, watched) = watch::channel(Control::default());
-        let disk = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
-        let watching = Watched { store: Arc::clone(&self.store), disk, counts: Arc::clone(&counts) };
-        tasks.spawn(watch_store(watching, control, stop.clone()));
+        let room = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
+        let (control, watched) = watch::channel(Control::starting(&room));
+        let asked = Watched { store: Arc::clone(&self.store), disk: room, counts: Arc::clone(&counts) };
+        tasks.spawn(watch_store(asked, control, stop.clone()));
         tasks.spawn(self.planner(Arc::clone(&wake), stop.clone()).await?.run());
         tasks.spawn(scheduler.run());
         let tools = Tools {

@@ -1,18 +1,19 @@
 //! `gong import`: tables of places, people, groups, lists, boards, officers and refusals.
 
+mod args;
 mod show;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Subcommand};
+use args::{GroupArgs, What};
+use clap::Args;
 use jiff::civil::Date;
 
-use super::{Cli, Context, Ended, output};
+use super::{Context, Ended, output};
 use crate::app::App;
 use crate::import::recipients::RecipientOptions;
-use crate::import::table::{Options, Table};
+use crate::import::table::Table;
 use crate::import::{self, Mode, Progress, Run, Summary};
 use crate::say;
 use crate::store::StoreError;
@@ -34,138 +35,6 @@ pub struct ImportArgs {
     what: What,
 }
 
-#[derive(Debug, Subcommand)]
-enum What {
-    /// The division tree: code, name, parent, level, areas, aliases.
-    Regions {
-        #[command(flatten)]
-        files: Files,
-        /// Edition of the division tables, such as 2023-06-30.
-        #[arg(long, value_name = "DATE", default_value = "")]
-        edition: String,
-    },
-    /// People, households and organisations.
-    Recipients {
-        #[command(flatten)]
-        files: Files,
-        /// Makes groups that the file names and that do not exist.
-        #[arg(long)]
-        create_groups: bool,
-        /// Residence of rows that name none.
-        #[arg(long, value_name = "REGION")]
-        region: Option<String>,
-        /// Where the data comes from.
-        #[arg(long, default_value = "")]
-        source: String,
-        /// What the data may be used for; `gong purge --purpose` destroys it by this word.
-        #[arg(long, default_value = "")]
-        purpose: String,
-    },
-    /// The members of a group, or a group by rule.
-    Groups(GroupArgs),
-    /// A list: variables for each recipient, such as an amount.
-    Lists {
-        #[command(flatten)]
-        files: Files,
-        /// Name of the list.
-        #[arg(long = "list", value_name = "NAME")]
-        name: String,
-        #[command(flatten)]
-        whole: Whole,
-        /// Makes recipients of rows that match nobody and say name and region.
-        #[arg(long)]
-        create: bool,
-    },
-    /// Boards, screens, loudspeakers and desks.
-    Points {
-        #[command(flatten)]
-        files: Files,
-    },
-    /// Duty officers, by region and order of calling.
-    Officers {
-        #[command(flatten)]
-        files: Files,
-    },
-    /// Who does not want to hear: phones and mailboxes, with the kind of item.
-    Optouts {
-        #[command(flatten)]
-        files: Files,
-        /// Takes these refusals back.
-        #[arg(long)]
-        remove: bool,
-    },
-}
-
-/// What every import takes.
-#[derive(Debug, Args)]
-struct Files {
-    /// CSV or xlsx files, read one after the other.
-    #[arg(value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// Reads and checks everything, and writes nothing but the rejected rows.
-    #[arg(long)]
-    dry_run: bool,
-    /// The header to take for a field.
-    #[arg(long = "column", value_name = "KEY=HEADER", value_parser = pair)]
-    columns: Vec<(String, String)>,
-    /// Worksheet of a workbook.
-    #[arg(long, value_name = "NAME")]
-    sheet: Option<String>,
-    /// Folder for files of rejected rows; beside the table when not given.
-    #[arg(long, value_name = "DIR")]
-    rejects: Option<PathBuf>,
-}
-
-/// Whether a file is the whole of it.
-#[derive(Debug, Clone, Copy, Args)]
-struct Whole {
-    /// The file is all there is: what it lacks is taken out.
-    #[arg(long, conflicts_with = "append")]
-    replace: bool,
-    /// The file adds to what is there (the default).
-    #[arg(long)]
-    append: bool,
-}
-
-impl Whole {
-    fn mode(self) -> Mode {
-        if self.replace { Mode::Replace } else { Mode::Append }
-    }
-}
-
-#[derive(Debug, Args)]
-struct GroupArgs {
-    #[command(flatten)]
-    files: Files,
-    /// Name of the group.
-    #[arg(long = "group", value_name = "NAME")]
-    name: String,
-    #[command(flatten)]
-    whole: Whole,
-    /// Members by an audience expression instead of a list.
-    #[arg(long, value_name = "AUDIENCE", conflicts_with = "files")]
-    rule: Option<String>,
-    /// Never shown or exported by name.
-    #[arg(long)]
-    sensitive: bool,
-    /// Date of the list.
-    #[arg(long, value_name = "DATE")]
-    list_date: Option<String>,
-    /// Last day on which the group holds.
-    #[arg(long, value_name = "DATE")]
-    valid_until: Option<Date>,
-}
-
-/// Reads `key=header`.
-fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, header)) if !key.trim().is_empty() && !header.trim().is_empty() => {
-            Ok((key.trim().to_owned(), header.trim().to_owned()))
-        }
-        _ => Err(say!("应为 字段=表头，如 phone=联系方式", "expected KEY=HEADER, such as phone=Mobile")),
-    }
-}
-
 pub(super) async fn run(context: &Context, args: ImportArgs) -> anyhow::Result<Ended> {
     args.what.need_files();
     let app = context.app().await?;
@@ -177,7 +46,7 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> anyhow::Result<E
         return put_rule(context, &app, &operator, (group, rule)).await;
     }
     let files = args.what.files();
-    if args.what.mode() == Mode::Replace && files.files.len() > 1 {
+    if args.what.mode() == Mode::Replace && files.paths.len() > 1 {
         return Err(StoreError::Refused(say!(
             "--replace 只能用于一个文件：后一个文件会移出前一个文件的对象。请先合并文件",
             "--replace takes one file: a second one would take out what the first brought in. Join the files first"
@@ -185,7 +54,7 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> anyhow::Result<E
         .into());
     }
     let mut report = show::Report::new(files.dry_run, context.global.json);
-    for path in &files.files {
+    for path in &files.paths {
         let done = one(&app, &operator, &args.what, path).await;
         let (mapping, summary) = match done {
             Ok(done) => done,
@@ -204,105 +73,6 @@ pub(super) async fn run(context: &Context, args: ImportArgs) -> anyhow::Result<E
     let rejected = report.rejected();
     report.finish()?;
     Ok(if rejected { Ended::InPart } else { Ended::Done })
-}
-
-impl What {
-    fn files(&self) -> &Files {
-        match self {
-            Self::Groups(group) => &group.files,
-            Self::Regions { files, .. }
-            | Self::Recipients { files, .. }
-            | Self::Lists { files, .. }
-            | Self::Points { files }
-            | Self::Officers { files }
-            | Self::Optouts { files, .. } => files,
-        }
-    }
-
-    /// Ends the program where there is nothing to read. Only a rule needs no file, and
-    /// an argument shared by all kinds cannot say so to clap.
-    fn need_files(&self) {
-        let by_rule = matches!(self, Self::Groups(group) if group.rule.is_some());
-        if self.files().files.is_empty() && !by_rule {
-            let text = say!("请给出要导入的文件", "name the files to import");
-            Cli::command().error(ErrorKind::MissingRequiredArgument, text).exit();
-        }
-    }
-
-    fn mode(&self) -> Mode {
-        match self {
-            Self::Groups(group) => group.whole.mode(),
-            Self::Lists { whole, .. } => whole.mode(),
-            _ => Mode::Append,
-        }
-    }
-
-    const fn word(&self) -> &'static str {
-        match self {
-            Self::Regions { .. } => "regions",
-            Self::Recipients { .. } => "recipients",
-            Self::Groups(_) => "groups",
-            Self::Lists { .. } => "lists",
-            Self::Points { .. } => "points",
-            Self::Officers { .. } => "officers",
-            Self::Optouts { .. } => "optouts",
-        }
-    }
-
-    /// The command that feeds the mended rejects; they are never the whole of a group.
-    fn again(&self, summary: &Summary) -> String {
-        let Some(file) = &summary.rejects_file else { return String::new() };
-        let mut words = vec!["gong import".to_owned(), self.word().to_owned(), quoted(&file.display().to_string())];
-        let mut with = |name: &str, value: &str| {
-            if !value.is_empty() {
-                words.push(format!("{name} {}", quoted(value)));
-            }
-        };
-        match self {
-            Self::Regions { edition, .. } => with("--edition", edition),
-            Self::Recipients { source, purpose, region, .. } => {
-                with("--region", region.as_deref().unwrap_or_default());
-                with("--source", source);
-                with("--purpose", purpose);
-            }
-            Self::Groups(group) => with("--group", &group.name),
-            Self::Lists { name, .. } => with("--list", name),
-            Self::Points { .. } | Self::Officers { .. } | Self::Optouts { .. } => {}
-        }
-        for (key, header) in &self.files().columns {
-            with("--column", &format!("{key}={header}"));
-        }
-        match self {
-            Self::Recipients { create_groups: true, .. } => words.push("--create-groups".into()),
-            Self::Lists { create: true, .. } => words.push("--create".into()),
-            Self::Optouts { remove: true, .. } => words.push("--remove".into()),
-            _ => {}
-        }
-        words.join(" ")
-    }
-
-    /// Opens a table; reads its first rows, on a thread that may wait for the disk.
-    fn open(&self, path: &Path) -> Result<Table, import::ImportError> {
-        use import::{groups, lists, optouts, points, recipients, regions};
-        let files = self.files();
-        let options = Options { columns: files.columns.clone(), sheet: files.sheet.clone(), extra: false };
-        let open = match self {
-            Self::Regions { .. } => regions::open,
-            Self::Recipients { .. } => recipients::open,
-            Self::Groups(_) => groups::open,
-            Self::Lists { .. } => lists::open,
-            Self::Points { .. } => points::open,
-            Self::Officers { .. } => points::open_officers,
-            Self::Optouts { .. } => optouts::open,
-        };
-        Ok(tokio::task::block_in_place(|| open(path, &options))?)
-    }
-}
-
-/// A word as a shell takes it.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:+，、".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Imports one file: how its header was understood, and what came of its rows.
@@ -424,21 +194,4 @@ async fn put_rule(
         output::line(say!("人群“{name}”按规则确定成员，现有 {n} 人", "group `{name}` by rule; {n} people fit now"));
     }
     Ok(Ended::Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_given_as_pairs() {
-        assert_eq!(pair("phone = 联系 方式").unwrap(), ("phone".into(), "联系 方式".into()));
-        assert!(pair("phone").is_err() && pair("=x").is_err() && pair("phone=").is_err());
-    }
-
-    #[test]
-    fn words_are_quoted_for_the_shell() {
-        assert_eq!(quoted("对象.csv"), "对象.csv");
-        assert_eq!(quoted("a b's"), r"'a b'\''s'");
-    }
 }

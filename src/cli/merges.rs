@@ -27,6 +27,7 @@ pub struct MergesArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Lists pairs that a rule calls the same.
+    #[command(after_help = "gong merges find --rule name+phone")]
     Find {
         /// name+phone or name+born+region.
         #[arg(long, value_parser = rule)]
@@ -36,18 +37,21 @@ enum What {
         limit: i64,
     },
     /// Joins them: the one known longest keeps the groups and addresses of both.
+    #[command(after_help = "gong merges apply --rule name+born+region")]
     Apply {
         /// name+phone or name+born+region.
         #[arg(long, value_parser = rule)]
         rule: MergeRule,
     },
     /// Lists merges, newest first.
+    #[command(after_help = "gong merges list --limit 20")]
     List {
         /// Merges listed at most.
         #[arg(long, default_value_t = 100)]
         limit: i64,
     },
     /// Takes merges back.
+    #[command(after_help = "gong merges undo 17 18")]
     Undo {
         /// Numbers of merges.
         #[arg(value_name = "NO", required = true)]

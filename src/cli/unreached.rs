@@ -93,7 +93,7 @@ impl Source<'_> {
     }
 
     async fn write_csv(&self, out: &mut dyn Write) -> anyhow::Result<i64> {
-        out.write_all(reach_view::csv_row_head().as_bytes())?;
+        out.write_all(reach_view::csv_row_head(!self.reveal).as_bytes())?;
         let (mut after, mut n) = (0, 0);
         loop {
             let page = self.page(after).await?;

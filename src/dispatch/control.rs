@@ -45,6 +45,12 @@ impl Control {
         self.channels.get(&channel).is_some_and(|c| c.paused != 0)
     }
 
+    /// What holds before the store was asked.
+    #[must_use]
+    pub fn starting(disk: &Disk) -> Self {
+        Self { low_disk: disk.is_low(), ..Self::default() }
+    }
+
     async fn read(store: &Store, disk: &Disk) -> Result<Self> {
         let dispatches =
             store.open_states().await?.into_iter().map(|(no, state, until)| (no, (state == "active", until))).collect();
@@ -62,10 +68,12 @@ pub struct Watched {
 
 /// Watches until `stop`.
 pub async fn watch_store(of: Watched, out: watch::Sender<Control>, stop: CancellationToken) {
+    let mut was_low = false;
     while !stop.is_cancelled() {
         match Control::read(&of.store, &of.disk).await {
             Ok(control) => {
-                tell_disk(control.low_disk, out.borrow().low_disk);
+                tell_disk(control.low_disk, was_low);
+                was_low = control.low_disk;
                 of.counts.low_disk.set(i64::from(control.low_disk));
                 out.send_replace(control);
             }

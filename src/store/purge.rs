@@ -233,3 +233,44 @@ impl Tx {
         Ok(run!(self, |c| sqlx::query_scalar(AssertSqlSafe(sql)).bind(people).fetch_all(c).await)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::stores;
+
+    #[tokio::test]
+    async fn people_of_one_purpose_go_and_shared_addresses_stay() {
+        for t in stores().await {
+            let mut tx = t.store.begin().await.unwrap();
+            // 1: a household with 2 of the same purpose and 3 of another; 4 was merged into 2.
+            for (no, kind, household, merged, purpose) in [
+                (1, 2, "NULL", "NULL", "flood"),
+                (2, 1, "1", "NULL", "flood"),
+                (3, 1, "1", "NULL", "other"),
+                (4, 1, "NULL", "2", "other"),
+            ] {
+                let sql = format!(
+                    "INSERT INTO recipients (no, kind, counted, region_no, household_no, merged_into, purpose, updated_at) \
+                     VALUES ({no}, {kind}, 0, 1, {household}, {merged}, '{purpose}', 0)"
+                );
+                exec!(&mut tx, sqlx::query(AssertSqlSafe(sql))).unwrap();
+            }
+            for (recipient, address) in [(2_i64, 10_i64), (2, 11), (3, 11)] {
+                let sql =
+                    "INSERT INTO addresses (id, kind, hash, sealed) VALUES ($1, 1, $2, $2) ON CONFLICT DO NOTHING";
+                exec!(&mut tx, sqlx::query(sql).bind(address).bind(address.to_be_bytes().to_vec())).unwrap();
+                let sql = "INSERT INTO recipient_addresses (recipient_no, kind, priority, address_id, via) VALUES ($1, 1, $2, $2, 1)";
+                exec!(&mut tx, sqlx::query(sql).bind(recipient).bind(i32::try_from(address).unwrap())).unwrap();
+            }
+            tx.commit().await.unwrap();
+            let done = t.store.purge_purpose("flood", "王芳").await.unwrap();
+            assert_eq!((done.recipients, done.addresses), (1, 1), "{}", t.engine);
+            let left = t.store.probe_lines("SELECT CAST(no AS TEXT) FROM recipients ORDER BY no".into()).await;
+            assert_eq!(left, ["1", "3", "4"], "{}", t.engine);
+            let counted = "SELECT COUNT(*) FROM recipients WHERE no = 4 AND counted = 1 AND merged_into IS NULL";
+            assert_eq!(t.store.probe_count(counted.into()).await, 1, "{}", t.engine);
+            assert_eq!(t.store.probe_count("SELECT id FROM addresses".into()).await, 11, "{}", t.engine);
+        }
+    }
+}

@@ -8,6 +8,7 @@
 mod commands;
 mod crash;
 mod engine;
+mod data_commands;
 mod gateways;
 mod house;
 mod layers;

@@ -29,7 +29,7 @@ pub fn csv(report: &ReachReport) -> String {
 
 /// The headings over the lines of [`csv_row`].
 #[must_use]
-pub fn csv_row_head() -> String {
+pub fn csv_row_head(masked: bool) -> String {
     line(&[
         say!("序号", "ordinal"),
         say!("对象编号", "recipient"),
@@ -39,7 +39,7 @@ pub fn csv_row_head() -> String {
         say!("是否外出", "away"),
         say!("未到达原因", "reason"),
         say!("最近渠道", "last channel"),
-        say!("地址（已遮盖）", "address (masked)"),
+        if masked { say!("地址（已遮盖）", "address (masked)") } else { say!("地址", "address") },
     ])
 }
 
@@ -182,6 +182,6 @@ mod tests {
             address: Some("139****1234".into()),
         };
         assert_eq!(csv_row(&row), "9,12,\"张,三\",河口县/东村,,是,尚无回音,sms,139****1234\r\n");
-        assert_eq!(csv_row_head().split(',').count(), 9);
+        assert_eq!(csv_row_head(true).split(',').count(), 9);
     }
 }
