@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -73,6 +73,8 @@ pub struct Worker {
     in_flight: FuturesUnordered<BoxFuture<'static, Vec<Sent>>>,
     turn: Option<JoinHandle<Turned>>,
     load: Option<JoinHandle<Result<Option<Batch>>>>,
+    /// Something is new to the line that no operator's decision was laid against yet.
+    unobeyed: bool,
     /// Nothing was ready when last asked; ask again then, or when woken.
     look_at: Instant,
     turn_not_before: Instant,
@@ -91,6 +93,7 @@ impl Worker {
             in_flight: FuturesUnordered::new(),
             turn: None,
             load: None,
+            unobeyed: true,
             look_at: now,
             turn_not_before: now,
             halted_until: now,
@@ -122,13 +125,19 @@ impl Worker {
 
     /// Takes over what operators decided: rates, pauses, cancels.
     fn obey(&mut self) {
-        let control = self.tools.control.borrow().clone();
+        let stopped = self.tools.stop.is_cancelled();
+        // The watcher speaks up several times a second, so that expiries are seen, too.
+        if !(self.unobeyed || stopped || self.tools.control.has_changed().unwrap_or(false)) {
+            return;
+        }
+        self.unobeyed = false;
+        let control = self.tools.control.borrow_and_update().clone();
         let now = Instant::now();
         self.pacer.declare(control.rate(self.way.no).unwrap_or(self.way.channel.limits().rate), now);
         let limits = self.way.channel.limits();
         self.line.set_window(Window::of(self.pacer.rate(), limits.in_flight, limits.batch));
         let clock = self.tools.store.now();
-        let stopped = self.tools.stop.is_cancelled() || control.channel_paused(self.way.no);
+        let stopped = stopped || control.channel_paused(self.way.no);
         self.line.stop_where(|dispatch| stopped || !control.may_send(dispatch, clock));
     }
 
@@ -169,21 +178,26 @@ impl Worker {
             let request = self.line.take_request(limits.batch, |parts| {
                 self.pacer.reserve(parts, now);
             });
-            let (channel, clock) = (Arc::clone(&self.way.channel), self.tools.store.clock.clone());
-            self.in_flight.push(Box::pin(async move {
-                let (keys, outgoing): (Vec<(i64, Ready)>, Vec<Outgoing>) = request
-                    .into_iter()
-                    .map(|(b, r)| {
-                        let out = r.out.clone();
-                        ((b, r), out)
-                    })
-                    .unzip();
-                let outcomes = channel.send(&outgoing).await;
-                let at = clock.now();
-                keys.into_iter().zip(outcomes).map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect()
-            }));
+            self.in_flight.push(self.hand_over(request));
         }
         None
+    }
+
+    /// Sends in a task of its own, so that every core has its share of the work. What
+    /// becomes of a request whose task broke, nobody knows.
+    fn hand_over(&self, request: Request) -> BoxFuture<'static, Vec<Sent>> {
+        let (channel, clock) = (Arc::clone(&self.way.channel), self.tools.store.clock.clone());
+        let outgoing: Vec<Outgoing> = request.iter().map(|(_, row)| row.out.clone()).collect();
+        let task = tokio::spawn(async move { (channel.send(&outgoing).await, clock.now()) });
+        let clock = self.tools.store.clock.clone();
+        Box::pin(async move {
+            let (outcomes, at) = task.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a request broke off inside gong");
+                let lost = Outcome::Failed { class: Class::Unknown, code: "broken off".to_owned(), retry_after: None };
+                (vec![lost; request.len()], clock.now())
+            });
+            request.into_iter().zip(outcomes).map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect()
+        })
     }
 
     async fn wait(&mut self, due: Option<Instant>) {
@@ -200,6 +214,10 @@ impl Worker {
         tokio::select! {
             Some(sent) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                 self.came_back(sent);
+                // Whoever else is back already.
+                while let Some(Some(sent)) = self.in_flight.next().now_or_never() {
+                    self.came_back(sent);
+                }
             }
             Some(done) = turn => {
                 self.turn = None;
@@ -220,7 +238,10 @@ impl Worker {
 
     fn loaded(&mut self, loaded: Result<Option<Batch>>) {
         match loaded {
-            Ok(Some(batch)) => self.line.add(Loaded::new(batch)),
+            Ok(Some(batch)) => {
+                self.line.add(Loaded::new(batch));
+                self.unobeyed = true;
+            }
             Ok(None) => self.look_at = Instant::now() + IDLE,
             Err(error) => {
                 tracing::warn!(channel = self.way.name, %error, "cannot load a batch; trying again");
