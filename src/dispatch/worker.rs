@@ -34,6 +34,8 @@ use crate::store::{Result, Store};
 const FLUSH: Duration = Duration::from_millis(100);
 /// How often an idle worker looks for a ready batch nobody told it of.
 const IDLE: Duration = Duration::from_millis(250);
+/// Batches leased and made ready at the same time.
+const LOADS: usize = 2;
 /// How long a turn waits after the store refused one.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -72,7 +74,7 @@ pub struct Worker {
     line: Line,
     in_flight: FuturesUnordered<BoxFuture<'static, Vec<Sent>>>,
     turn: Option<JoinHandle<Turned>>,
-    load: Option<JoinHandle<Result<Option<Batch>>>>,
+    loads: FuturesUnordered<JoinHandle<Result<Option<Batch>>>>,
     /// Something is new to the line that no operator's decision was laid against yet.
     unobeyed: bool,
     /// Nothing was ready when last asked; ask again then, or when woken.
@@ -92,7 +94,7 @@ impl Worker {
             line: Line::new(window),
             in_flight: FuturesUnordered::new(),
             turn: None,
-            load: None,
+            loads: FuturesUnordered::new(),
             unobeyed: true,
             look_at: now,
             turn_not_before: now,
@@ -120,7 +122,7 @@ impl Worker {
     }
 
     fn is_drained(&self) -> bool {
-        self.turn.is_none() && self.load.is_none() && self.in_flight.is_empty() && self.line.is_settled()
+        self.turn.is_none() && self.loads.is_empty() && self.in_flight.is_empty() && self.line.is_settled()
     }
 
     /// Takes over what operators decided: rates, pauses, cancels.
@@ -147,11 +149,13 @@ impl Worker {
     }
 
     fn start_load(&mut self) {
-        if self.load.is_some() || !self.may_start() || Instant::now() < self.look_at || !self.line.wants_batch() {
+        if !self.may_start() || Instant::now() < self.look_at {
             return;
         }
-        let (tools, way) = (self.tools.clone(), self.way.clone());
-        self.load = Some(tokio::spawn(async move { loading::next_batch(&tools, &way).await }));
+        while self.loads.len() < LOADS && self.line.wants_batch() {
+            let (tools, way) = (self.tools.clone(), self.way.clone());
+            self.loads.push(tokio::spawn(async move { loading::next_batch(&tools, &way).await }));
+        }
     }
 
     fn start_turn(&mut self) {
@@ -210,7 +214,6 @@ impl Worker {
             until = until.min(at);
         }
         let turn: OptionFuture<_> = self.turn.as_mut().into();
-        let load: OptionFuture<_> = self.load.as_mut().into();
         tokio::select! {
             Some(sent) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                 self.came_back(sent);
@@ -226,8 +229,7 @@ impl Worker {
                     Err(error) => tracing::error!(channel = self.way.name, %error, "a turn was lost; its lease will run out"),
                 }
             }
-            Some(loaded) = load => {
-                self.load = None;
+            Some(loaded) = self.loads.next(), if !self.loads.is_empty() => {
                 self.loaded(loaded.unwrap_or_else(|e| Err(crate::store::StoreError::Damaged(e.to_string()))));
             }
             () = self.tools.wake.notified() => self.look_at = Instant::now(),
