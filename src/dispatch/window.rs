@@ -16,8 +16,12 @@ use crate::store::turn::{BatchTurn, Record};
 
 /// Of every hundred messages this many are routine ones, whatever is urgent.
 const ROUTINE_FLOOR: usize = 5;
-/// A turn writes at most this many results.
+/// A turn is due when this many results or marks wait, whatever the window.
 const GROUP: usize = 1_000;
+/// A turn marks at most this many rows: it is to stay under 100 ms.
+const MARKS: usize = 4 * GROUP;
+/// Rows loaded ahead of their marking, at most about.
+const AHEAD: usize = 2 * MARKS;
 
 /// How many deliveries may be `sending` at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +99,7 @@ impl Line {
     #[must_use]
     pub fn wants_batch(&self) -> bool {
         let waiting: usize = self.batches.iter().map(|b| b.ready.len()).sum();
-        waiting < self.window.size().max(1)
+        waiting < self.window.size().clamp(1, AHEAD)
             || self.batches.iter().all(|b| b.lease.lane > Lane::Immediate as i32) && self.batches.len() < 4
     }
 
@@ -136,13 +140,13 @@ impl Line {
     pub fn next_turn(&mut self, may_mark: bool, flush: Duration) -> Option<Vec<BatchTurn>> {
         let size = self.window.size();
         let waiting: usize = self.batches.iter().map(|b| b.ready.len()).sum();
-        let room = if may_mark { size.saturating_sub(self.open).min(waiting) } else { 0 };
+        let room = if may_mark { size.saturating_sub(self.open).min(waiting).min(MARKS) } else { 0 };
         let records: usize = self.batches.iter().map(|b| b.records.len() + b.unsent.len()).sum();
         let ripe = records >= (size / 4).clamp(1, GROUP)
             || self.oldest_record.is_some_and(|at| at.elapsed() >= flush)
             || records > 0 && self.open == records
             || self.batches.iter().any(|b| !b.unsent.is_empty());
-        let wanted = room >= (size / 4).max(1) || room > 0 && room == waiting;
+        let wanted = room >= (size / 4).clamp(1, GROUP) || room > 0 && room == waiting;
         let closing = self.batches.iter().any(|b| b.is_recorded() && b.open == 0 && b.ready.is_empty());
         if !ripe && !wanted && !closing {
             return None;

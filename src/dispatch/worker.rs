@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -34,6 +34,8 @@ use crate::store::{Result, Store};
 const FLUSH: Duration = Duration::from_millis(100);
 /// How often an idle worker looks for a ready batch nobody told it of.
 const IDLE: Duration = Duration::from_millis(250);
+/// Batches leased and made ready at the same time.
+const LOADS: usize = 2;
 /// How long a turn waits after the store refused one.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -72,7 +74,9 @@ pub struct Worker {
     line: Line,
     in_flight: FuturesUnordered<BoxFuture<'static, Vec<Sent>>>,
     turn: Option<JoinHandle<Turned>>,
-    load: Option<JoinHandle<Result<Option<Batch>>>>,
+    loads: FuturesUnordered<JoinHandle<Result<Option<Batch>>>>,
+    /// Something is new to the line that no operator's decision was laid against yet.
+    unobeyed: bool,
     /// Nothing was ready when last asked; ask again then, or when woken.
     look_at: Instant,
     turn_not_before: Instant,
@@ -90,7 +94,8 @@ impl Worker {
             line: Line::new(window),
             in_flight: FuturesUnordered::new(),
             turn: None,
-            load: None,
+            loads: FuturesUnordered::new(),
+            unobeyed: true,
             look_at: now,
             turn_not_before: now,
             halted_until: now,
@@ -117,18 +122,24 @@ impl Worker {
     }
 
     fn is_drained(&self) -> bool {
-        self.turn.is_none() && self.load.is_none() && self.in_flight.is_empty() && self.line.is_settled()
+        self.turn.is_none() && self.loads.is_empty() && self.in_flight.is_empty() && self.line.is_settled()
     }
 
     /// Takes over what operators decided: rates, pauses, cancels.
     fn obey(&mut self) {
-        let control = self.tools.control.borrow().clone();
+        let stopped = self.tools.stop.is_cancelled();
+        // The watcher speaks up several times a second, so that expiries are seen, too.
+        if !(self.unobeyed || stopped || self.tools.control.has_changed().unwrap_or(false)) {
+            return;
+        }
+        self.unobeyed = false;
+        let control = self.tools.control.borrow_and_update().clone();
         let now = Instant::now();
         self.pacer.declare(control.rate(self.way.no).unwrap_or(self.way.channel.limits().rate), now);
         let limits = self.way.channel.limits();
         self.line.set_window(Window::of(self.pacer.rate(), limits.in_flight, limits.batch));
         let clock = self.tools.store.now();
-        let stopped = self.tools.stop.is_cancelled() || control.channel_paused(self.way.no);
+        let stopped = stopped || control.channel_paused(self.way.no);
         self.line.stop_where(|dispatch| stopped || !control.may_send(dispatch, clock));
     }
 
@@ -138,11 +149,13 @@ impl Worker {
     }
 
     fn start_load(&mut self) {
-        if self.load.is_some() || !self.may_start() || Instant::now() < self.look_at || !self.line.wants_batch() {
+        if !self.may_start() || Instant::now() < self.look_at {
             return;
         }
-        let (tools, way) = (self.tools.clone(), self.way.clone());
-        self.load = Some(tokio::spawn(async move { loading::next_batch(&tools, &way).await }));
+        while self.loads.len() < LOADS && self.line.wants_batch() {
+            let (tools, way) = (self.tools.clone(), self.way.clone());
+            self.loads.push(tokio::spawn(async move { loading::next_batch(&tools, &way).await }));
+        }
     }
 
     fn start_turn(&mut self) {
@@ -169,21 +182,26 @@ impl Worker {
             let request = self.line.take_request(limits.batch, |parts| {
                 self.pacer.reserve(parts, now);
             });
-            let (channel, clock) = (Arc::clone(&self.way.channel), self.tools.store.clock.clone());
-            self.in_flight.push(Box::pin(async move {
-                let (keys, outgoing): (Vec<(i64, Ready)>, Vec<Outgoing>) = request
-                    .into_iter()
-                    .map(|(b, r)| {
-                        let out = r.out.clone();
-                        ((b, r), out)
-                    })
-                    .unzip();
-                let outcomes = channel.send(&outgoing).await;
-                let at = clock.now();
-                keys.into_iter().zip(outcomes).map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect()
-            }));
+            self.in_flight.push(self.hand_over(request));
         }
         None
+    }
+
+    /// Sends in a task of its own, so that every core has its share of the work. What
+    /// becomes of a request whose task broke, nobody knows.
+    fn hand_over(&self, request: Request) -> BoxFuture<'static, Vec<Sent>> {
+        let (channel, clock) = (Arc::clone(&self.way.channel), self.tools.store.clock.clone());
+        let outgoing: Vec<Outgoing> = request.iter().map(|(_, row)| row.out.clone()).collect();
+        let task = tokio::spawn(async move { (channel.send(&outgoing).await, clock.now()) });
+        let clock = self.tools.store.clock.clone();
+        Box::pin(async move {
+            let (outcomes, at) = task.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "a request broke off inside gong");
+                let lost = Outcome::Failed { class: Class::Unknown, code: "broken off".to_owned(), retry_after: None };
+                (vec![lost; request.len()], clock.now())
+            });
+            request.into_iter().zip(outcomes).map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect()
+        })
     }
 
     async fn wait(&mut self, due: Option<Instant>) {
@@ -196,10 +214,13 @@ impl Worker {
             until = until.min(at);
         }
         let turn: OptionFuture<_> = self.turn.as_mut().into();
-        let load: OptionFuture<_> = self.load.as_mut().into();
         tokio::select! {
             Some(sent) = self.in_flight.next(), if !self.in_flight.is_empty() => {
                 self.came_back(sent);
+                // Whoever else is back already.
+                while let Some(Some(sent)) = self.in_flight.next().now_or_never() {
+                    self.came_back(sent);
+                }
             }
             Some(done) = turn => {
                 self.turn = None;
@@ -208,8 +229,7 @@ impl Worker {
                     Err(error) => tracing::error!(channel = self.way.name, %error, "a turn was lost; its lease will run out"),
                 }
             }
-            Some(loaded) = load => {
-                self.load = None;
+            Some(loaded) = self.loads.next(), if !self.loads.is_empty() => {
                 self.loaded(loaded.unwrap_or_else(|e| Err(crate::store::StoreError::Damaged(e.to_string()))));
             }
             () = self.tools.wake.notified() => self.look_at = Instant::now(),
@@ -220,7 +240,10 @@ impl Worker {
 
     fn loaded(&mut self, loaded: Result<Option<Batch>>) {
         match loaded {
-            Ok(Some(batch)) => self.line.add(Loaded::new(batch)),
+            Ok(Some(batch)) => {
+                self.line.add(Loaded::new(batch));
+                self.unobeyed = true;
+            }
             Ok(None) => self.look_at = Instant::now() + IDLE,
             Err(error) => {
                 tracing::warn!(channel = self.way.name, %error, "cannot load a batch; trying again");

@@ -3,10 +3,11 @@
 //! transaction, so a crash resumes where it stopped and writes nothing twice.
 
 use super::dispatches::{Dispatch, Progress};
-use super::{Result, Store, Tx};
+use super::{Result, Store, StoreError, Tx};
 use crate::channel::AddressKind;
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
+use crate::domain::recipient::Via;
 
 /// How one channel takes part in a step.
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +60,18 @@ impl Store {
     /// The next members-to-be after recipient `after`, by number: who the audience
     /// holds. A read, so that it keeps no writer waiting.
     pub async fn audience_page(&self, predicate: &str, after: i64, limit: i64) -> Result<Vec<i64>> {
+        // One JSON text: hundreds of thousands of rows fetched one by one cost more than
+        // finding them.
+        let list = self.pool.pick("json_group_array(p.no)", "COALESCE(json_agg(p.no), '[]')::text");
         let sql = format!(
-            "SELECT r.no FROM recipients r WHERE r.no > $1 AND r.counted = 1 AND r.status = 1 AND ({predicate}) ORDER BY r.no LIMIT $2"
+            "SELECT {list} FROM (SELECT r.no FROM recipients r WHERE r.no > $1 AND r.counted = 1 AND r.status = 1 AND ({predicate}) \
+             ORDER BY r.no LIMIT $2) AS p"
         );
-        Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(after).bind(limit).fetch_all(db).await)?)
+        let list: String =
+            read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(after).bind(limit).fetch_one(db).await)?;
+        let mut page: Vec<i64> = serde_json::from_str(&list).map_err(|e| StoreError::Damaged(e.to_string()))?;
+        page.sort_unstable();
+        Ok(page)
     }
 
     /// Writes these recipients (ascending) as members, and step 0 for them; `last`
@@ -126,29 +135,34 @@ fn phase_after(job: &Chunking<'_>, done: bool, busy: &'static str) -> &'static s
 }
 
 impl Tx {
+    /// One row a recipient, in their order. CROSS JOIN makes SQLite walk the list and
+    /// look each one up.
     async fn add_members(&mut self, d: &Dispatch, recipients: &[i64]) -> Result<i64> {
         let groups = self.pick("group_concat(g.group_no)", "string_agg(g.group_no::text, ',')");
-        let chosen = self.pick("json_each($3)", "json_array_elements_text($3::json) AS c (value)");
+        let chosen = self.pick(
+            "(SELECT key + 1 AS place, value AS no FROM json_each($3)) c",
+            "(SELECT e.place, e.value::bigint AS no FROM json_array_elements_text($3::json) WITH ORDINALITY AS e (value, place)) c",
+        );
+        let vars = match d.list_no {
+            // The number is ours, from the store.
+            Some(list) => {
+                format!("(SELECT l.vars_sealed FROM list_rows l WHERE l.list_no = {list} AND l.recipient_no = r.no)")
+            }
+            None => "NULL".to_owned(),
+        };
         let sql = format!(
             "INSERT INTO members (dispatch_no, ordinal, recipient_no, household_no, region_no, away, groups, vars_sealed) \
-             SELECT $1, $2 + row_number() OVER (ORDER BY r.no), r.no, r.household_no, r.region_no, r.away, \
+             SELECT $1, $2 + c.place, r.no, r.household_no, r.region_no, r.away, \
              COALESCE((SELECT ',' || {groups} || ',' FROM group_members g WHERE g.recipient_no = r.no), ''), {vars} \
-             FROM recipients r WHERE r.no IN (SELECT CAST(value AS BIGINT) FROM {chosen})",
-            vars = match d.list_no {
-                // The number is ours, from the store.
-                Some(list) => format!(
-                    "(SELECT l.vars_sealed FROM list_rows l WHERE l.list_no = {list} AND l.recipient_no = r.no)"
-                ),
-                None => "NULL".to_owned(),
-            },
+             FROM {chosen} CROSS JOIN recipients r WHERE r.no = c.no"
         );
-        Ok(signed(exec!(
-            self,
-            sqlx::query(sqlx::AssertSqlSafe(sql))
-                .bind(d.no)
-                .bind(d.members)
-                .bind(serde_json::json!(recipients).to_string())
-        )?))
+        let list = serde_json::json!(recipients).to_string();
+        let written = exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(d.no).bind(d.members).bind(list))?;
+        // Ordinals have no gaps: who was deleted since the audience was read is read anew.
+        if written != recipients.len() as u64 {
+            return Err(StoreError::Damaged(format!("recipients of dispatch {} went away meanwhile", d.no)));
+        }
+        Ok(signed(written))
     }
 
     /// Deliveries of every channel of one step for one span of members.
@@ -173,10 +187,19 @@ impl Tx {
         exec!(self, sqlx::query(table))?;
         exec!(self, sqlx::query("DELETE FROM chosen"))?;
         let whom = if step == 0 { "" } else { NOT_REACHED };
-        for sql in chosen_sql(channel.kind, whom) {
-            exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;
-        }
+        // SQLite would rather look up the address itself than the short list of those gone.
+        let sql = chosen_sql(channel.kind, whom, self.pick("INDEXED BY addresses_gone", ""));
+        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;
         Ok(())
+    }
+
+    /// Whether there is any opt-out to look for; where there is none no address need be
+    /// looked at.
+    async fn has_opt_outs(&mut self, job: &Chunking<'_>) -> Result<bool> {
+        let Some(kind) = job.opt_out_kind else { return Ok(false) };
+        let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM opt_outs WHERE item_kind IN ('*', $1) LIMIT 1) AS any_row";
+        let found: i64 = run!(self, |c| sqlx::query_scalar(sql).bind(kind).fetch_one(c).await)?;
+        Ok(found > 0)
     }
 
     /// A delivery for each target that has none yet in this step, linked to every
@@ -191,7 +214,8 @@ impl Tx {
             StepKind::Address(_) => self.take_numbers("batch", targets.div_euclid(channel.batch_size) + 1).await?,
         };
         let (no, lane) = (job.dispatch.no, job.dispatch.lane);
-        let sql = deliveries_sql(job, channel.kind);
+        let opt_outs = self.has_opt_outs(job).await?;
+        let sql = deliveries_sql(job, channel.kind, opt_outs);
         let added = signed(exec!(
             self,
             sqlx::query(sqlx::AssertSqlSafe(sql))
@@ -219,42 +243,35 @@ impl Tx {
 const NOT_REACHED: &str = " AND NOT EXISTS (SELECT 1 FROM delivery_members dm JOIN deliveries e ON e.dispatch_no = dm.dispatch_no \
      AND e.ordinal = dm.delivery WHERE dm.dispatch_no = m.dispatch_no AND dm.member = m.ordinal AND e.reached_at IS NOT NULL)";
 
-fn chosen_sql(kind: StepKind, whom: &str) -> Vec<String> {
+fn chosen_sql(kind: StepKind, whom: &str, hint: &str) -> String {
     let span = "m.dispatch_no = $1 AND m.ordinal > $2 AND m.ordinal <= $3";
     let StepKind::Address(kind) = kind else {
-        return vec![format!(
+        return format!(
             "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, COALESCE(m.household_no, m.recipient_no), 1, 0 \
              FROM members m WHERE {span}{whom}"
-        )];
+        );
     };
     let kind = kind as i32;
+    // Address and via in one number, so that one look-up finds both.
     let first_of = |owner: &str| {
         format!(
-            "ra.recipient_no = {owner} AND ra.kind = {kind} AND ra.priority = (SELECT MIN(x.priority) FROM recipient_addresses x \
-             WHERE x.recipient_no = {owner} AND x.kind = {kind} \
-             AND NOT EXISTS (SELECT 1 FROM addresses g WHERE g.id = x.address_id AND g.gone = 1))"
+            "(SELECT ra.address_id * 8 + ra.via FROM recipient_addresses ra WHERE ra.recipient_no = {owner} AND ra.kind = {kind} \
+             AND NOT EXISTS (SELECT 1 FROM addresses g {hint} WHERE g.id = ra.address_id AND g.gone = 1) ORDER BY ra.priority LIMIT 1)"
         )
     };
+    let (own, household, via) = (first_of("m.recipient_no"), first_of("m.household_no"), Via::Household as i32);
     // A text with variables of its own makes a delivery of its own.
-    let variant = "CASE WHEN m.vars_sealed IS NULL THEN 0 ELSE m.ordinal END";
-    let own = format!(
-        "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, ra.address_id, ra.via, {variant} \
-         FROM members m JOIN recipient_addresses ra ON {} WHERE {span}{whom}",
-        first_of("m.recipient_no")
-    );
-    let household = format!(
-        "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, ra.address_id, 2, {variant} \
-         FROM members m JOIN recipient_addresses ra ON {} WHERE {span}{whom} AND m.household_no IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM chosen c WHERE c.member = m.ordinal)",
-        first_of("m.household_no")
-    );
-    vec![own, household]
+    format!(
+        "WITH found AS MATERIALIZED (SELECT m.ordinal, CASE WHEN m.vars_sealed IS NULL THEN 0 ELSE m.ordinal END AS variant, \
+         COALESCE({own}, {household} / 8 * 8 + {via}) AS way FROM members m WHERE {span}{whom}) \
+         INSERT INTO chosen (member, target, via, variant) SELECT ordinal, way / 8, way % 8, variant FROM found WHERE way IS NOT NULL"
+    )
 }
 
-fn deliveries_sql(job: &Chunking<'_>, kind: StepKind) -> String {
+fn deliveries_sql(job: &Chunking<'_>, kind: StepKind, opt_outs: bool) -> String {
     let waiting = if job.defer_until.is_some() { State::Deferred } else { State::Queued };
     let suppressed = match (kind, job.opt_out_kind) {
-        (StepKind::Address(_), Some(item_kind)) => format!(
+        (StepKind::Address(_), Some(item_kind)) if opt_outs => format!(
             "EXISTS (SELECT 1 FROM addresses a JOIN opt_outs o ON o.kind = a.kind AND o.hash = a.hash \
              WHERE a.id = c.target AND o.item_kind IN ('*', '{item_kind}'))"
         ),

@@ -119,23 +119,43 @@ impl Tx {
             "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($5)) \
              AND batch = $2 AND state = 1 \
              AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
-             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4) RETURNING ordinal",
+             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)",
             "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
              (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($5::json) j) AND batch = $2 AND state = 1 \
              AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
-             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4) RETURNING ordinal",
+             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)",
         );
         let ordinals = json!(turn.mark).to_string();
-        let mut marked: Vec<i64> = run!(self, |c| sqlx::query_scalar(sql)
+        let changed = exec!(
+            self,
+            sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(now).bind(&ordinals)
+        )?;
+        let mut marked = if changed == turn.mark.len() as u64 {
+            turn.mark.clone()
+        } else if changed == 0 {
+            Vec::new()
+        } else {
+            self.marked_of(lease, &ordinals).await?
+        };
+        marked.sort_unstable();
+        Ok(marked)
+    }
+
+    /// Which of these rows are marked: asked only where some had changed meanwhile.
+    async fn marked_of(&mut self, lease: Lease, ordinals: &str) -> Result<Vec<i64>> {
+        let sql = self.pick(
+            "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
+             AND batch = $2 AND epoch = $3 AND state = 2",
+            "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN \
+             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($4::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
+        );
+        Ok(run!(self, |c| sqlx::query_scalar(sql)
             .bind(lease.dispatch_no)
             .bind(lease.no)
             .bind(lease.epoch)
-            .bind(now)
-            .bind(&ordinals)
+            .bind(ordinals)
             .fetch_all(c)
-            .await)?;
-        marked.sort_unstable();
-        Ok(marked)
+            .await)?)
     }
 
     async fn give_back(&mut self, turn: &BatchTurn) -> Result<()> {
