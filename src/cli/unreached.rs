@@ -39,10 +39,10 @@ pub struct UnreachedArgs {
 
 pub(super) async fn run(context: &Context, args: UnreachedArgs) -> anyhow::Result<Ended> {
     let app = context.app().await?;
-    let operator = context.operator(&app).await?;
     let dispatch = app.store.dispatch(&args.dispatch).await?;
     let kinds = app.channel_kinds().await?;
     if args.reveal {
+        let operator = context.operator(&app).await?;
         operator.need(Role::Dispatcher)?;
         // Before the first row is shown: a broken pipe hides nothing from the log.
         let people = app.store.reach(dispatch.no, &kinds, app.store.now()).await?.people.unreached;

@@ -7,8 +7,8 @@
 
 mod commands;
 mod crash;
-mod engine;
 mod data_commands;
+mod engine;
 mod gateways;
 mod house;
 mod layers;
