@@ -165,11 +165,11 @@ impl Planner {
             next_step_at: (at + 1 < d.plan.steps.len()).then(|| self.store.now() + step.wait),
         };
         let chunk = if d.phase == "snapshot" {
-            let page = &mut pace.page;
-            let to = page.recipients.len().min(page.at + pace.width);
-            let last = page.last && to == page.recipients.len();
-            let chunk = self.store.snapshot_chunk(&job, &page.recipients[page.at..to], last).await?;
-            page.at = to;
+            let read = &mut pace.page;
+            let to = read.recipients.len().min(read.at + pace.width);
+            let last = read.last && to == read.recipients.len();
+            let chunk = self.store.snapshot_chunk(&job, &read.recipients[read.at..to], last).await?;
+            read.at = to;
             chunk
         } else {
             self.store.step_chunk(&job, d.step, i64::try_from(pace.width).unwrap_or(i64::MAX)).await?

@@ -27,6 +27,7 @@ pub mod migrate;
 pub mod operators;
 pub mod optouts;
 pub mod points;
+pub mod progress;
 pub mod purge;
 pub mod reach;
 pub mod receipts;

@@ -324,8 +324,8 @@ impl Job<'_> {
         let (mut most, mut all, mut seen, mut sample, mut after) = (0, 0_i64, 0_i64, String::new(), 0);
         loop {
             let page = self.app.store.audience_vars(&self.audience.predicate, list, after, PAGE).await?;
-            let Some((last, _)) = page.last() else { break };
-            after = *last;
+            let Some((newest, _)) = page.last() else { break };
+            after = *newest;
             for (recipient, sealed) in &page {
                 let json = self.app.store.vault.open_sealed(Owner::ListRow(list, *recipient), sealed)?;
                 let text = composer.text(serde_json::from_slice(&json)?)?;

@@ -80,9 +80,9 @@ pub(super) async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<En
     };
     let report = bench::run(name, &settings).await?;
     if context.global.json {
-        output::json(&report)?
+        output::json(&report)?;
     } else {
-        show(&report)
+        show(&report);
     }
     Ok(Ended::Done)
 }

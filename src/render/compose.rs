@@ -109,10 +109,10 @@ pub fn plain(markdown: &str) -> String {
         match event {
             Event::Text(text) | Event::Code(text) => out.push_str(&text),
             Event::SoftBreak | Event::HardBreak => {}
-            Event::End(TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::Item | TagEnd::TableCell) => {
-                if !out.ends_with(['。', '；', '：', '！', '？', '，', ' ']) {
-                    out.push(' ');
-                }
+            Event::End(TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::Item | TagEnd::TableCell)
+                if !out.ends_with(['。', '；', '：', '！', '？', '，', ' ']) =>
+            {
+                out.push(' ');
             }
             _ => {}
         }

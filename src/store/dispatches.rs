@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::{Result, Store, StoreError, Tx};
 use crate::clock::Millis;
-use crate::domain::delivery::State;
 use crate::domain::plan::Plan;
 use crate::say;
 
@@ -165,14 +164,6 @@ impl TryFrom<Row> for Dispatch {
 const COLUMNS: &str = "no, id, item_id, item_version, audience, canonical, mode, lane, plan, list_no, state, phase, step, step_due_at, \
      cursor_no, members, deliveries, expected, created_at, created_by, expires_at, effective_at, finished_at, purged_at";
 
-/// Deliveries of one dispatch, channel by channel and state by state.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct StateCount {
-    pub channel: i32,
-    pub state: i32,
-    pub n: i64,
-}
-
 impl Store {
     /// Records a dispatch of an approved version, and in the audit log who sent it.
     /// The version must carry an approval: the same statement that inserts the
@@ -271,39 +262,6 @@ impl Store {
         }
         tx.append_audit(self.now(), operator, to, &no.to_string(), &serde_json::json!({})).await?;
         tx.commit().await
-    }
-
-    /// How many deliveries stand in each state, by channel.
-    pub async fn delivery_counts(&self, dispatch_no: i64) -> Result<Vec<StateCount>> {
-        let sql = "SELECT channel, state, COUNT(*) AS n FROM deliveries WHERE dispatch_no = $1 GROUP BY channel, state ORDER BY channel, state";
-        Ok(read!(self, |db| sqlx::query_as(sql).bind(dispatch_no).fetch_all(db).await)?)
-    }
-
-    /// Closes a dispatch whose work is done: nothing left to plan, every delivery
-    /// final. `waits` are the channels whose `sent` still waits for a receipt.
-    pub async fn finish_dispatch(&self, no: i64, waits: &[i32]) -> Result<bool> {
-        let open: Vec<String> =
-            State::ALL.iter().filter(|s| !s.is_final(false)).map(|s| s.code().to_string()).collect();
-        let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
-        let waiting = if waits.is_empty() {
-            String::new()
-        } else {
-            format!(" OR (state = {} AND channel IN ({}))", State::Sent.code(), waits.join(","))
-        };
-        let left = format!(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE dispatch_no = $1 AND (state IN ({}){waiting}) LIMIT 1) AS open_rows",
-            open.join(",")
-        );
-        let left: i64 = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(left)).bind(no).fetch_one(db).await)?;
-        if left > 0 {
-            return Ok(false);
-        }
-        let mut tx = self.begin().await?;
-        let sql = "UPDATE dispatches SET finished_at = $2, state = CASE WHEN state = 'cancelled' THEN state ELSE 'finished' END \
-                   WHERE no = $1 AND finished_at IS NULL AND (phase = 'done' OR state = 'cancelled')";
-        let changed = exec!(&mut tx, sqlx::query(sql).bind(no).bind(self.now()))?;
-        tx.commit().await?;
-        Ok(changed > 0)
     }
 }
 

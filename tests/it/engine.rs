@@ -8,7 +8,7 @@ use gong::loopback::Behaviour;
 
 use crate::site::{ALERT, NOTICE, Site, finished, gateway, in_state, wish};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 async fn kinds(app: &gong::app::App) -> ChannelKinds {
     let mut kinds = ChannelKinds::new();

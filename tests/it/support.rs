@@ -147,3 +147,9 @@ fn what_was_printed_is_read_as_json() {
     let run = Run { code: Some(0), stdout: "{\"reached\": 3}\n".into(), stderr: String::new() };
     assert_eq!(run.ok().json()["reached"], 3);
 }
+
+/// The seed of a random test: `GONG_TEST_SEED`, or its own.
+#[allow(clippy::disallowed_methods)] // tests have no config file
+pub fn seed(own: u64) -> u64 {
+    std::env::var("GONG_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(own)
+}
