@@ -175,7 +175,7 @@ impl Worker {
         let limits = self.way.channel.limits();
         while self.in_flight.len() < limits.in_flight {
             let now = Instant::now();
-            let Some(at) = self.line.next_send_at(|parts| self.pacer.reserve(parts, now)) else { return None };
+            let at = self.line.next_send_at(|parts| self.pacer.reserve(parts, now))?;
             if at > now {
                 return Some(at);
             }
@@ -282,11 +282,11 @@ impl Worker {
                 self.halted_until = now + Duration::from_secs(30);
             }
             self.tools.counts.outcome(&self.way.name, &one.outcome);
-            self.record(one);
+            self.record(&one);
         }
     }
 
-    fn record(&mut self, sent: Sent) {
+    fn record(&mut self, sent: &Sent) {
         let Some(repeatable) = self.line.repeatable(sent.batch) else { return };
         let row = &sent.row;
         let wait: Millis = super::job::receipt_wait(&*self.way.channel);
