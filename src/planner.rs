@@ -23,9 +23,9 @@ use crate::store::{Result, Store, StoreError};
 const BUDGET: Duration = Duration::from_millis(60);
 const TICK: Duration = Duration::from_millis(200);
 /// Members a chunk, at least and at most.
-const WIDTHS: (usize, usize) = (500, 20_000);
+const WIDTHS: (usize, usize) = (500, 10_000);
 /// Recipients read ahead, in one look at the audience.
-const PAGE: i64 = 200_000;
+const PAGE: i64 = 100_000;
 
 /// The channel that stands in for every other in a dry run.
 pub const REHEARSAL: &str = "rehearsal";

@@ -282,11 +282,11 @@ impl Worker {
                 self.halted_until = now + Duration::from_secs(30);
             }
             self.tools.counts.outcome(&self.way.name, &one.outcome);
-            self.record(one);
+            self.record(&one);
         }
     }
 
-    fn record(&mut self, sent: Sent) {
+    fn record(&mut self, sent: &Sent) {
         let Some(repeatable) = self.line.repeatable(sent.batch) else { return };
         let row = &sent.row;
         let wait: Millis = super::job::receipt_wait(&*self.way.channel);
