@@ -3,6 +3,7 @@
 //! One chunk at a time, the most urgent dispatch first; a chunk's width follows the
 //! time the last one took, so that no write transaction keeps others waiting.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ const BUDGET: Duration = Duration::from_millis(60);
 const TICK: Duration = Duration::from_millis(200);
 /// Members a chunk, at least and at most.
 const WIDTHS: (usize, usize) = (500, 10_000);
+/// How long a dispatch that cannot be planned waits before it is tried again.
+const PUT_OFF: Duration = Duration::from_secs(5);
 /// Recipients read ahead, in one look at the audience.
 const PAGE: i64 = 100_000;
 
@@ -72,6 +75,8 @@ pub struct Planner {
 pub struct Pace {
     width: usize,
     page: Page,
+    /// Dispatches that could not be planned, and when to try again; the others go on.
+    put_off: HashMap<i64, Instant>,
 }
 
 /// Recipients of one dispatch, read and not yet written.
@@ -86,7 +91,7 @@ struct Page {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { width: 4_000, page: Page::default() }
+        Self { width: 4_000, page: Page::default(), put_off: HashMap::new() }
     }
 }
 
@@ -120,26 +125,36 @@ impl Planner {
         let mut open = self.store.dispatches(true).await?;
         open.retain(|d| {
             let due = d.phase == "waiting" && d.step_due_at.is_some_and(|at| at <= now);
-            d.state == "active" && d.expires_at > now && (due || d.phase == "snapshot" || d.phase == "plan")
+            let put_off = pace.put_off.get(&d.no).is_some_and(|at| *at > Instant::now());
+            let open = d.state == "active" && d.expires_at > now && !put_off;
+            open && (due || d.phase == "snapshot" || d.phase == "plan")
         });
         let Some(next) = open.into_iter().min_by_key(|d| (d.lane, d.no)) else { return Ok(false) };
+        if let Err(error) = self.plan(&next, pace).await {
+            tracing::warn!(dispatch = next.no, %error, "cannot be planned now; the others go on");
+            pace.page = Page::default();
+            pace.put_off.insert(next.no, Instant::now() + PUT_OFF);
+        }
+        Ok(true)
+    }
+
+    async fn plan(&self, next: &Dispatch, pace: &mut Pace) -> Result<()> {
         if next.phase == "waiting" {
-            self.store.begin_step(&next, next.step + 1).await?;
-            return Ok(true);
+            return self.store.begin_step(next, next.step + 1).await;
         }
         if next.phase == "snapshot" && (pace.page.dispatch_no != next.no || pace.page.at >= pace.page.recipients.len())
         {
-            pace.page = self.read_page(&next).await?;
+            pace.page = self.read_page(next).await?;
         }
         let began = Instant::now();
-        self.chunk(&next, pace).await?;
+        self.chunk(next, pace).await?;
         let took = began.elapsed();
         if took > BUDGET {
             pace.width = (pace.width / 2).max(WIDTHS.0);
         } else if took < BUDGET / 2 {
             pace.width = (pace.width * 2).min(WIDTHS.1);
         }
-        Ok(true)
+        Ok(())
     }
 
     async fn read_page(&self, d: &Dispatch) -> Result<Page> {

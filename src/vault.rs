@@ -230,7 +230,7 @@ impl Vault {
             Owner::ListRow(list, recipient) => (3, list, recipient),
             Owner::Point(no) => (4, no, 0),
             Owner::Officer(region) => (5, region, 0),
-            Owner::Receipt => (6, 0, 0),
+            Owner::Receipt(no) => (6, no, 0),
         };
         aad[0] = tag;
         aad[1..9].copy_from_slice(&a.to_be_bytes());
@@ -249,7 +249,7 @@ pub enum Owner {
     ListRow(i64, i64),
     Point(i64),
     Officer(i64),
-    Receipt,
+    Receipt(i64),
 }
 
 fn new_mac(key: &[u8]) -> Hmac<Sha256> {

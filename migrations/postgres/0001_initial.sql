@@ -319,7 +319,7 @@ CREATE TABLE deliveries (
 );
 CREATE UNIQUE INDEX deliveries_target ON deliveries (dispatch_no, step, channel, target, variant);
 CREATE INDEX deliveries_batch ON deliveries (batch, ordinal) WHERE batch > 0;
-CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX deliveries_due ON deliveries (dispatch_no, next_at) WHERE next_at IS NOT NULL;
 
 CREATE TABLE delivery_members (
     dispatch_no BIGINT NOT NULL,

@@ -42,7 +42,7 @@ CREATE TABLE operators (
 
 -- Hash chain: hash = SHA-256(prev_hash || canonical row).
 CREATE TABLE audit (
-    seq      BIGINT PRIMARY KEY,
+    seq      INTEGER PRIMARY KEY,
     at       BIGINT NOT NULL,
     operator TEXT NOT NULL,
     action   TEXT NOT NULL,
@@ -54,7 +54,7 @@ CREATE TABLE audit (
 -- Places --------------------------------------------------------------------
 
 CREATE TABLE regions (
-    no           BIGINT PRIMARY KEY,
+    no           INTEGER PRIMARY KEY,
     code         TEXT UNIQUE,               -- 12 digits; NULL for farms, hamlets, groups
     name         TEXT NOT NULL,
     parent_no    BIGINT REFERENCES regions (no),
@@ -80,7 +80,7 @@ CREATE TABLE region_aliases (
 ) WITHOUT ROWID;
 
 CREATE TABLE areas (
-    no   BIGINT PRIMARY KEY,
+    no   INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     kind TEXT NOT NULL DEFAULT ''
 );
@@ -101,7 +101,7 @@ CREATE INDEX area_recipients_of ON area_recipients (recipient_no, area_no);
 -- People --------------------------------------------------------------------
 
 CREATE TABLE recipients (
-    no           BIGINT PRIMARY KEY,
+    no           INTEGER PRIMARY KEY,
     kind         INTEGER NOT NULL,          -- 1 person, 2 household, 3 organisation
     counted      INTEGER NOT NULL,          -- 1 = a member in its own right; 0 = a household whose persons are known, or merged away
     status       INTEGER NOT NULL DEFAULT 1,-- 1 active, 2 moved, 3 dead
@@ -126,7 +126,7 @@ CREATE INDEX recipients_household ON recipients (household_no) WHERE household_n
 
 -- Immutable: a changed number is another row.
 CREATE TABLE addresses (
-    id     BIGINT PRIMARY KEY,
+    id     INTEGER PRIMARY KEY,
     kind   INTEGER NOT NULL,                -- 1 phone, 2 e-mail
     hash   BLOB NOT NULL,
     sealed BLOB NOT NULL,                   -- AAD = address id + key id
@@ -157,7 +157,7 @@ CREATE TABLE opt_outs (
 
 -- Duplicates joined by rule; undone by taking back rows with this merge_no.
 CREATE TABLE merges (
-    no        BIGINT PRIMARY KEY,
+    no        INTEGER PRIMARY KEY,
     kept_no   BIGINT NOT NULL,
     merged_no BIGINT NOT NULL,
     rule      TEXT NOT NULL,
@@ -167,7 +167,7 @@ CREATE TABLE merges (
 );
 
 CREATE TABLE groups (
-    no          BIGINT PRIMARY KEY,
+    no          INTEGER PRIMARY KEY,
     name        TEXT NOT NULL UNIQUE,
     unit_id     TEXT REFERENCES units (id),
     rule        TEXT,                       -- an audience expression; NULL = a static list
@@ -186,7 +186,7 @@ CREATE INDEX group_members_of ON group_members (recipient_no, group_no);
 
 -- A list brings variables for each recipient: an amount, an appointment.
 CREATE TABLE lists (
-    no         BIGINT PRIMARY KEY,
+    no         INTEGER PRIMARY KEY,
     name       TEXT NOT NULL UNIQUE,
     columns    TEXT NOT NULL,               -- JSON array of variable names
     created_at BIGINT NOT NULL
@@ -202,7 +202,7 @@ CREATE TABLE list_rows (
 
 -- Boards, screens, loudspeakers, desks.
 CREATE TABLE points (
-    no            BIGINT PRIMARY KEY,
+    no            INTEGER PRIMARY KEY,
     code          TEXT UNIQUE,
     name          TEXT NOT NULL,
     kind          TEXT NOT NULL,
@@ -288,7 +288,7 @@ CREATE TABLE channels (
 );
 
 CREATE TABLE dispatches (
-    no           BIGINT PRIMARY KEY,
+    no           INTEGER PRIMARY KEY,
     id           TEXT NOT NULL UNIQUE,
     item_id      TEXT NOT NULL REFERENCES items (id),
     item_version INTEGER NOT NULL,
@@ -352,7 +352,7 @@ CREATE TABLE deliveries (
 CREATE UNIQUE INDEX deliveries_target ON deliveries (dispatch_no, step, channel, target, variant);
 CREATE INDEX deliveries_batch ON deliveries (batch, ordinal) WHERE batch > 0;
 -- retry, deferred, uncertain, sent rows that wait for a time
-CREATE INDEX deliveries_due ON deliveries (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX deliveries_due ON deliveries (dispatch_no, next_at) WHERE next_at IS NOT NULL;
 
 CREATE TABLE delivery_members (
     dispatch_no BIGINT NOT NULL,
@@ -363,7 +363,7 @@ CREATE TABLE delivery_members (
 ) WITHOUT ROWID;
 
 CREATE TABLE batches (
-    no          BIGINT PRIMARY KEY,
+    no          INTEGER PRIMARY KEY,
     dispatch_no BIGINT NOT NULL,
     channel     INTEGER NOT NULL,
     lane        INTEGER NOT NULL,
@@ -404,7 +404,7 @@ CREATE TABLE handles (
 CREATE INDEX handles_delivery ON handles (dispatch_no, ordinal, attempt);
 
 CREATE TABLE receipts (
-    no          BIGINT PRIMARY KEY,
+    no          INTEGER PRIMARY KEY,
     channel     INTEGER NOT NULL,
     received_at BIGINT NOT NULL,
     gateway_id  TEXT NOT NULL,              -- or '' where the client id matched

@@ -75,7 +75,7 @@ async fn bare(store: &Store, (channel, dispatch_no): (i32, i64), receipts: &[Rec
             let rows: Vec<_> = (no..)
                 .zip(callback)
                 .map(|(no, r)| {
-                    let raw = hex(&store.vault.seal(Owner::Receipt, r.raw.as_bytes()));
+                    let raw = hex(&store.vault.seal(Owner::Receipt(0), r.raw.as_bytes()));
                     (no, delivered, &r.code, dispatch_no, no - first + 1, raw)
                 })
                 .collect();

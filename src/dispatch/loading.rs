@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use super::disk::last_lane;
 use super::job::{Job, Ready};
+use super::outcome::MISCONFIGURED_WAIT;
 use super::worker::{Tools, Way};
+use crate::domain::delivery::Reason;
 use crate::domain::item::Lane;
-use crate::store::Result;
 use crate::store::batches::Lease;
 use crate::store::turn::{BatchTurn, Record};
+use crate::store::{Result, StoreError};
 
 /// A leased batch, ready to be marked.
 pub struct Batch {
@@ -26,11 +28,17 @@ pub async fn next_batch(tools: &Tools, way: &Way) -> Result<Option<Batch>> {
         if lease.lane == Lane::Routine as i32
             && let Some(until) = tools.quiet.until(tools.store.now())
         {
-            tools.store.defer_batch(lease, until).await?;
+            tools.store.defer_batch(lease, until, Reason::QuietHours).await?;
             continue;
         }
         match prepare(tools, way, lease).await {
             Ok(batch) => return Ok(Some(batch)),
+            // What is wrong with one dispatch must not stop the others behind it.
+            Err(error @ (StoreError::Refused(_) | StoreError::Damaged(_))) => {
+                tracing::error!(dispatch = lease.dispatch_no, batch = lease.no, %error, "cannot be prepared; put off");
+                let until = tools.store.now() + MISCONFIGURED_WAIT;
+                tools.store.defer_batch(lease, until, Reason::Misconfigured).await?;
+            }
             Err(error) => {
                 tools.store.release_batch(lease).await?;
                 return Err(error);

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::clock_guard::ClockGuard;
 use super::job::{is_repeated, receipt_wait};
 use super::retry::RetrySettings;
 use super::worker::Way;
@@ -25,6 +26,11 @@ const TICK: Duration = Duration::from_millis(200);
 /// share of the time.
 const SCAN_SHARE: u32 = 20;
 
+/// How often old unmatched receipts are looked for, and how long they are kept, in
+/// milliseconds: gateways repeat for three days at the most.
+const FORGET_EVERY: Duration = Duration::from_hours(1);
+const KEEP_UNMATCHED: Millis = 7 * 86_400_000;
+
 /// What the scheduler works with.
 #[derive(Clone)]
 pub struct Scheduler {
@@ -39,10 +45,17 @@ pub struct Scheduler {
 impl Scheduler {
     /// Runs until told to stop.
     pub async fn run(self) {
+        let newest = self.store.health().await.ok().and_then(|h| h.newest_at).unwrap_or(0);
+        let mut guard = ClockGuard::new(self.store.clock.clone(), newest);
         let mut scans: HashMap<i64, Instant> = HashMap::new();
+        let mut forget_at = Instant::now();
         while !self.stop.is_cancelled() {
-            if let Err(error) = self.tick(&mut scans).await {
+            if let Err(error) = self.tick(&mut scans, guard.is_steady()).await {
                 tracing::warn!(%error, "the scheduler could not do its round; trying again");
+            }
+            if forget_at <= Instant::now() {
+                self.forget().await;
+                forget_at = Instant::now() + FORGET_EVERY;
             }
             tokio::select! {
                 () = self.stop.cancelled() => {}
@@ -51,8 +64,10 @@ impl Scheduler {
         }
     }
 
-    async fn tick(&self, scans: &mut HashMap<i64, Instant>) -> Result<()> {
-        self.take_over(false).await?;
+    async fn tick(&self, scans: &mut HashMap<i64, Instant>, steady: bool) -> Result<()> {
+        if steady {
+            self.take_over(false).await?;
+        }
         while self.store.take_due().await? > 0 {
             self.wake.notify_waiters();
         }
@@ -60,17 +75,25 @@ impl Scheduler {
         self.counts.open_dispatches.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
         scans.retain(|no, _| open.iter().any(|d| d.no == *no));
         for dispatch in open {
-            let cancelled = dispatch.state == "cancelled";
-            if cancelled || dispatch.expires_at <= self.store.now() {
-                while self.store.sweep_dispatch(dispatch.no, cancelled).await? > 0 {}
+            if scans.get(&dispatch.no).is_some_and(|at| *at > Instant::now()) {
+                continue;
             }
-            if scans.get(&dispatch.no).is_none_or(|at| *at <= Instant::now()) {
-                let began = Instant::now();
-                self.end(&dispatch).await?;
-                scans.insert(dispatch.no, Instant::now() + (began.elapsed() * SCAN_SHARE).max(TICK));
+            let began = Instant::now();
+            // One that cannot be ended must not keep the others from it.
+            if let Err(error) = self.end(&dispatch, steady).await {
+                tracing::warn!(dispatch = dispatch.no, %error, "cannot be ended now; trying again");
             }
+            scans.insert(dispatch.no, Instant::now() + (began.elapsed() * SCAN_SHARE).max(TICK));
         }
         Ok(())
+    }
+
+    async fn forget(&self) {
+        match self.store.forget_unmatched(self.store.now() - KEEP_UNMATCHED).await {
+            Ok(0) => {}
+            Ok(receipts) => tracing::warn!(receipts, "forgot receipts that no message of ours was ever found for"),
+            Err(error) => tracing::warn!(%error, "cannot forget old receipts"),
+        }
     }
 
     /// Takes over batches whose worker is gone; `all` when the engine that held
@@ -105,13 +128,19 @@ impl Scheduler {
         Ok(Settling { repeat, at: now + if repeat { self.retry.settle_ms } else { wait } })
     }
 
-    /// Gives up receipts that are overdue, and closes the dispatch when nothing is left.
-    async fn end(&self, dispatch: &Dispatch) -> Result<()> {
-        let waits: Vec<&Way> = self.ways.iter().filter(|w| w.channel.limits().evidence == Evidence::Receipts).collect();
-        for way in &waits {
-            let before = self.store.now() - receipt_wait(&*way.channel);
-            while self.store.give_up_waiting(dispatch.no, way.no, before).await? > 0 {}
+    /// Ends what was called off or has expired, gives up receipts that are overdue,
+    /// and closes the dispatch when nothing is left.
+    async fn end(&self, dispatch: &Dispatch, steady: bool) -> Result<()> {
+        let cancelled = dispatch.state == "cancelled";
+        if cancelled || steady && dispatch.expires_at <= self.store.now() {
+            self.store.sweep_dispatch(dispatch.no, cancelled).await?;
         }
+        let waits: Vec<&Way> = self.ways.iter().filter(|w| w.channel.limits().evidence == Evidence::Receipts).collect();
+        for way in waits.iter().filter(|_| steady) {
+            let before = self.store.now() - receipt_wait(&*way.channel);
+            self.store.give_up_waiting(dispatch.no, way.no, before).await?;
+        }
+        let dispatch = self.store.dispatch(&dispatch.no.to_string()).await?;
         if dispatch.phase == "done" {
             let waits: Vec<i32> = if dispatch.mode == crate::store::dispatches::Mode::Dry {
                 Vec::new()

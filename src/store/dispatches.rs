@@ -334,10 +334,12 @@ impl Tx {
     }
 
     /// Moves a dispatch on: where its cursor stands and what it has written so far.
-    pub(super) async fn advance_dispatch(&mut self, to: &Progress) -> Result<()> {
+    /// `false` when it is no longer where the work began.
+    pub(super) async fn advance_dispatch(&mut self, to: &Progress) -> Result<bool> {
+        // Not into one that was cancelled or ended while the chunk was being prepared.
         let sql = "UPDATE dispatches SET phase = $2, step = $3, cursor_no = $4, members = members + $5, deliveries = deliveries + $6, \
-                   step_due_at = $7 WHERE no = $1";
-        exec!(
+                   step_due_at = $7 WHERE no = $1 AND phase = $8 AND state <> 'cancelled' AND finished_at IS NULL";
+        let moved = exec!(
             self,
             sqlx::query(sql)
                 .bind(to.no)
@@ -347,14 +349,17 @@ impl Tx {
                 .bind(to.members)
                 .bind(to.deliveries)
                 .bind(to.step_due_at)
+                .bind(to.from)
         )?;
-        Ok(())
+        Ok(moved > 0)
     }
 }
 
 /// One move of a dispatch's cursor.
 pub(super) struct Progress {
     pub no: i64,
+    /// The phase it must still be in.
+    pub from: &'static str,
     pub phase: &'static str,
     pub step: i32,
     pub cursor_no: i64,

@@ -66,6 +66,9 @@ impl Store {
         }
         let now = self.now();
         let mut tx = self.begin().await?;
+        // A turn that keeps handles and a callback that looks for them take turns, or
+        // on a server neither might see the other.
+        tx.queue_up("receipt").await?;
         let matches = tx.match_receipts(self, channel, receipts).await?;
         tx.insert_receipts(self, channel, receipts, (&matches, now)).await?;
         let claims: Vec<Claim> = receipts
@@ -156,7 +159,7 @@ impl Tx {
             .map(|((r, m), no)| {
                 let id = if let ReceiptKey::Gateway(id) = &r.key { id.clone() } else { String::new() };
                 let state = r.word.map_or(-1, |w| w.state().code());
-                let raw = crate::vault::hex(&store.vault.seal(Owner::Receipt, r.raw.as_bytes()));
+                let raw = crate::vault::hex(&store.vault.seal(Owner::Receipt(no), r.raw.as_bytes()));
                 let to = m.as_ref().map(|m| (m.dispatch_no, m.ordinal, m.attempt));
                 (no, id, state, &r.code, r.event_at, to.map(|t| t.0), to.map(|t| t.1), to.map(|t| t.2), raw)
             })
@@ -255,7 +258,7 @@ impl Tx {
                     .bind(part)
                     .bind(claim.word as i32 + 1)
             )?;
-            let sql = "SELECT COUNT(*) FROM handles WHERE dispatch_no = $1 AND ordinal = $2 AND attempt = $3 AND channel = $4 AND state >= $5";
+            let sql = "SELECT COUNT(DISTINCT part) FROM handles WHERE dispatch_no = $1 AND ordinal = $2 AND attempt = $3 AND channel = $4 AND state >= $5";
             let agreed: i64 = run!(self, |c| sqlx::query_scalar(sql)
                 .bind(claim.dispatch_no)
                 .bind(claim.ordinal)

@@ -31,9 +31,10 @@ impl Store {
         let now = self.now();
         let (retry, uncertain, deferred) = (State::Retry.code(), State::Uncertain.code(), State::Deferred.code());
         let sql = format!(
-            "SELECT d.dispatch_no, d.ordinal, d.channel, p.lane, d.state, d.reason FROM deliveries d JOIN dispatches p ON p.no = d.dispatch_no \
-             WHERE d.next_at IS NOT NULL AND d.next_at <= $1 AND p.state = 'active' AND p.expires_at > $1 \
-             AND d.state IN ({retry}, {uncertain}, {deferred}) ORDER BY d.next_at LIMIT {CHUNK}"
+            // From the dispatches on: what a paused one has waiting is not even looked at.
+            "SELECT d.dispatch_no, d.ordinal, d.channel, p.lane, d.state, d.reason FROM dispatches p CROSS JOIN deliveries d \
+             WHERE p.finished_at IS NULL AND p.state = 'active' AND p.expires_at > $1 AND d.dispatch_no = p.no \
+             AND d.next_at IS NOT NULL AND d.next_at <= $1 AND d.state IN ({retry}, {uncertain}, {deferred}) LIMIT {CHUNK}"
         );
         let due: Vec<Due> = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).fetch_all(db).await)?;
         if due.is_empty() {
@@ -71,61 +72,87 @@ impl Store {
         Ok(due.len())
     }
 
-    /// Ends what was not handed over yet: a dispatch that was cancelled, or whose
-    /// time is over. Uncertain rows can only become unknown. Returns the rows moved;
-    /// call again until it is 0.
+    /// Ends what was not handed over yet: of a dispatch that was cancelled, or whose
+    /// time is over. Uncertain rows can only become unknown. Returns the rows moved.
     pub async fn sweep_dispatch(&self, no: i64, cancelled: bool) -> Result<u64> {
         let stoppable: Vec<String> =
             State::ALL.iter().filter(|s| s.is_stoppable()).map(|s| s.code().to_string()).collect();
         let (to, reason) =
             if cancelled { (State::Cancelled, Reason::Operator) } else { (State::Failed, Reason::Expired) };
         let (uncertain, unknown) = (State::Uncertain.code(), State::Unknown.code());
-        let sql = format!(
-            "UPDATE deliveries SET state = CASE WHEN state = {uncertain} THEN {unknown} ELSE $2 END, reason = $3, next_at = NULL \
-             WHERE dispatch_no = $1 AND ordinal IN (SELECT ordinal FROM deliveries WHERE dispatch_no = $1 \
-             AND state IN ({}, {uncertain}) LIMIT {SWEEP})",
-            stoppable.join(",")
+        let which = format!("state IN ({}, {uncertain})", stoppable.join(","));
+        let change = format!(
+            "state = CASE WHEN state = {uncertain} THEN {unknown} ELSE {} END, reason = {}, next_at = NULL",
+            to.code(),
+            reason.code()
         );
-        let mut tx = self.begin().await?;
-        let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(to.code()).bind(reason.code()))?;
+        let moved = self.move_rows(no, &which, &change).await?;
         if moved == 0 {
+            let mut tx = self.begin().await?;
             let sql =
                 "UPDATE batches SET state = 2, owner = '', lease_until = NULL WHERE dispatch_no = $1 AND state = 0";
             exec!(&mut tx, sqlx::query(sql).bind(no))?;
             // Nothing is planned for it any more.
-            exec!(
-                &mut tx,
-                sqlx::query("UPDATE dispatches SET phase = 'done', step_due_at = NULL WHERE no = $1").bind(no)
-            )?;
+            let sql = "UPDATE dispatches SET phase = 'done', step_due_at = NULL WHERE no = $1 AND phase <> 'done'";
+            exec!(&mut tx, sqlx::query(sql).bind(no))?;
+            tx.commit().await?;
         }
-        tx.commit().await?;
         Ok(moved)
     }
 
-    /// `sent` deliveries of a channel whose receipt did not come in its time.
+    /// `sent` deliveries of a channel whose receipt did not come in its time become
+    /// unknown. Returns how many.
     pub async fn give_up_waiting(&self, dispatch_no: i64, channel: i32, handed_before: Millis) -> Result<u64> {
-        let sql = format!(
-            "UPDATE deliveries SET state = {} WHERE dispatch_no = $1 AND ordinal IN (SELECT ordinal FROM deliveries \
-             WHERE dispatch_no = $1 AND channel = $2 AND state = {} AND handed_at <= $3 LIMIT {SWEEP})",
-            State::Unknown.code(),
-            State::Sent.code()
-        );
-        let mut tx = self.begin().await?;
-        let moved =
-            exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(channel).bind(handed_before))?;
-        tx.commit().await?;
-        Ok(moved)
+        let which = format!("channel = {channel} AND state = {} AND handed_at <= {handed_before}", State::Sent.code());
+        self.move_rows(dispatch_no, &which, &format!("state = {}", State::Unknown.code())).await
     }
 
-    /// Puts the queued rows of a leased batch to sleep until the quiet hours end, and
-    /// closes the batch.
-    pub async fn defer_batch(&self, lease: super::batches::Lease, until: Millis) -> Result<u64> {
+    /// Changes the rows of a dispatch that `which` names. They are looked for outside
+    /// any transaction, a page at a time, since most looks find nothing; the writing
+    /// statement checks again.
+    async fn move_rows(&self, dispatch_no: i64, which: &str, change: &str) -> Result<u64> {
+        let (mut after, mut moved) = (0_i64, 0);
+        loop {
+            let sql = format!(
+                "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal > $2 AND {which} ORDER BY ordinal LIMIT {SWEEP}"
+            );
+            let page: Vec<i64> = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                .bind(dispatch_no)
+                .bind(after)
+                .fetch_all(db)
+                .await)?;
+            let Some(last) = page.last() else { return Ok(moved) };
+            after = *last;
+            let mut tx = self.begin().await?;
+            let these = tx.pick(
+                "SELECT value FROM json_each($2)",
+                "SELECT CAST(j AS BIGINT) FROM json_array_elements_text($2::json) j",
+            );
+            let sql =
+                format!("UPDATE deliveries SET {change} WHERE dispatch_no = $1 AND ordinal IN ({these}) AND {which}");
+            let json = json!(page).to_string();
+            moved += exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(json))?;
+            tx.commit().await?;
+        }
+    }
+
+    /// Forgets receipts that came before `before` and never met their message.
+    pub async fn forget_unmatched(&self, before: Millis) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let sql = "DELETE FROM receipts WHERE dispatch_no IS NULL AND received_at < $1";
+        let gone = exec!(&mut tx, sqlx::query(sql).bind(before))?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+
+    /// Puts the queued rows of a leased batch to sleep until then, and closes the batch.
+    pub async fn defer_batch(&self, lease: super::batches::Lease, until: Millis, why: Reason) -> Result<u64> {
         let mut tx = self.begin().await?;
         let sql = format!(
             "UPDATE deliveries SET state = {}, reason = {}, next_at = $2 WHERE batch = $1 AND batch > 0 AND state = {} \
              AND EXISTS (SELECT 1 FROM batches WHERE no = $1 AND epoch = $3 AND state = 1)",
             State::Deferred.code(),
-            Reason::QuietHours.code(),
+            why.code(),
             State::Queued.code()
         );
         let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(until).bind(lease.epoch))?;

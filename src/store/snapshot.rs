@@ -82,18 +82,18 @@ impl Store {
         let members = tx.add_members(d, recipients).await?;
         let span = Span { after: d.members, last: d.members + members };
         let deliveries = tx.add_step(job, 0, span).await?;
-        tx.advance_dispatch(&Progress {
+        let to = Progress {
             no: d.no,
+            from: "snapshot",
             phase: phase_after(job, last, "snapshot"),
             step: 0,
             cursor_no: if last { 0 } else { recipients.last().copied().unwrap_or(d.cursor_no) },
             members,
             deliveries,
             step_due_at: if last { job.next_step_at } else { None },
-        })
-        .await?;
-        tx.commit().await?;
-        Ok(Chunk { members, deliveries, done: last })
+        };
+        let chunk = Chunk { members, deliveries, done: last };
+        tx.close_chunk(&to, chunk).await
     }
 
     /// Plans `step` for the members not reached among the next `width`.
@@ -103,24 +103,23 @@ impl Store {
         let span = Span { after: d.cursor_no, last: d.members.min(d.cursor_no + width) };
         let deliveries = tx.add_step(job, step, span).await?;
         let done = span.last >= d.members;
-        tx.advance_dispatch(&Progress {
+        let to = Progress {
             no: d.no,
+            from: "plan",
             phase: phase_after(job, done, "plan"),
             step,
             cursor_no: if done { 0 } else { span.last },
             members: 0,
             deliveries,
             step_due_at: if done { job.next_step_at } else { None },
-        })
-        .await?;
-        tx.commit().await?;
-        Ok(Chunk { members: 0, deliveries, done })
+        };
+        tx.close_chunk(&to, Chunk { members: 0, deliveries, done }).await
     }
 
     /// Opens the next step: from now on its chunks are written.
     pub async fn begin_step(&self, dispatch: &Dispatch, step: i32) -> Result<()> {
         let mut tx = self.begin().await?;
-        let sql = "UPDATE dispatches SET phase = 'plan', step = $2, cursor_no = 0 WHERE no = $1 AND phase = 'waiting'";
+        let sql = "UPDATE dispatches SET phase = 'plan', step = $2, cursor_no = 0 WHERE no = $1 AND phase = 'waiting' AND state = 'active'";
         exec!(&mut tx, sqlx::query(sql).bind(dispatch.no).bind(step))?;
         tx.commit().await
     }
@@ -135,6 +134,16 @@ fn phase_after(job: &Chunking<'_>, done: bool, busy: &'static str) -> &'static s
 }
 
 impl Tx {
+    /// Commits a chunk with the move of its cursor; nothing of it happened when the
+    /// dispatch was cancelled or ended meanwhile.
+    async fn close_chunk(mut self, to: &Progress, chunk: Chunk) -> Result<Chunk> {
+        if !self.advance_dispatch(to).await? {
+            return Ok(Chunk { members: 0, deliveries: 0, done: false });
+        }
+        self.commit().await?;
+        Ok(chunk)
+    }
+
     /// One row a recipient, in their order. CROSS JOIN makes SQLite walk the list and
     /// look each one up.
     async fn add_members(&mut self, d: &Dispatch, recipients: &[i64]) -> Result<i64> {

@@ -64,6 +64,9 @@ impl Store {
     pub async fn turn(&self, channel: i32, turns: &[BatchTurn]) -> Result<Vec<Vec<i64>>> {
         let now = self.now();
         let mut tx = self.begin().await?;
+        if turns.iter().flat_map(|t| &t.records).any(|r| !r.handles.is_empty()) {
+            tx.queue_up("receipt").await?;
+        }
         let mut marked = Vec::with_capacity(turns.len());
         for turn in turns {
             tx.record(self, channel, turn).await?;

@@ -54,7 +54,8 @@ impl Store {
         Ok(fs::metadata(to).map_err(sqlx::Error::Io)?.len())
     }
 
-    /// Marks this store as restored: open dispatches stand paused, and every delivery
+    /// Marks this store as restored: open dispatches stand paused, their further
+    /// planning is held (others may have gone on planning), and every delivery
     /// that was still to go out or under way is uncertain, since it may have gone out
     /// after the copy was made. Nothing of it is sent again by itself.
     ///
@@ -72,7 +73,10 @@ impl Store {
         let mut tx = self.begin().await?;
         exec!(
             &mut tx,
-            sqlx::query("UPDATE dispatches SET state = 'paused' WHERE state = 'active' AND finished_at IS NULL")
+            sqlx::query(
+                "UPDATE dispatches SET state = CASE WHEN state = 'active' THEN 'paused' ELSE state END, \
+                 phase = CASE WHEN phase IN ('snapshot', 'plan', 'waiting') THEN 'held-' || phase ELSE phase END WHERE finished_at IS NULL"
+            )
         )?;
         let close = "UPDATE batches SET state = 2, owner = '', lease_until = NULL, epoch = epoch + 1 WHERE state <> 2";
         exec!(&mut tx, sqlx::query(close))?;
@@ -152,6 +156,10 @@ impl Store {
             moved += i64::try_from(rows.len()).unwrap_or(0);
             self.requeue(dispatch, &rows).await?;
         }
+        let mut tx = self.begin().await?;
+        let sql = "UPDATE dispatches SET phase = REPLACE(phase, 'held-', '') WHERE no = $1";
+        exec!(&mut tx, sqlx::query(sql).bind(no))?;
+        tx.commit().await?;
         let detail = json!({ "deliveries": moved });
         self.note_act(operator, "nothing sent", &dispatch.id, &detail).await?;
         Ok(moved)

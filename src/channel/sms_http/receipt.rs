@@ -118,13 +118,24 @@ impl Receipts {
         if entries.len() > MAX_RECEIPTS {
             return Err(CallbackError::Malformed(format!("more than {MAX_RECEIPTS} receipts")));
         }
-        entries
-            .iter()
-            .map(|entry| {
-                let get = |at: &str| entry.pointer(at).and_then(plain);
-                self.receipt(&get, entry.to_string())
-            })
-            .collect()
+        let read = |entry: &Value| {
+            let get = |at: &str| entry.pointer(at).and_then(plain);
+            self.receipt(&get, entry.to_string())
+        };
+        let receipts: Vec<_> = entries.iter().map(read).collect();
+        if receipts.iter().all(Result::is_err) {
+            return receipts.into_iter().collect();
+        }
+        // An odd entry among good ones (a reply, a message of another account) is kept
+        // and says nothing; refusing it would refuse the good ones.
+        let odd = |entry: &Value| Receipt {
+            key: ReceiptKey::Gateway(String::new()),
+            word: None,
+            code: "not understood".to_owned(),
+            event_at: None,
+            raw: entry.to_string(),
+        };
+        Ok(receipts.into_iter().zip(entries).map(|(r, entry)| r.unwrap_or_else(|_| odd(entry))).collect())
     }
 
     fn read_pairs(&self, pairs: &[(String, String)]) -> Result<Receipt, CallbackError> {

@@ -1,0 +1,81 @@
+//! A wall clock that jumps must not expire what is waiting: nothing is given up or
+//! taken over until it has run steadily again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::{Clock, Millis};
+
+/// How far wall and monotonic clock may drift apart between two looks, in milliseconds.
+const SLACK: Millis = 10_000;
+/// How long the clock must run steadily before it is believed again.
+const STEADY: Duration = Duration::from_mins(1);
+
+/// Compares the wall clock with the monotonic one.
+#[derive(Debug)]
+pub struct ClockGuard {
+    clock: Clock,
+    last: (Millis, Instant),
+    doubted_until: Option<Instant>,
+}
+
+impl ClockGuard {
+    /// Begins to watch. `newest` is the newest time on record: a clock behind it is
+    /// not believed.
+    #[must_use]
+    pub fn new(clock: Clock, newest: Millis) -> Self {
+        let (wall, now) = (clock.now(), Instant::now());
+        let behind = wall + SLACK < newest;
+        if behind {
+            tracing::error!(
+                "the clock stands behind the last record; nothing expires until it runs steadily. Set the clock"
+            );
+        }
+        Self { clock, last: (wall, now), doubted_until: behind.then(|| now + STEADY) }
+    }
+
+    /// Looks at the clock; `false` while it is not to be believed.
+    pub fn is_steady(&mut self) -> bool {
+        // A clock that a test holds is moved on purpose.
+        if matches!(self.clock, Clock::Held(_)) {
+            return true;
+        }
+        let (wall, now) = (self.clock.now(), Instant::now());
+        self.look(wall, now)
+    }
+
+    fn look(&mut self, wall: Millis, now: Instant) -> bool {
+        let ran = Millis::try_from(now.duration_since(self.last.1).as_millis()).unwrap_or(Millis::MAX);
+        let jump = wall - self.last.0 - ran;
+        self.last = (wall, now);
+        if jump.abs() > SLACK {
+            tracing::error!(jump_ms = jump, "the clock jumped; nothing expires until it has run steadily for a minute");
+            self.doubted_until = Some(now + STEADY);
+        }
+        match self.doubted_until {
+            Some(until) if now < until => false,
+            _ => {
+                self.doubted_until = None;
+                true
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_is_doubted_for_a_minute() {
+        let start = Instant::now();
+        let mut guard = ClockGuard { clock: Clock::System, last: (0, start), doubted_until: None };
+        let at = |s: u64| start + Duration::from_secs(s);
+        assert!(guard.look(1_000, at(1)));
+        assert!(!guard.look(3_600_000, at(2)), "an hour forward");
+        assert!(!guard.look(3_630_000, at(32)));
+        assert!(guard.look(3_661_000, at(63)));
+        assert!(!guard.look(10_000, at(64)), "and back");
+    }
+}
