@@ -109,11 +109,7 @@ impl Store {
             sqlx::query(sql).bind(&id).bind(no).bind(content.kind.name()).bind(&by.unit_id).bind(now).bind(&by.name)
         )?;
         tx.add_version(&id, 1, content, (now, &by.name)).await?;
-        for (relation, target) in &targets {
-            let sql =
-                "INSERT INTO item_relations (item_id, relation, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-            exec!(&mut tx, sqlx::query(sql).bind(&id).bind(relation).bind(target))?;
-        }
+        tx.put_relations(&id, &targets).await?;
         tx.append_audit(now, &by.name, "item", &id, &serde_json::json!({ "version": 1 })).await?;
         tx.commit().await?;
         self.item(&id).await
@@ -121,6 +117,7 @@ impl Store {
 
     /// Enters a new version; the item needs approval again.
     pub async fn edit_item(&self, item: &Item, content: &Content, by: &Operator) -> Result<Item> {
+        let targets = self.relation_targets(content).await?;
         let mut tx = self.begin().await?;
         let (now, version) = (self.now(), item.version + 1);
         let sql = "UPDATE items SET version = $2, state = 'draft', kind = $4 WHERE id = $1 AND version = $3 AND state <> 'cancelled'";
@@ -133,6 +130,7 @@ impl Store {
             )));
         }
         tx.add_version(&item.id, version, content, (now, &by.name)).await?;
+        tx.put_relations(&item.id, &targets).await?;
         tx.append_audit(now, &by.name, "item", &item.id, &serde_json::json!({ "version": version })).await?;
         tx.commit().await?;
         self.item(&item.id).await
@@ -251,6 +249,17 @@ impl Store {
 }
 
 impl Tx {
+    /// The relations of the newest version stand; those of the one before are gone.
+    async fn put_relations(&mut self, item_id: &str, targets: &[(String, String)]) -> Result<()> {
+        exec!(self, sqlx::query("DELETE FROM item_relations WHERE item_id = $1").bind(item_id))?;
+        for (relation, target) in targets {
+            let sql =
+                "INSERT INTO item_relations (item_id, relation, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+            exec!(self, sqlx::query(sql).bind(item_id).bind(relation).bind(target))?;
+        }
+        Ok(())
+    }
+
     async fn add_version(&mut self, item_id: &str, version: i32, content: &Content, by: (Millis, &str)) -> Result<()> {
         let body = serde_json::to_string(content).map_err(|e| StoreError::Damaged(e.to_string()))?;
         let sql = "INSERT INTO item_versions (item_id, version, title, body, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6)";
