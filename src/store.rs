@@ -34,6 +34,8 @@ pub mod schedule;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod turn;
 pub mod upkeep;
 

@@ -48,8 +48,11 @@ async fn nothing_is_lost_and_no_duplicate_goes_unflagged() {
     println!("seed {seed}; play it again with GONG_TEST_SEED={seed}");
     let mut draw = Draw(seed);
     // Some receipts settle a doubt before it is repeated, some come too late for that.
-    let behaviour =
-        Behaviour { latency: "2-12".parse().unwrap(), receipt_delay: "5-2000".parse().unwrap(), ..Behaviour::default() };
+    let behaviour = Behaviour {
+        latency: "2-12".parse().unwrap(),
+        receipt_delay: "5-2000".parse().unwrap(),
+        ..Behaviour::default()
+    };
     let gateway = gateway(behaviour).await;
     let limits = format!("rate = 100000, in_flight = {IN_FLIGHT}");
     let site = Site::new().await.with("[retry]\nsettle_ms = 100").with_kannel(gateway.addr, &limits).closed();
