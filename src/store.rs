@@ -38,6 +38,8 @@ pub mod schema;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod turn;
 pub mod upkeep;
 

@@ -12,6 +12,14 @@ const READY: i32 = 0;
 const LEASED: i32 = 1;
 const DONE: i32 = 2;
 
+pub(super) const MOST_URGENT: &str = "SELECT b.lane FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
+     WHERE b.channel = $1 AND b.state = 0 AND d.state = 'active' AND d.expires_at > $2 ORDER BY b.lane, b.no LIMIT 1";
+
+pub(super) const LOAD_BATCH: &str = "SELECT d.ordinal, d.attempt, d.failures, d.reason, a.id AS address_id, \
+     a.sealed AS address_sealed, a.gone, m.recipient_no, m.vars_sealed FROM deliveries d JOIN addresses a ON a.id = d.target \
+     LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
+     WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1 ORDER BY d.ordinal";
+
 /// A leased batch: the epoch is the fencing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Lease {
@@ -84,26 +92,24 @@ impl Store {
 
     /// The lane of the most urgent ready batch of an active dispatch.
     pub async fn most_urgent_ready(&self, channel: i32) -> Result<Option<i32>> {
-        let sql = "SELECT b.lane FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
-                   WHERE b.channel = $1 AND b.state = 0 AND d.state = 'active' AND d.expires_at > $2 ORDER BY b.lane, b.no LIMIT 1";
         let now = self.now();
-        Ok(read!(self, |db| sqlx::query_scalar(sql).bind(channel).bind(now).fetch_optional(db).await)?)
+        Ok(read!(self, |db| sqlx::query_scalar(MOST_URGENT).bind(channel).bind(now).fetch_optional(db).await)?)
     }
 
     /// The queued deliveries of a leased batch, in order.
     pub async fn load_batch(&self, lease: Lease) -> Result<Vec<Waiting>> {
-        let sql = "SELECT d.ordinal, d.attempt, d.failures, d.reason, a.id AS address_id, a.sealed AS address_sealed, a.gone, \
-                   m.recipient_no, m.vars_sealed FROM deliveries d JOIN addresses a ON a.id = d.target \
-                   LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
-                   WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1 ORDER BY d.ordinal";
-        Ok(read!(self, |db| sqlx::query_as(sql).bind(lease.no).fetch_all(db).await)?)
+        Ok(read!(self, |db| sqlx::query_as(LOAD_BATCH).bind(lease.no).fetch_all(db).await)?)
     }
 
     /// Keeps this owner's leases alive; returns how many there are.
     pub async fn heartbeat(&self, owner: &str) -> Result<u64> {
         let until = self.db_now().await? + LEASE;
         let mut tx = self.begin().await?;
-        let sql = "UPDATE batches SET lease_until = $2 WHERE owner = $1 AND state = 1";
+        // In the order in which turns lock their batches.
+        let sql = tx.pick(
+            "UPDATE batches SET lease_until = $2 WHERE owner = $1 AND state = 1",
+            "UPDATE batches SET lease_until = $2 WHERE no IN (SELECT no FROM batches WHERE owner = $1 AND state = 1 ORDER BY no FOR UPDATE)",
+        );
         let kept = exec!(&mut tx, sqlx::query(sql).bind(owner).bind(until))?;
         tx.commit().await?;
         Ok(kept)

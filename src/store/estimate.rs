@@ -55,7 +55,7 @@ impl Store {
             StepKind::Address(kind) => {
                 (first_address("m.no", kind as i32), first_address("m.household_no", kind as i32))
             }
-            StepKind::Visit => ("COALESCE(m.household_no, m.no)".to_owned(), "NULL".to_owned()),
+            StepKind::Visit => ("COALESCE(m.household_no, m.no)".to_owned(), "CAST(NULL AS BIGINT)".to_owned()),
         };
         let opted_out = match (kind, opt_out_kind) {
             (StepKind::Address(_), Some(item)) => format!(

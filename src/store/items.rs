@@ -109,11 +109,7 @@ impl Store {
             sqlx::query(sql).bind(&id).bind(no).bind(content.kind.name()).bind(&by.unit_id).bind(now).bind(&by.name)
         )?;
         tx.add_version(&id, 1, content, (now, &by.name)).await?;
-        for (relation, target) in &targets {
-            let sql =
-                "INSERT INTO item_relations (item_id, relation, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-            exec!(&mut tx, sqlx::query(sql).bind(&id).bind(relation).bind(target))?;
-        }
+        tx.put_relations(&id, &targets).await?;
         tx.append_audit(now, &by.name, "item", &id, &serde_json::json!({ "version": 1 })).await?;
         tx.commit().await?;
         self.item(&id).await
@@ -134,8 +130,7 @@ impl Store {
             )));
         }
         tx.add_version(&item.id, version, content, (now, &by.name)).await?;
-        exec!(&mut tx, sqlx::query("DELETE FROM item_relations WHERE item_id = $1").bind(&item.id))?;
-        tx.relate(&item.id, &targets).await?;
+        tx.put_relations(&item.id, &targets).await?;
         tx.append_audit(now, &by.name, "item", &item.id, &serde_json::json!({ "version": version })).await?;
         tx.commit().await?;
         self.item(&item.id).await
@@ -259,7 +254,9 @@ impl Store {
 }
 
 impl Tx {
-    async fn relate(&mut self, item_id: &str, targets: &[(String, String)]) -> Result<()> {
+    /// The relations of the newest version stand; those of the one before are gone.
+    async fn put_relations(&mut self, item_id: &str, targets: &[(String, String)]) -> Result<()> {
+        exec!(self, sqlx::query("DELETE FROM item_relations WHERE item_id = $1").bind(item_id))?;
         for (relation, target) in targets {
             let sql =
                 "INSERT INTO item_relations (item_id, relation, target_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";

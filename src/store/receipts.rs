@@ -1,5 +1,6 @@
 //! Receipts: kept first, matched when they can be, applied so that evidence only rises.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::json;
@@ -9,6 +10,18 @@ use crate::channel::{Receipt, ReceiptKey};
 use crate::clock::Millis;
 use crate::domain::delivery::{Event, State, Word, next};
 use crate::vault::Owner;
+
+pub(super) const WAITING_SQLITE: &str = "SELECT no, gateway_id, state FROM receipts WHERE channel = $1 AND dispatch_no IS NULL \
+     AND gateway_id IN (SELECT value FROM json_each($2)) ORDER BY no";
+
+/// The advisory lock (with the channel's number) of those who store handles and
+/// those who look for them.
+pub(super) const HANDLES_LOCK: i32 = 7032;
+
+/// What a gateway said, without the NULs that PostgreSQL's text cannot hold.
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "").into() } else { text.into() }
+}
 
 /// A word about one attempt of a delivery, matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,9 +79,11 @@ impl Store {
         }
         let now = self.now();
         let mut tx = self.begin().await?;
-        // A turn that keeps handles and a callback that looks for them take turns, or
-        // on a server neither might see the other.
-        tx.queue_up("receipt").await?;
+        if let Tx::Postgres(_) = tx {
+            // A worker that stores the handles of this channel goes before or after.
+            let sql = "SELECT pg_advisory_xact_lock($1, $2)";
+            exec!(&mut tx, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
+        }
         let matches = tx.match_receipts(self, channel, receipts).await?;
         tx.insert_receipts(self, channel, receipts, (&matches, now)).await?;
         let claims: Vec<Claim> = receipts
@@ -100,11 +115,11 @@ impl Tx {
         channel: i32,
         receipts: &[Receipt],
     ) -> Result<Vec<Option<Claim>>> {
-        let ids: Vec<&str> = receipts
+        let ids: Vec<Cow<'_, str>> = receipts
             .iter()
-            .filter_map(|r| if let ReceiptKey::Gateway(id) = &r.key { Some(id.as_str()) } else { None })
+            .filter_map(|r| if let ReceiptKey::Gateway(id) = &r.key { Some(storable(id)) } else { None })
             .collect();
-        let handles = self.handles(channel, &ids).await?;
+        let handles = self.handles(channel, &ids.iter().map(AsRef::as_ref).collect::<Vec<_>>()).await?;
         let claim = |h: &Handle| Claim {
             dispatch_no: h.dispatch_no,
             ordinal: h.ordinal,
@@ -116,7 +131,7 @@ impl Tx {
         Ok(receipts
             .iter()
             .map(|r| match &r.key {
-                ReceiptKey::Gateway(id) => handles.get(id).map(claim),
+                ReceiptKey::Gateway(id) => handles.get(storable(id).as_ref()).map(claim),
                 ReceiptKey::Client(id) => store.vault.read_client_id(*id).map(|of| Claim {
                     dispatch_no: i64::from(of.dispatch_no),
                     ordinal: i64::from(of.ordinal),
@@ -157,11 +172,11 @@ impl Tx {
             .zip(matches)
             .zip(first..)
             .map(|((r, m), no)| {
-                let id = if let ReceiptKey::Gateway(id) = &r.key { id.clone() } else { String::new() };
+                let id = if let ReceiptKey::Gateway(id) = &r.key { storable(id) } else { "".into() };
                 let state = r.word.map_or(-1, |w| w.state().code());
                 let raw = crate::vault::hex(&store.vault.seal(Owner::Receipt(no), r.raw.as_bytes()));
                 let to = m.as_ref().map(|m| (m.dispatch_no, m.ordinal, m.attempt));
-                (no, id, state, &r.code, r.event_at, to.map(|t| t.0), to.map(|t| t.1), to.map(|t| t.2), raw)
+                (no, id, state, storable(&r.code), r.event_at, to.map(|t| t.0), to.map(|t| t.1), to.map(|t| t.2), raw)
             })
             .collect();
         let sql = self.pick(
@@ -187,7 +202,7 @@ impl Tx {
             return Ok(());
         }
         let sql = self.pick(
-            "SELECT no, gateway_id, state FROM receipts WHERE channel = $1 AND dispatch_no IS NULL AND gateway_id IN (SELECT value FROM json_each($2)) ORDER BY no",
+            WAITING_SQLITE,
             "SELECT no, gateway_id, state FROM receipts WHERE channel = $1 AND dispatch_no IS NULL AND gateway_id IN \
              (SELECT j COLLATE \"C\" FROM json_array_elements_text($2::json) j) ORDER BY no",
         );
@@ -239,7 +254,8 @@ impl Tx {
 
     /// A message in parts is delivered when all its parts are: a claim about a part
     /// stays with the part until the last one agrees. One undelivered part is enough
-    /// to call the message undelivered.
+    /// to call the message undelivered. A message that was repeated has several
+    /// handles a part; whichever copy arrives will do.
     async fn join_parts(&mut self, channel: i32, claims: &[Claim]) -> Result<Vec<Claim>> {
         let mut whole = Vec::with_capacity(claims.len());
         for claim in claims {

@@ -14,6 +14,17 @@ const CHUNK: i64 = 1_000;
 /// Rows swept in one transaction when a dispatch ends.
 const SWEEP: i64 = 5_000;
 
+/// Rows whose time has come; `$1` is now.
+pub(super) fn due_sql() -> String {
+    let (retry, uncertain, deferred) = (State::Retry.code(), State::Uncertain.code(), State::Deferred.code());
+    format!(
+        // From the dispatches on: what a paused one has waiting is not even looked at.
+        "SELECT d.dispatch_no, d.ordinal, d.channel, p.lane, d.state, d.reason FROM dispatches p CROSS JOIN deliveries d \
+         WHERE p.finished_at IS NULL AND p.state = 'active' AND p.expires_at > $1 AND d.dispatch_no = p.no \
+         AND d.next_at IS NOT NULL AND d.next_at <= $1 AND d.state IN ({retry}, {uncertain}, {deferred}) LIMIT {CHUNK}"
+    )
+}
+
 #[derive(sqlx::FromRow)]
 struct Due {
     dispatch_no: i64,
@@ -29,14 +40,9 @@ impl Store {
     /// settling time is over. Returns how many rows moved.
     pub async fn take_due(&self) -> Result<usize> {
         let now = self.now();
-        let (retry, uncertain, deferred) = (State::Retry.code(), State::Uncertain.code(), State::Deferred.code());
-        let sql = format!(
-            // From the dispatches on: what a paused one has waiting is not even looked at.
-            "SELECT d.dispatch_no, d.ordinal, d.channel, p.lane, d.state, d.reason FROM dispatches p CROSS JOIN deliveries d \
-             WHERE p.finished_at IS NULL AND p.state = 'active' AND p.expires_at > $1 AND d.dispatch_no = p.no \
-             AND d.next_at IS NOT NULL AND d.next_at <= $1 AND d.state IN ({retry}, {uncertain}, {deferred}) LIMIT {CHUNK}"
-        );
-        let due: Vec<Due> = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).fetch_all(db).await)?;
+        let uncertain = State::Uncertain.code();
+        let due: Vec<Due> =
+            read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(due_sql())).bind(now).fetch_all(db).await)?;
         if due.is_empty() {
             return Ok(0);
         }

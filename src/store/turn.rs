@@ -9,11 +9,16 @@
 use serde_json::json;
 
 use super::batches::Lease;
-use super::receipts::Claim;
+use super::receipts::{Claim, HANDLES_LOCK, storable};
 use super::{Result, Store, Tx};
 use crate::channel::{CLASS_ACCEPTED, Class};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State, Word};
+
+pub(super) const MARK_SQLITE: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 \
+     AND ordinal IN (SELECT value FROM json_each($5)) AND batch = $2 AND state = 1 \
+     AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
+     AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
 
 /// What became of one marked delivery.
 #[derive(Debug, Clone)]
@@ -64,10 +69,8 @@ impl Store {
     pub async fn turn(&self, channel: i32, turns: &[BatchTurn]) -> Result<Vec<Vec<i64>>> {
         let now = self.now();
         let mut tx = self.begin().await?;
-        if turns.iter().flat_map(|t| &t.records).any(|r| !r.handles.is_empty()) {
-            tx.queue_up("receipt").await?;
-        }
         let mut marked = Vec::with_capacity(turns.len());
+        tx.hold_back(channel, turns).await?;
         for turn in turns {
             tx.record(self, channel, turn).await?;
             tx.give_back(turn).await?;
@@ -103,6 +106,7 @@ impl Store {
             close: false,
         };
         let mut tx = self.begin().await?;
+        tx.hold_back(0, std::slice::from_ref(&turn)).await?;
         // Through `sending`, as every delivery goes; nobody sees it in between.
         tx.mark(&turn, at).await?;
         tx.append_attempts(&turn).await?;
@@ -112,6 +116,24 @@ impl Store {
 }
 
 impl Tx {
+    /// On a server others write at the same time. A takeover of one of these batches
+    /// comes wholly before or after the turn, and so does a callback of the channel:
+    /// a receipt and its handle cannot miss each other.
+    async fn hold_back(&mut self, channel: i32, turns: &[BatchTurn]) -> Result<()> {
+        if let Self::Sqlite(_) = self {
+            return Ok(());
+        }
+        if turns.iter().any(|t| t.records.iter().any(|r| !r.handles.is_empty())) {
+            let sql = "SELECT pg_advisory_xact_lock_shared($1, $2)";
+            exec!(self, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
+        }
+        let batches: Vec<i64> = turns.iter().map(|t| t.lease.no).collect();
+        let sql = "SELECT no FROM batches WHERE no IN (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($1::json) j) \
+                   ORDER BY no FOR UPDATE";
+        exec!(self, sqlx::query(sql).bind(json!(batches).to_string()))?;
+        Ok(())
+    }
+
     /// Marks queued rows as `sending`, rechecking lease, cancel, pause and expiry.
     async fn mark(&mut self, turn: &BatchTurn, now: Millis) -> Result<Vec<i64>> {
         if turn.mark.is_empty() {
@@ -119,10 +141,7 @@ impl Tx {
         }
         let lease = turn.lease;
         let sql = self.pick(
-            "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($5)) \
-             AND batch = $2 AND state = 1 \
-             AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
-             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)",
+            MARK_SQLITE,
             "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
              (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($5::json) j) AND batch = $2 AND state = 1 \
              AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
@@ -194,7 +213,7 @@ impl Tx {
 
     async fn append_attempts(&mut self, turn: &BatchTurn) -> Result<()> {
         let rows: Vec<_> =
-            turn.records.iter().map(|r| (r.ordinal, r.attempt, r.class, r.code.as_str(), r.at)).collect();
+            turn.records.iter().map(|r| (r.ordinal, r.attempt, r.class, storable(&r.code), r.at)).collect();
         let sql = self.pick(
             "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
              SELECT $1, value->>0, value->>1, $2, $3, value->>2, value->>3, value->>4 FROM json_each($4) WHERE true ON CONFLICT DO NOTHING",
@@ -282,7 +301,7 @@ impl Tx {
         let mut rows = Vec::new();
         for record in &turn.records {
             for (part, id) in record.handles.iter().enumerate() {
-                rows.push((id.as_str(), record.ordinal, record.attempt, part + 1, record.handles.len()));
+                rows.push((storable(id), record.ordinal, record.attempt, part + 1, record.handles.len()));
             }
         }
         if rows.is_empty() {
@@ -295,7 +314,7 @@ impl Tx {
              SELECT $1, j->>0, $2, (j->>1)::bigint, (j->>2)::int, (j->>3)::int, (j->>4)::int FROM json_array_elements($3::json) j ON CONFLICT DO NOTHING",
         );
         exec!(self, sqlx::query(sql).bind(channel).bind(turn.lease.dispatch_no).bind(json!(rows).to_string()))?;
-        self.match_waiting(store, channel, &rows.iter().map(|r| r.0).collect::<Vec<_>>()).await
+        self.match_waiting(store, channel, &rows.iter().map(|r| r.0.as_ref()).collect::<Vec<_>>()).await
     }
 
     /// Results that found their row in another state: a receipt was faster, or the

@@ -1,0 +1,168 @@
+//! What time brings: retries, the end of waiting, the end of a dispatch.
+
+use super::*;
+use crate::store::testing::stores;
+
+async fn put(store: &Store, d: &Dispatch, ordinal: i64, state: State, reason: Reason, next_at: Option<i64>) {
+    let next = next_at.map_or("NULL".into(), |at| at.to_string());
+    let sql = format!(
+        "UPDATE deliveries SET state = {}, reason = {}, next_at = {next}, batch = CASE WHEN {0} = 1 THEN batch ELSE 0 END \
+         WHERE dispatch_no = {} AND ordinal = {ordinal}",
+        state.code(),
+        reason.code(),
+        d.no
+    );
+    assert_eq!(execute(store, sql).await, 1);
+}
+
+#[tokio::test]
+async fn what_is_due_is_packed_again() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 8).await;
+        let d = planned(store, 8, 10, 1).await;
+        let waiting = planned(store, 1, 10, 0).await;
+        let at = Some(NOON + 100);
+        put(store, &d, 1, State::Retry, Reason::Temporary, at).await;
+        put(store, &d, 2, State::Deferred, Reason::QuietHours, at).await;
+        put(store, &d, 3, State::Uncertain, Reason::Repeat, at).await;
+        put(store, &d, 4, State::Uncertain, Reason::NoAnswer, at).await;
+        put(store, &d, 5, State::Retry, Reason::Throttled, Some(NOON + 101)).await;
+        put(store, &d, 6, State::Sent, Reason::None, at).await;
+        put(store, &waiting, 1, State::Retry, Reason::Temporary, at).await;
+        store.steer_dispatch(waiting.no, "paused", "甲").await.unwrap();
+        assert_eq!(store.take_due().await.unwrap(), 0, "before their time");
+        store.clock.advance(100);
+        assert_eq!(store.take_due().await.unwrap(), 4, "{}", t.engine);
+        assert_eq!(store.take_due().await.unwrap(), 0, "once");
+        let now = rows(store, d.no).await;
+        let states: Vec<_> = now.iter().map(Row::state).collect();
+        let (queued, retry) = (State::Queued, State::Retry);
+        assert_eq!(states, [queued, queued, queued, State::Unknown, retry, State::Sent, queued, queued]);
+        assert_eq!(now[2].reason, Reason::Repeat.code(), "a repeat stays flagged");
+        let batch = now[0].batch;
+        assert!(batch > 0 && now[..3].iter().all(|r| r.batch == batch && r.next_at.is_none()));
+        let sized = format!("SELECT CAST(size AS BIGINT) FROM batches WHERE no = {batch}");
+        assert_eq!(store.probe_count(sized).await, 3);
+        assert_eq!(self::states(store, waiting.no).await, [retry], "a paused dispatch waits");
+        store.steer_dispatch(waiting.no, "active", "甲").await.unwrap();
+        assert_eq!(store.take_due().await.unwrap(), 1);
+        let (emptied, lease) = (lease(store).await, lease(store).await);
+        assert!(store.load_batch(emptied).await.unwrap().is_empty());
+        assert_eq!((lease.dispatch_no, lease.lane), (waiting.no, 0));
+        assert_eq!(store.load_batch(lease).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_called_off_dispatch_stops_what_has_not_left() {
+    let all = [
+        (State::Planned, State::Cancelled),
+        (State::Queued, State::Cancelled),
+        (State::Retry, State::Cancelled),
+        (State::Deferred, State::Cancelled),
+        (State::Uncertain, State::Unknown),
+        (State::Sending, State::Sending),
+        (State::Sent, State::Sent),
+        (State::Delivered, State::Delivered),
+        (State::Failed, State::Failed),
+        (State::Suppressed, State::Suppressed),
+    ];
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 10).await;
+        for cancelled in [true, false] {
+            let d = planned(store, 10, 10, 1).await;
+            for (ordinal, (from, _)) in (1..).zip(all) {
+                put(store, &d, ordinal, from, Reason::None, None).await;
+            }
+            assert!(!store.finish_dispatch(d.no, &[SMS]).await.unwrap());
+            if cancelled {
+                store.steer_dispatch(d.no, "cancelled", "甲").await.unwrap();
+            } else {
+                execute(store, format!("UPDATE dispatches SET expires_at = {NOON} WHERE no = {}", d.no)).await;
+            }
+            assert_eq!(store.sweep_dispatch(d.no, cancelled).await.unwrap(), 5, "{}", t.engine);
+            assert_eq!(store.sweep_dispatch(d.no, cancelled).await.unwrap(), 0);
+            let expected: Vec<_> = all
+                .iter()
+                .map(|(_, to)| if *to == State::Cancelled && !cancelled { State::Failed } else { *to })
+                .collect();
+            let now = rows(store, d.no).await;
+            assert_eq!(now.iter().map(Row::state).collect::<Vec<_>>(), expected, "{}", t.engine);
+            let reason = if cancelled { Reason::Operator } else { Reason::Expired };
+            assert_eq!(now[1].reason, reason.code());
+            assert!(store.lease_batch(SMS, "w", 2).await.unwrap().is_none());
+            let ready = format!("SELECT COUNT(*) FROM batches WHERE state <> 2 AND dispatch_no = {}", d.no);
+            assert_eq!(store.probe_count(ready).await, 0);
+            ends(store, &d, cancelled).await;
+        }
+    }
+}
+
+async fn ends(store: &Store, d: &Dispatch, cancelled: bool) {
+    assert!(!store.finish_dispatch(d.no, &[]).await.unwrap(), "one is on its way");
+    put(store, d, 6, State::Failed, Reason::Permanent, None).await;
+    assert!(!store.finish_dispatch(d.no, &[SMS]).await.unwrap(), "one waits for its receipt");
+    execute(store, format!("UPDATE deliveries SET handed_at = {NOON} WHERE dispatch_no = {} AND state = 3", d.no))
+        .await;
+    assert_eq!(store.give_up_waiting(d.no, SMS, NOON - 1).await.unwrap(), 0);
+    assert_eq!(store.give_up_waiting(d.no, SMS + 1, NOON).await.unwrap(), 0);
+    assert_eq!(store.give_up_waiting(d.no, SMS, NOON).await.unwrap(), 1);
+    assert_eq!(states(store, d.no).await[6], State::Unknown);
+    assert!(store.finish_dispatch(d.no, &[SMS]).await.unwrap());
+    assert!(!store.finish_dispatch(d.no, &[SMS]).await.unwrap(), "once");
+    let done = again(store, d).await;
+    assert_eq!(done.finished_at, Some(NOON));
+    assert_eq!(done.state, if cancelled { "cancelled" } else { "finished" });
+    assert!(store.dispatches(true).await.unwrap().iter().all(|o| o.no != d.no));
+}
+
+#[tokio::test]
+async fn an_accepted_message_is_final_where_no_receipt_comes() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 1).await;
+        let d = planned(store, 1, 10, 1).await;
+        put(store, &d, 1, State::Sent, Reason::None, None).await;
+        assert!(!store.finish_dispatch(d.no, &[SMS + 1, SMS]).await.unwrap());
+        execute(store, "UPDATE dispatches SET phase = 'waiting'").await;
+        assert!(!store.finish_dispatch(d.no, &[SMS + 1]).await.unwrap(), "a step is left");
+        execute(store, "UPDATE dispatches SET phase = 'done'").await;
+        assert!(store.finish_dispatch(d.no, &[SMS + 1]).await.unwrap(), "{}", t.engine);
+    }
+}
+
+#[tokio::test]
+async fn quiet_hours_put_a_batch_to_sleep() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 3).await;
+        let d = planned(store, 3, 10, 2).await;
+        let lease = lease(store).await;
+        mark(store, lease, &[1]).await;
+        assert_eq!(store.defer_batch(lease, NOON + 50).await.unwrap(), 2);
+        let now = rows(store, d.no).await;
+        assert_eq!(now[0].state(), State::Sending);
+        assert!(now[1..].iter().all(|r| r.state() == State::Deferred && r.next_at == Some(NOON + 50)));
+        assert!(now[1..].iter().all(|r| r.reason == Reason::QuietHours.code()), "{}", t.engine);
+        store.clock.advance(50);
+        assert_eq!(store.take_due().await.unwrap(), 2);
+        assert_eq!(states(store, d.no).await[1..], [State::Queued; 2]);
+    }
+}
+
+/// A batch that is deferred under a window still in flight must not be lost with it.
+#[tokio::test]
+async fn a_window_in_flight_survives_the_quiet_hours() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 2).await;
+        let d = planned(store, 2, 10, 2).await;
+        let first = lease(store).await;
+        mark(store, first, &[1]).await;
+        store.defer_batch(first, NOON + 50).await.unwrap();
+        record(store, first, vec![taken(1, &["a"])]).await;
+        assert_eq!(states(store, d.no).await, [State::Sent, State::Deferred], "{}", t.engine);
+    }
+}
