@@ -139,6 +139,7 @@ impl App {
         };
         // Holding the lock we know that whoever held these leases is gone.
         scheduler.take_over(lock.is_some()).await?;
+        self.store.retry_misconfigured().await?;
         let (control, watched) = watch::channel(Control::default());
         let disk = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
         let watching = Watched { store: Arc::clone(&self.store), disk, counts: Arc::clone(&counts) };
