@@ -145,6 +145,7 @@ impl App {
         };
         // Holding the lock we know that whoever held these leases is gone.
         scheduler.take_over(lock.is_some()).await?;
+        self.store.retry_misconfigured().await?;
         let room = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
         let (control, watched) = watch::channel(Control::starting(&room));
         let asked = Watched { store: Arc::clone(&self.store), disk: room, counts: Arc::clone(&counts) };

@@ -57,7 +57,7 @@ pub enum Outcome {
 pub enum Class {
     /// Too fast or over quota: later, at no cost of an attempt.
     Throttled = 1,
-    /// Refused for now (5xx, busy, connection refused before anything was written).
+    /// Refused for now (5xx, busy).
     Temporary = 2,
     /// Refused for good: this text to this target will never go.
     Permanent = 3,
@@ -68,6 +68,9 @@ pub enum Class {
     Misconfigured = 5,
     /// Written, perhaps taken, no answer heard: the delivery is uncertain.
     Unknown = 6,
+    /// Nobody there: nothing was written. The channel pauses, longer each time, and
+    /// the message waits at no cost of an attempt, until its expiry.
+    Unreachable = 7,
 }
 
 /// What stands in `attempts.class` for an accepted message.

@@ -3,6 +3,7 @@
 //! One worker a channel ([`worker`]), one scheduler ([`scheduler`]), and what
 //! operators decide, watched five times a second ([`control`]).
 
+pub mod breaker;
 pub mod clock_guard;
 pub mod control;
 pub mod disk;

@@ -102,6 +102,7 @@ impl Counts {
                 Class::AddressGone => "address_gone",
                 Class::Misconfigured => "misconfigured",
                 Class::Unknown => "unknown",
+                Class::Unreachable => "unreachable",
             },
         };
         self.answers.get_or_create(&Answer { channel: channel.to_owned(), class }).inc();

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::App;
-use crate::channel::Evidence;
+use crate::channel::{AddressKind, Evidence};
 use crate::clock::Millis;
 use crate::dispatch::job::{Site, compose};
 use crate::domain::item::{Content, Relation};
@@ -284,7 +284,12 @@ impl Job<'_> {
         let opt_out = self.content.honours_opt_out().then(|| self.content.kind.name());
         let estimate =
             app.store.estimate_channel(&self.audience.predicate, kind, composer.is_personal(), opt_out).await?;
-        let (each, parts, text) = self.parts(&mut composer, estimate).await?;
+        let (each, parts, text) = if composer.is_personal() {
+            self.own_parts(&mut composer, (channel.address(), opt_out), estimate).await?
+        } else {
+            let text = composer.text(Value::Null)?;
+            (text.parts, (estimate.targets - estimate.suppressed) * i64::from(text.parts), text.text.to_string())
+        };
         let limits = channel.limits();
         if each > limits.max_parts {
             let most = limits.max_parts;
@@ -308,22 +313,19 @@ impl Job<'_> {
         Ok((made, kind))
     }
 
-    /// (most parts of one text, parts in all, a text).
-    async fn parts(
+    /// Where every recipient has a text of their own: (most parts of one text, parts
+    /// in all, one of the texts). Every text is made once, so that none fails later.
+    async fn own_parts(
         &mut self,
         composer: &mut Composer,
+        target: (AddressKind, Option<&str>),
         estimate: ChannelEstimate,
     ) -> anyhow::Result<(u32, i64, String)> {
-        let deliveries = estimate.targets - estimate.suppressed;
-        if !composer.is_personal() {
-            let text = composer.text(Value::Null)?;
-            return Ok((text.parts, deliveries * i64::from(text.parts), text.text.to_string()));
-        }
         let list = self.list()?;
         self.list_no = Some(list);
-        let (mut most, mut all, mut seen, mut sample, mut after) = (0, 0_i64, 0_i64, String::new(), 0);
+        let (mut most, mut all, mut made, mut sample, mut after) = (0, 0_i64, 0_i64, String::new(), 0);
         loop {
-            let page = self.app.store.audience_vars(&self.audience.predicate, list, after, PAGE).await?;
+            let page = self.app.store.audience_vars(&self.audience.predicate, list, target, (after, PAGE)).await?;
             let Some((newest, _)) = page.last() else { break };
             after = *newest;
             for (recipient, sealed) in &page {
@@ -331,15 +333,21 @@ impl Job<'_> {
                 let text = composer.text(serde_json::from_slice(&json)?)?;
                 most = most.max(text.parts);
                 all += i64::from(text.parts);
-                seen += 1;
+                made += 1;
                 if sample.is_empty() {
                     sample = text.text.to_string();
                 }
             }
         }
-        // Those on the list without a target are not sent to; take the mean for the rest.
-        let parts = if seen == 0 { 0 } else { all * deliveries / seen };
-        Ok((most, parts, sample))
+        let without = estimate.targets - estimate.suppressed - made;
+        anyhow::ensure!(
+            without <= 0,
+            StoreError::Refused(say!(
+                "发布对象中有 {without} 人在名单里没有自己的一行，他们的变量无从填写。请缩小对象，或把他们补进名单",
+                "{without} of the audience have no row of their own in the list, so their text lacks its variables. Narrow the audience, or add them to the list"
+            ))
+        );
+        Ok((most, all, sample))
     }
 
     fn list(&self) -> anyhow::Result<i64> {

@@ -72,7 +72,7 @@ impl SmsHttp {
             Ok(request) => match self.client.exchange(request).await {
                 Ok(exchange) => return self.answers.read(&exchange, &group, self.clock.now()),
                 Err(Failure::Refused(why)) => failed(Class::Misconfigured, why),
-                Err(Failure::Unsent(why)) => failed(Class::Temporary, why),
+                Err(Failure::Unsent(why)) => failed(Class::Unreachable, why),
                 Err(Failure::Unheard(why)) => failed(Class::Unknown, why),
             },
         };

@@ -21,9 +21,9 @@ pub struct Batch {
     pub rows: Vec<Ready>,
 }
 
-/// Leases and prepares the most urgent batch; `None` when none is ready.
-pub async fn next_batch(tools: &Tools, way: &Way) -> Result<Option<Batch>> {
-    let last_lane = last_lane(tools.control.borrow().low_disk);
+/// Leases and prepares the most urgent batch up to a lane; `None` when none is ready.
+pub async fn next_batch(tools: &Tools, way: &Way, wanted: Lane) -> Result<Option<Batch>> {
+    let last_lane = last_lane(tools.control.borrow().low_disk).min(wanted.number());
     while let Some(lease) = tools.store.lease_batch(way.no, &tools.owner, last_lane).await? {
         if lease.lane == Lane::Routine as i32
             && let Some(until) = tools.quiet.until(tools.store.now())
@@ -108,6 +108,12 @@ impl Loaded {
         let n = n.min(self.ready.len() - self.want);
         self.want += n;
         n
+    }
+
+    /// A row that was marked and not sent: it is marked anew later.
+    pub fn give_back(&mut self, row: Ready) {
+        self.unsent.push(row.ordinal);
+        self.ready.push_front(row);
     }
 
     /// What this batch brings to a turn; `None` when nothing.

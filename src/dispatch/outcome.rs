@@ -35,6 +35,7 @@ pub fn decide<'a>(outcome: &'a Outcome, tried: Tried, retry: &RetrySettings, now
     let change = match class {
         Class::Throttled => change(State::Retry, Reason::Throttled, again(retry.interval(0))),
         Class::Misconfigured => change(State::Retry, Reason::Misconfigured, again(MISCONFIGURED_WAIT)),
+        Class::Unreachable => change(State::Retry, Reason::Temporary, again(retry.interval(0))),
         Class::Temporary if spent => Change { failures: 1, ..change(State::Failed, Reason::TooManyAttempts, None) },
         Class::Temporary => {
             let next = again(retry.interval(tried.failures));
@@ -78,6 +79,14 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_that_is_not_there_costs_no_attempt() {
+        for class in [Class::Unreachable, Class::Misconfigured] {
+            let change = decided(class, Tried { failures: 7, ..TRIED });
+            assert_eq!((change.state, change.failures, change.attempts), (State::Retry, 0, 0));
+        }
+    }
+
+    #[test]
     fn a_true_retry_is_a_new_attempt_and_a_repeat_is_not() {
         assert_eq!(decided(Class::Temporary, TRIED).attempts, 1);
         let lost = decided(Class::Unknown, TRIED);
@@ -102,6 +111,7 @@ mod tests {
             Class::AddressGone,
             Class::Misconfigured,
             Class::Unknown,
+            Class::Unreachable,
         ];
         let events = [Event::TryAgain, Event::Reject, Event::Lose];
         for class in classes {

@@ -20,7 +20,8 @@ const ROUTINE_FLOOR: usize = 5;
 const GROUP: usize = 1_000;
 /// A turn marks at most this many rows: it is to stay under 100 ms.
 const MARKS: usize = 4 * GROUP;
-/// Rows loaded ahead of their marking, at most about.
+/// Rows of a lane that are kept ready, at least and at most about.
+const LEAST: usize = 500;
 const AHEAD: usize = 2 * MARKS;
 
 /// How many deliveries may be `sending` at once.
@@ -94,18 +95,36 @@ impl Line {
         self.batches.iter().map(|b| b.lease).collect()
     }
 
-    /// Another batch is wanted: less than one window is waiting, or something more
-    /// urgent than what we hold may be ready.
+    /// The least urgent lane of which another batch is wanted: too little of it, and
+    /// of what is more urgent, is waiting. `None` when nothing is wanted.
     #[must_use]
-    pub fn wants_batch(&self) -> bool {
-        let waiting: usize = self.batches.iter().map(|b| b.ready.len()).sum();
-        waiting < self.window.size().clamp(1, AHEAD)
-            || self.batches.iter().all(|b| b.lease.lane > Lane::Immediate as i32) && self.batches.len() < 4
+    pub fn wanted_lane(&self) -> Option<Lane> {
+        let enough = self.window.size().clamp(LEAST, AHEAD);
+        Lane::ALL.into_iter().rev().find(|lane| {
+            let up_to = self.batches.iter().filter(|b| b.lease.lane <= lane.number());
+            up_to.map(|b| b.ready.len()).sum::<usize>() < enough
+        })
     }
 
+    /// Takes a batch. Before the first of a lane whatever is less urgent gives way, so
+    /// that it does not wait behind what was marked earlier.
     pub fn add(&mut self, batch: Loaded) {
+        let lane = batch.lease.lane;
+        if self.batches.iter().all(|b| b.lease.lane > lane) {
+            self.give_back();
+        }
         self.batches.push(batch);
         self.batches.sort_by_key(|b| (b.lease.lane, b.lease.no));
+    }
+
+    /// Returns what is marked and not on its way to its batches, to be marked again.
+    pub fn give_back(&mut self) {
+        self.permit = None;
+        while let Some((no, row)) = self.to_send.pop_back() {
+            if let Some(batch) = self.batches.iter_mut().find(|b| b.lease.no == no) {
+                batch.give_back(row);
+            }
+        }
     }
 
     /// Whether a doubtful delivery of this batch may be repeated.
@@ -114,10 +133,10 @@ impl Line {
         self.batches.iter().find(|b| b.lease.no == batch).map(|b| b.job.repeatable)
     }
 
-    /// Gives up everything not handed over of the dispatches that `stopped` names.
-    pub fn stop_where(&mut self, stopped: impl Fn(i64) -> bool) {
+    /// Gives up everything not handed over of the batches that `stopped` names.
+    pub fn stop_where(&mut self, stopped: impl Fn(Lease) -> bool) {
         for batch in &mut self.batches {
-            if !batch.stopped && stopped(batch.lease.dispatch_no) {
+            if !batch.stopped && stopped(batch.lease) {
                 batch.stopped = true;
                 batch.ready.clear();
             }
@@ -140,12 +159,14 @@ impl Line {
     pub fn next_turn(&mut self, may_mark: bool, flush: Duration) -> Option<Vec<BatchTurn>> {
         let size = self.window.size();
         let waiting: usize = self.batches.iter().map(|b| b.ready.len()).sum();
-        let room = if may_mark { size.saturating_sub(self.open).min(waiting).min(MARKS) } else { 0 };
+        // What is given back makes room in the same transaction.
+        let unsent: usize = self.batches.iter().map(|b| b.unsent.len()).sum();
+        let room = if may_mark { size.saturating_sub(self.open - unsent).min(waiting).min(MARKS) } else { 0 };
         let records: usize = self.batches.iter().map(|b| b.records.len() + b.unsent.len()).sum();
         let ripe = records >= (size / 4).clamp(1, GROUP)
             || self.oldest_record.is_some_and(|at| at.elapsed() >= flush)
             || records > 0 && self.open == records
-            || self.batches.iter().any(|b| !b.unsent.is_empty());
+            || unsent > 0;
         let wanted = room >= (size / 4).clamp(1, GROUP) || room > 0 && room == waiting;
         let closing = self.batches.iter().any(|b| b.is_recorded() && b.open == 0 && b.ready.is_empty());
         if !ripe && !wanted && !closing {

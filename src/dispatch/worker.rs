@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::breaker::Breaker;
 use super::control::Control;
 use super::job::{Jobs, Ready};
 use super::loading::{self, Batch, Loaded};
@@ -27,6 +28,7 @@ use super::retry::RetrySettings;
 use super::window::{Line, Sent, Window};
 use crate::channel::{Channel, Class, Outcome, Outgoing};
 use crate::clock::Millis;
+use crate::domain::item::Lane;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, Store};
 
@@ -74,13 +76,13 @@ pub struct Worker {
     line: Line,
     in_flight: FuturesUnordered<BoxFuture<'static, Vec<Sent>>>,
     turn: Option<JoinHandle<Turned>>,
-    loads: FuturesUnordered<JoinHandle<Result<Option<Batch>>>>,
+    loads: FuturesUnordered<JoinHandle<(Lane, Result<Option<Batch>>)>>,
     /// Something is new to the line that no operator's decision was laid against yet.
     unobeyed: bool,
-    /// Nothing was ready when last asked; ask again then, or when woken.
-    look_at: Instant,
+    /// Nothing was ready up to a lane when last asked; ask again then, or when woken.
+    look_at: (Instant, Lane),
     turn_not_before: Instant,
-    halted_until: Instant,
+    breaker: Breaker,
 }
 
 impl Worker {
@@ -96,9 +98,9 @@ impl Worker {
             turn: None,
             loads: FuturesUnordered::new(),
             unobeyed: true,
-            look_at: now,
+            look_at: (now, Lane::Immediate),
             turn_not_before: now,
-            halted_until: now,
+            breaker: Breaker::new(now),
             tools,
             way,
         }
@@ -137,24 +139,38 @@ impl Worker {
         let now = Instant::now();
         self.pacer.declare(control.rate(self.way.no).unwrap_or(self.way.channel.limits().rate), now);
         let limits = self.way.channel.limits();
-        self.line.set_window(Window::of(self.pacer.rate(), limits.in_flight, limits.batch));
+        self.line.set_window(if self.breaker.is_probing() {
+            Window::of(1.0, 1, 1)
+        } else {
+            Window::of(self.pacer.rate(), limits.in_flight, limits.batch)
+        });
         let clock = self.tools.store.now();
         let stopped = stopped || control.channel_paused(self.way.no);
-        self.line.stop_where(|dispatch| stopped || !control.may_send(dispatch, clock));
+        let quiet = &self.tools.quiet;
+        self.line.stop_where(|lease| {
+            stopped
+                || !control.may_send(lease.dispatch_no, clock)
+                || lease.lane == Lane::Routine.number() && quiet.until(clock).is_some()
+        });
+        if !self.breaker.lets_through(now) {
+            self.line.give_back();
+        }
     }
 
     fn may_start(&self) -> bool {
         let paused = self.tools.control.borrow().channel_paused(self.way.no);
-        !self.tools.stop.is_cancelled() && !paused && Instant::now() >= self.halted_until
+        !self.tools.stop.is_cancelled() && !paused && self.breaker.lets_through(Instant::now())
     }
 
     fn start_load(&mut self) {
-        if !self.may_start() || Instant::now() < self.look_at {
-            return;
-        }
-        while self.loads.len() < LOADS && self.line.wants_batch() {
+        let (at, empty) = self.look_at;
+        while self.loads.len() < LOADS && self.may_start() {
+            let Some(wanted) = self.line.wanted_lane() else { return };
+            if wanted <= empty && Instant::now() < at {
+                return;
+            }
             let (tools, way) = (self.tools.clone(), self.way.clone());
-            self.loads.push(tokio::spawn(async move { loading::next_batch(&tools, &way).await }));
+            self.loads.push(tokio::spawn(async move { (wanted, loading::next_batch(&tools, &way, wanted).await) }));
         }
     }
 
@@ -207,10 +223,7 @@ impl Worker {
     async fn wait(&mut self, due: Option<Instant>) {
         let now = Instant::now();
         let mut until = now + IDLE;
-        for at in [due, self.line.flush_at(FLUSH), Some(self.look_at).filter(|at| *at > now && self.line.wants_batch())]
-            .into_iter()
-            .flatten()
-        {
+        for at in [due, self.line.flush_at(FLUSH), Some(self.look_at.0).filter(|at| *at > now)].into_iter().flatten() {
             until = until.min(at);
         }
         let turn: OptionFuture<_> = self.turn.as_mut().into();
@@ -230,24 +243,26 @@ impl Worker {
                 }
             }
             Some(loaded) = self.loads.next(), if !self.loads.is_empty() => {
-                self.loaded(loaded.unwrap_or_else(|e| Err(crate::store::StoreError::Damaged(e.to_string()))));
+                let broken = |e: tokio::task::JoinError| (Lane::Routine, Err(crate::store::StoreError::Damaged(e.to_string())));
+                let (wanted, loaded) = loaded.unwrap_or_else(broken);
+                self.loaded(wanted, loaded);
             }
-            () = self.tools.wake.notified() => self.look_at = Instant::now(),
+            () = self.tools.wake.notified() => self.look_at.0 = Instant::now(),
             () = tokio::time::sleep_until(until) => {}
             () = self.tools.stop.cancelled(), if !self.tools.stop.is_cancelled() => {}
         }
     }
 
-    fn loaded(&mut self, loaded: Result<Option<Batch>>) {
+    fn loaded(&mut self, wanted: Lane, loaded: Result<Option<Batch>>) {
         match loaded {
             Ok(Some(batch)) => {
                 self.line.add(Loaded::new(batch));
                 self.unobeyed = true;
             }
-            Ok(None) => self.look_at = Instant::now() + IDLE,
+            Ok(None) => self.look_at = (Instant::now() + IDLE, wanted),
             Err(error) => {
                 tracing::warn!(channel = self.way.name, %error, "cannot load a batch; trying again");
-                self.look_at = Instant::now() + STORE_PAUSE;
+                self.look_at = (Instant::now() + STORE_PAUSE, Lane::Routine);
             }
         }
     }
@@ -271,18 +286,32 @@ impl Worker {
         for one in sent {
             let throttled = matches!(one.outcome, Outcome::Failed { class: Class::Throttled, .. });
             self.pacer.answered(throttled, now);
-            if let Outcome::Failed { class: Class::Misconfigured, code, .. } = &one.outcome {
-                if now >= self.halted_until {
-                    tracing::error!(
-                        channel = self.way.name,
-                        code,
-                        "the gateway refuses our credentials or declaration; the channel stops for a while. Run: gong check"
-                    );
-                }
-                self.halted_until = now + Duration::from_secs(30);
-            }
+            self.hear(&one.outcome, now);
             self.tools.counts.outcome(&self.way.name, &one.outcome);
             self.record(&one);
+        }
+    }
+
+    /// Stops the channel where its gateway takes nothing at all, and says so once.
+    fn hear(&mut self, outcome: &Outcome, now: Instant) {
+        let (failure, code) = match outcome {
+            Outcome::Accepted { .. } => (None, ""),
+            Outcome::Failed { class, code, .. } => (Some(*class), code.as_str()),
+        };
+        let probing = self.breaker.is_probing();
+        let pause = self.breaker.hear(failure, now);
+        self.unobeyed |= pause.is_some() || probing != self.breaker.is_probing();
+        let Some(pause) = pause else { return };
+        let (channel, seconds) = (&self.way.name, pause.as_secs());
+        if failure == Some(Class::Misconfigured) {
+            tracing::error!(
+                channel,
+                code,
+                seconds,
+                "the gateway refuses our credentials or declaration; the channel stops. Run: gong check"
+            );
+        } else {
+            tracing::warn!(channel, code, seconds, "the gateway cannot be reached; its messages wait, none is lost");
         }
     }
 

@@ -170,7 +170,8 @@ impl Store {
     /// dispatch checks it, so no interleaving sends an unapproved one.
     pub async fn create_dispatch(&self, new: &NewDispatch) -> Result<Dispatch> {
         let mut tx = self.begin().await?;
-        let (_, id) = tx.insert_dispatch(new, self.now()).await?;
+        let (no, id) = tx.insert_dispatch(new, self.now()).await?;
+        tx.stop_what_it_ends(new, no, self.now()).await?;
         tx.commit().await?;
         self.dispatch(&id).await
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::snapshot::StepKind;
 use super::{Result, Store};
+use crate::channel::AddressKind;
 
 /// How a channel would meet an audience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::FromRow)]
@@ -42,6 +43,13 @@ fn first_address(owner: &str, kind: i32) -> String {
     )
 }
 
+fn opted_out(address: &str, item: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM addresses a JOIN opt_outs o ON o.kind = a.kind AND o.hash = a.hash \
+         WHERE a.id = {address} AND o.item_kind IN ('*', '{item}'))"
+    )
+}
+
 impl Store {
     /// Counts what one channel of the first step would do.
     pub async fn estimate_channel(
@@ -58,10 +66,7 @@ impl Store {
             StepKind::Visit => ("COALESCE(m.household_no, m.no)".to_owned(), "CAST(NULL AS BIGINT)".to_owned()),
         };
         let opted_out = match (kind, opt_out_kind) {
-            (StepKind::Address(_), Some(item)) => format!(
-                "EXISTS (SELECT 1 FROM addresses a JOIN opt_outs o ON o.kind = a.kind AND o.hash = a.hash \
-                 WHERE a.id = COALESCE(t.own, t.household) AND o.item_kind IN ('*', '{item}'))"
-            ),
+            (StepKind::Address(_), Some(item)) => opted_out("COALESCE(t.own, t.household)", item),
             _ => "1 = 0".to_owned(),
         };
         let key = if personal { "COALESCE(own, household) * 0 + no" } else { "COALESCE(own, household)" };
@@ -115,17 +120,25 @@ impl Store {
         Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(db).await)?)
     }
 
-    /// Sealed variables of list rows whose recipient is in the audience, by recipient.
+    /// Sealed variables of list rows whose recipient is in the audience and will be
+    /// sent to, by recipient, after one of them.
     pub async fn audience_vars(
         &self,
         predicate: &str,
         list: i64,
-        after: i64,
-        limit: i64,
+        (kind, opt_out_kind): (AddressKind, Option<&str>),
+        (after, limit): (i64, i64),
     ) -> Result<Vec<(i64, Vec<u8>)>> {
+        let target = format!(
+            "COALESCE({}, {})",
+            first_address("r.no", kind as i32),
+            first_address("r.household_no", kind as i32)
+        );
+        let wanted = opt_out_kind.map_or(String::new(), |item| format!(" AND NOT {}", opted_out(&target, item)));
         let sql = format!(
             "SELECT l.recipient_no, l.vars_sealed FROM list_rows l JOIN recipients r ON r.no = l.recipient_no \
-             WHERE l.list_no = $1 AND l.recipient_no > $2 AND r.counted = 1 AND r.status = 1 AND ({predicate}) ORDER BY l.recipient_no LIMIT $3"
+             WHERE l.list_no = $1 AND l.recipient_no > $2 AND r.counted = 1 AND r.status = 1 AND ({predicate}) \
+             AND {target} IS NOT NULL{wanted} ORDER BY l.recipient_no LIMIT $3"
         );
         Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(list)

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::dispatches::NewDispatch;
 use super::operators::Operator;
 use super::{Result, Store, StoreError, Tx};
 use crate::clock::Millis;
@@ -254,6 +255,23 @@ impl Store {
 }
 
 impl Tx {
+    /// A lift or withdrawal stops what it ends, in the same mode: whoever was told
+    /// after it would never hear that it is over.
+    pub(super) async fn stop_what_it_ends(&mut self, new: &NewDispatch, no: i64, now: Millis) -> Result<()> {
+        let sql = "UPDATE dispatches SET state = 'cancelled' WHERE mode = $2 AND state IN ('active', 'paused') AND item_id IN (\
+                     WITH RECURSIVE chain (id) AS (\
+                       SELECT target_id FROM item_relations WHERE item_id = $1 AND relation IN ('lifts', 'withdraws') \
+                       UNION SELECT r.target_id FROM item_relations r JOIN chain c ON r.item_id = c.id WHERE r.relation <> 'interprets'\
+                     ) SELECT id FROM chain) RETURNING no";
+        let stopped: Vec<i64> =
+            run!(self, |c| sqlx::query_scalar(sql).bind(&new.item_id).bind(new.mode.name()).fetch_all(c).await)?;
+        for ended in stopped {
+            let by = serde_json::json!({ "ended_by": no });
+            self.append_audit(now, &new.created_by, "cancelled", &ended.to_string(), &by).await?;
+        }
+        Ok(())
+    }
+
     /// The relations of the newest version stand; those of the one before are gone.
     async fn put_relations(&mut self, item_id: &str, targets: &[(String, String)]) -> Result<()> {
         exec!(self, sqlx::query("DELETE FROM item_relations WHERE item_id = $1").bind(item_id))?;

@@ -78,6 +78,20 @@ impl Store {
         Ok(due.len())
     }
 
+    /// Makes due at once what waits because credentials or a declaration were wrong:
+    /// a site that starts anew may have mended them. Returns how many wait.
+    pub async fn retry_misconfigured(&self) -> Result<u64> {
+        let sql = format!(
+            "UPDATE deliveries SET next_at = $1 WHERE next_at IS NOT NULL AND next_at > $1 AND state = {} AND reason = {}",
+            State::Retry.code(),
+            Reason::Misconfigured.code()
+        );
+        let mut tx = self.begin().await?;
+        let due = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(self.now()))?;
+        tx.commit().await?;
+        Ok(due)
+    }
+
     /// Ends what was not handed over yet: of a dispatch that was cancelled, or whose
     /// time is over. Uncertain rows can only become unknown. Returns the rows moved.
     pub async fn sweep_dispatch(&self, no: i64, cancelled: bool) -> Result<u64> {

@@ -5,15 +5,22 @@
 // The helpers are not `#[test]` functions, so the lint's own exception misses them.
 #![allow(clippy::unwrap_used)]
 
+mod chains;
 mod commands;
 mod crash;
 mod data_commands;
 mod engine;
+mod faults;
 mod gateways;
 mod house;
+mod lanes;
 mod layers;
 mod ledger;
+mod lists;
 mod migrations;
+mod rig;
+mod settle;
 mod site;
 mod source;
 mod support;
+mod throttle;

@@ -294,7 +294,7 @@ async fn what_may_have_arrived_is_unknown_and_what_cannot_have_is_temporary() {
     assert_eq!(class(&kannel_says(|| Act::Answer(202, "", "0: ".repeat(30_000))).await), Some(Class::Unknown));
     // Nobody listens on a port that was just given back.
     let closed = { TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap() };
-    assert_eq!(class(&send_one(&kannel(&format!("http://{closed}"))).await), Some(Class::Temporary));
+    assert_eq!(class(&send_one(&kannel(&format!("http://{closed}"))).await), Some(Class::Unreachable));
     assert_eq!(class(&send_one(&kannel("http://169.254.169.254")).await), Some(Class::Misconfigured));
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::names::{Found, FoundNames};
+use crate::channel::Class;
 use crate::domain::audience::{
     AGE, AttributeType, Attributes, AudienceError, CodeSet, Compare, Contact, Expr, Home, Leaf, Name, Op, Problem,
     Referent, RegionName, nearest,
@@ -15,9 +16,17 @@ use crate::domain::delivery::State;
 
 type Compiled<T> = Result<(T, String), AudienceError>;
 
-/// Handed over, as far as is known: a lift or a correction must follow it.
-const HANDED_OVER: [State; 7] =
-    [State::Sent, State::Delivered, State::Read, State::Confirmed, State::Unknown, State::Uncertain, State::Told];
+/// Handed over or about to be, as far as is known: a lift or a correction must follow it.
+const HANDED_OVER: [State; 8] = [
+    State::Sending,
+    State::Sent,
+    State::Delivered,
+    State::Read,
+    State::Confirmed,
+    State::Unknown,
+    State::Uncertain,
+    State::Told,
+];
 const REACHED: [State; 4] = [State::Delivered, State::Read, State::Confirmed, State::Told];
 
 /// No one is older, and no year would be left to be born in.
@@ -136,11 +145,16 @@ impl<'a> Compiler<'a> {
             Referent::Group => held(&format!("SELECT recipient_no FROM group_members WHERE group_no IN ({nos})")),
             Referent::List => held(&format!("SELECT recipient_no FROM list_rows WHERE list_no IN ({nos})")),
             Referent::Told => {
-                let some = some_delivery(&HANDED_OVER);
+                // Whatever became of it since, nobody knows what came of an unheard attempt.
+                let unheard = format!(
+                    "EXISTS (SELECT 1 FROM attempts t WHERE t.dispatch_no = d.dispatch_no AND t.ordinal = d.ordinal AND t.class = {})",
+                    Class::Unknown as i32
+                );
+                let some = some_delivery(&HANDED_OVER, &format!(" OR {unheard}"));
                 held(&format!("SELECT m.recipient_no FROM members m WHERE m.dispatch_no IN ({nos}) AND {some}"))
             }
             Referent::Unreached => {
-                let some = some_delivery(&REACHED);
+                let some = some_delivery(&REACHED, "");
                 held(&format!("SELECT m.recipient_no FROM members m WHERE m.dispatch_no IN ({nos}) AND NOT {some}"))
             }
         };
@@ -289,13 +303,13 @@ fn held(query: &str) -> String {
     )
 }
 
-/// Whether member `m` has a delivery in one of `states`.
-fn some_delivery(states: &[State]) -> String {
+/// Whether member `m` has a delivery `d` in one of `states`, or one of which `or` holds.
+fn some_delivery(states: &[State], or: &str) -> String {
     let states = numbers(states.iter().map(|s| i64::from(s.code())).collect());
     format!(
         "EXISTS (SELECT 1 FROM delivery_members dm JOIN deliveries d
          ON d.dispatch_no = dm.dispatch_no AND d.ordinal = dm.delivery
-         WHERE dm.dispatch_no = m.dispatch_no AND dm.member = m.ordinal AND d.state IN ({states}))"
+         WHERE dm.dispatch_no = m.dispatch_no AND dm.member = m.ordinal AND (d.state IN ({states}){or}))"
     )
 }
 

@@ -141,7 +141,7 @@ async fn quiet_hours_put_a_batch_to_sleep() {
         let d = planned(store, 3, 10, 2).await;
         let lease = lease(store).await;
         mark(store, lease, &[1]).await;
-        assert_eq!(store.defer_batch(lease, NOON + 50).await.unwrap(), 2);
+        assert_eq!(store.defer_batch(lease, NOON + 50, crate::domain::delivery::Reason::QuietHours).await.unwrap(), 2);
         let now = rows(store, d.no).await;
         assert_eq!(now[0].state(), State::Sending);
         assert!(now[1..].iter().all(|r| r.state() == State::Deferred && r.next_at == Some(NOON + 50)));
@@ -161,7 +161,7 @@ async fn a_window_in_flight_survives_the_quiet_hours() {
         let d = planned(store, 2, 10, 2).await;
         let first = lease(store).await;
         mark(store, first, &[1]).await;
-        store.defer_batch(first, NOON + 50).await.unwrap();
+        store.defer_batch(first, NOON + 50, crate::domain::delivery::Reason::QuietHours).await.unwrap();
         record(store, first, vec![taken(1, &["a"])]).await;
         assert_eq!(states(store, d.no).await, [State::Sent, State::Deferred], "{}", t.engine);
     }
