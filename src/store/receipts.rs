@@ -96,8 +96,8 @@ impl Store {
             .collect();
         tx.apply_claims(self, channel, &claims).await?;
         tx.commit().await?;
-        let matched = matches.iter().filter(|m| m.is_some()).count();
-        Ok(Taken { matched, waiting: receipts.len() - matched })
+        let known = matches.iter().flatten().count();
+        Ok(Taken { matched: known, waiting: receipts.len() - known })
     }
 
     /// Receipts that wait for their message, over all channels.
