@@ -96,7 +96,7 @@ impl Store {
             .collect();
         tx.apply_claims(self, channel, &claims).await?;
         tx.commit().await?;
-        let known = matches.iter().filter(|m| m.is_some()).count();
+        let known = matches.iter().flatten().count();
         Ok(Taken { matched: known, waiting: receipts.len() - known })
     }
 

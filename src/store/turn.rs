@@ -118,12 +118,12 @@ impl Store {
 impl Tx {
     /// On a server others write at the same time. A takeover of one of these batches
     /// comes wholly before or after the turn, and so does a callback of the channel:
-    /// a receipt and its handle cannot miss each other.
+    /// a receipt and its handle cannot miss each other, nor lock rows in another order.
     async fn hold_back(&mut self, channel: i32, turns: &[BatchTurn]) -> Result<()> {
         if let Self::Sqlite(_) = self {
             return Ok(());
         }
-        if turns.iter().any(|t| t.records.iter().any(|r| !r.handles.is_empty())) {
+        if turns.iter().any(|t| !t.records.is_empty()) {
             let sql = "SELECT pg_advisory_xact_lock_shared($1, $2)";
             exec!(self, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
         }

@@ -166,3 +166,46 @@ async fn a_receipt_and_its_answer_meet_when_they_cross() {
         assert_eq!(t.store.unmatched_receipts().await.unwrap(), 0, "{}", t.engine);
     }
 }
+
+/// Workers record in the order they please while callbacks speak of the same rows.
+#[tokio::test]
+async fn workers_and_callbacks_do_not_block_each_other_for_good() {
+    const N: i64 = 60;
+    for t in stores().await {
+        people(&t.store, N).await;
+        let d = planned(&t.store, N, 20, 1).await;
+        let client = |ordinal: i64| {
+            let of = DeliveryRef {
+                dispatch_no: u32::try_from(d.no).unwrap(),
+                ordinal: u32::try_from(ordinal).unwrap(),
+                attempt: 1,
+            };
+            receipt(ReceiptKey::Client(t.store.vault.client_id(of)), Some(Word::Delivered))
+        };
+        let mut tasks = Vec::new();
+        for _ in 0..3 {
+            let (store, lease) = (t.store.clone(), lease(&t.store).await);
+            tasks.push(tokio::spawn(async move {
+                let mine: Vec<i64> = store.load_batch(lease).await.unwrap().iter().map(|w| w.ordinal).collect();
+                mark(&store, lease, &mine).await;
+                for some in mine.chunks(7) {
+                    record(&store, lease, some.iter().rev().map(|o| taken(*o, &[])).collect()).await;
+                }
+                run(&store, BatchTurn { close: true, ..turn(lease) }).await;
+            }));
+        }
+        for from in 0..6 {
+            let said: Vec<Receipt> = (1..=N).filter(|o| o % 6 == from || o % 5 == 0).map(client).collect();
+            let store = t.store.clone();
+            tasks.push(tokio::spawn(async move {
+                store.record_receipts(SMS, &said).await.unwrap();
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let now = rows(&t.store, d.no).await;
+        // One that was still queued when its receipt came was never marked.
+        assert!(now.iter().all(|r| r.state() == State::Delivered && r.handed_at.is_some()), "{}", t.engine);
+    }
+}

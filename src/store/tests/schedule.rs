@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::testing::stores;
 
-async fn put(store: &Store, d: &Dispatch, ordinal: i64, state: State, reason: Reason, next_at: Option<i64>) {
+async fn put(store: &Store, d: &Dispatch, ordinal: i64, (state, reason): (State, Reason), next_at: Option<i64>) {
     let next = next_at.map_or("NULL".into(), |at| at.to_string());
     let sql = format!(
         "UPDATE deliveries SET state = {}, reason = {}, next_at = {next}, batch = CASE WHEN {0} = 1 THEN batch ELSE 0 END \
@@ -23,13 +23,13 @@ async fn what_is_due_is_packed_again() {
         let d = planned(store, 8, 10, 1).await;
         let waiting = planned(store, 1, 10, 0).await;
         let at = Some(NOON + 100);
-        put(store, &d, 1, State::Retry, Reason::Temporary, at).await;
-        put(store, &d, 2, State::Deferred, Reason::QuietHours, at).await;
-        put(store, &d, 3, State::Uncertain, Reason::Repeat, at).await;
-        put(store, &d, 4, State::Uncertain, Reason::NoAnswer, at).await;
-        put(store, &d, 5, State::Retry, Reason::Throttled, Some(NOON + 101)).await;
-        put(store, &d, 6, State::Sent, Reason::None, at).await;
-        put(store, &waiting, 1, State::Retry, Reason::Temporary, at).await;
+        put(store, &d, 1, (State::Retry, Reason::Temporary), at).await;
+        put(store, &d, 2, (State::Deferred, Reason::QuietHours), at).await;
+        put(store, &d, 3, (State::Uncertain, Reason::Repeat), at).await;
+        put(store, &d, 4, (State::Uncertain, Reason::NoAnswer), at).await;
+        put(store, &d, 5, (State::Retry, Reason::Throttled), Some(NOON + 101)).await;
+        put(store, &d, 6, (State::Sent, Reason::None), at).await;
+        put(store, &waiting, 1, (State::Retry, Reason::Temporary), at).await;
         store.steer_dispatch(waiting.no, "paused", "甲").await.unwrap();
         assert_eq!(store.take_due().await.unwrap(), 0, "before their time");
         store.clock.advance(100);
@@ -74,7 +74,7 @@ async fn a_called_off_dispatch_stops_what_has_not_left() {
         for cancelled in [true, false] {
             let d = planned(store, 10, 10, 1).await;
             for (ordinal, (from, _)) in (1..).zip(all) {
-                put(store, &d, ordinal, from, Reason::None, None).await;
+                put(store, &d, ordinal, (from, Reason::None), None).await;
             }
             assert!(!store.finish_dispatch(d.no, &[SMS]).await.unwrap());
             if cancelled {
@@ -102,7 +102,7 @@ async fn a_called_off_dispatch_stops_what_has_not_left() {
 
 async fn ends(store: &Store, d: &Dispatch, cancelled: bool) {
     assert!(!store.finish_dispatch(d.no, &[]).await.unwrap(), "one is on its way");
-    put(store, d, 6, State::Failed, Reason::Permanent, None).await;
+    put(store, d, 6, (State::Failed, Reason::Permanent), None).await;
     assert!(!store.finish_dispatch(d.no, &[SMS]).await.unwrap(), "one waits for its receipt");
     execute(store, format!("UPDATE deliveries SET handed_at = {NOON} WHERE dispatch_no = {} AND state = 3", d.no))
         .await;
@@ -124,7 +124,7 @@ async fn an_accepted_message_is_final_where_no_receipt_comes() {
         let store = &t.store;
         people(store, 1).await;
         let d = planned(store, 1, 10, 1).await;
-        put(store, &d, 1, State::Sent, Reason::None, None).await;
+        put(store, &d, 1, (State::Sent, Reason::None), None).await;
         assert!(!store.finish_dispatch(d.no, &[SMS + 1, SMS]).await.unwrap());
         execute(store, "UPDATE dispatches SET phase = 'waiting'").await;
         assert!(!store.finish_dispatch(d.no, &[SMS + 1]).await.unwrap(), "a step is left");
