@@ -277,6 +277,8 @@ impl Worker {
                 tracing::warn!(channel = self.way.name, %error, "cannot record results; keeping them and trying again");
                 self.turn_not_before = Instant::now() + STORE_PAUSE;
                 self.line.turn_failed(turns);
+                // Nothing goes out while its result could not be kept.
+                self.line.give_back();
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Postgres, Sqlite, Transaction};
+use sqlx::{Connection as _, Postgres, Sqlite, Transaction};
 
 use super::{Result, StoreError};
 
@@ -97,8 +97,17 @@ impl Pool {
             .pragma("temp_store", "MEMORY")
             .pragma("journal_size_limit", "67108864");
         let file = options.get_filename().to_path_buf();
-        let write =
-            SqlitePoolOptions::new().max_connections(1).acquire_timeout(BUSY).connect_with(options.clone()).await?;
+        // After a failed write (a full disk) SQLite has rolled back by itself, and the
+        // connection's own count of transactions is off for good: it is replaced.
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(BUSY)
+            .before_acquire(|c, _| {
+                let at_rest = !c.is_in_transaction();
+                Box::pin(std::future::ready(Ok(at_rest)))
+            })
+            .connect_with(options.clone())
+            .await?;
         let read =
             SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY).connect_with(options).await?;
         Ok((Self::Sqlite { read, write }, Some(file)))

