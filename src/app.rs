@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -149,9 +150,9 @@ impl App {
         let room = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
         let (control, watched) = watch::channel(Control::starting(&room));
         let asked = Watched { store: Arc::clone(&self.store), disk: room, counts: Arc::clone(&counts) };
-        tasks.spawn(watch_store(asked, control, stop.clone()));
-        tasks.spawn(self.planner(Arc::clone(&wake), stop.clone()).await?.run());
-        tasks.spawn(scheduler.run());
+        supervise(&tasks, &stop, watch_store(asked, control, stop.clone()));
+        supervise(&tasks, &stop, self.planner(Arc::clone(&wake), stop.clone()).await?.run());
+        supervise(&tasks, &stop, scheduler.run());
         let tools = Tools {
             store: Arc::clone(&self.store),
             jobs: Arc::new(Jobs::new(Arc::clone(&self.store), self.messages.clone(), self.site())),
@@ -163,9 +164,8 @@ impl App {
             quiet: self.config.quiet()?,
             counts: Arc::clone(&counts),
         };
-        tasks.spawn(heartbeat(tools.clone()));
         for way in ways.iter() {
-            tasks.spawn(Worker::new(tools.clone(), way.clone()).run());
+            supervise(&tasks, &stop, Worker::new(tools.clone(), way.clone()).run());
         }
         tasks.close();
         let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
@@ -216,17 +216,16 @@ fn folder(file: Option<&Path>) -> Option<PathBuf> {
     Some(folder.unwrap_or(Path::new(".")).to_owned())
 }
 
-async fn heartbeat(tools: Tools) {
-    let every = std::time::Duration::from_millis(u64::try_from(crate::store::batches::LEASE / 3).unwrap_or(10_000));
-    while !tools.stop.is_cancelled() {
-        if let Err(error) = tools.store.heartbeat(&tools.owner).await {
-            tracing::warn!(%error, "cannot renew the leases");
+/// Runs a part of the engine. One that breaks ends the engine: whoever starts the
+/// program anew finds every lease and takes it over.
+fn supervise(tasks: &TaskTracker, stop: &CancellationToken, part: impl Future<Output = ()> + Send + 'static) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        if std::panic::AssertUnwindSafe(part).catch_unwind().await.is_err() {
+            tracing::error!("a part of the engine broke; the engine stops");
+            stop.cancel();
         }
-        tokio::select! {
-            () = tools.stop.cancelled() => {}
-            () = tokio::time::sleep(every) => {}
-        }
-    }
+    });
 }
 
 /// A running engine.
@@ -246,20 +245,33 @@ impl Engine {
         until: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
         let stopped = CancellationToken::new();
-        let (signal, http) = (stopped.clone(), stopped.clone());
+        let (signal, http) = (stopped.clone(), CancellationToken::new());
+        let broken = self.stop.clone();
         tokio::spawn(async move {
-            until.await;
+            tokio::select! {
+                () = until => {}
+                () = broken.cancelled() => {}
+            }
             signal.cancel();
         });
-        let server =
-            axum::serve(listener, web::router(self.shared.clone())).with_graceful_shutdown(http.cancelled_owned());
+        let server = axum::serve(listener, web::router(self.shared.clone()))
+            .with_graceful_shutdown(http.clone().cancelled_owned());
         let server = tokio::spawn(server.into_future());
         stopped.cancelled().await;
+        let broken = self.stop.is_cancelled();
         tracing::info!("draining: what is under way is heard out");
         // Receipts of what drains still come in; the listener closes with the workers.
         self.drain().await;
+        http.cancel();
         // Idle keep-alive connections of gateways are no reason to stay.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+        anyhow::ensure!(
+            !broken,
+            say!(
+                "引擎的一部分出错，已停止。请查看日志后重新启动",
+                "a part of the engine broke, so it stopped. See the log and start it again"
+            )
+        );
         Ok(())
     }
 

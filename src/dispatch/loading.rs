@@ -75,7 +75,6 @@ pub struct Loaded {
     want: usize,
     /// Marked and not yet written back.
     pub open: usize,
-    pub under_way: usize,
     pub records: Vec<Record>,
     pub unsent: Vec<i64>,
     pub stopped: bool,
@@ -91,7 +90,6 @@ impl Loaded {
             asked: HashMap::new(),
             want: 0,
             open: 0,
-            under_way: 0,
             records: Vec::new(),
             unsent: Vec::new(),
             stopped: false,
@@ -141,6 +139,12 @@ impl Loaded {
         let mut rows = Vec::with_capacity(marked.len());
         for ordinal in marked {
             rows.extend(self.asked.remove(ordinal));
+        }
+        // Where none of them was marked the lease is lost, or the dispatch stands still:
+        // whoever leases the batch next goes on.
+        if marked.is_empty() && !turn.mark.is_empty() {
+            self.stopped = true;
+            self.ready.clear();
         }
         self.asked.clear();
         rows

@@ -100,12 +100,13 @@ impl Scheduler {
     /// them must be dead because we hold its lock.
     pub async fn take_over(&self, all: bool) -> Result<()> {
         loop {
-            let orphans = self.store.orphaned_batches(all).await?;
+            let before = if all { Millis::MAX } else { self.store.db_now().await? };
+            let orphans = self.store.orphaned_batches(before).await?;
             if orphans.is_empty() {
                 return Ok(());
             }
             for (lease, channel) in orphans {
-                let settling = self.settling(lease, channel).await?;
+                let settling = self.settling(lease, channel, before).await?;
                 let window = self.store.take_over(lease, settling).await?;
                 tracing::warn!(
                     batch = lease.no,
@@ -118,14 +119,14 @@ impl Scheduler {
         }
     }
 
-    async fn settling(&self, lease: Lease, channel: i32) -> Result<Settling> {
+    async fn settling(&self, lease: Lease, channel: i32, leased_before: Millis) -> Result<Settling> {
         let now = self.store.now();
         let dispatch = self.store.dispatch(&lease.dispatch_no.to_string()).await?;
         let content = self.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
         let way = self.ways.iter().find(|w| w.no == channel);
         let repeat = is_repeated(&content, dispatch.lane) || way.is_some_and(|w| w.channel.limits().idempotent);
         let wait: Millis = way.map_or(0, |w| receipt_wait(&*w.channel));
-        Ok(Settling { repeat, at: now + if repeat { self.retry.settle_ms } else { wait } })
+        Ok(Settling { repeat, at: now + if repeat { self.retry.settle_ms } else { wait }, leased_before })
     }
 
     /// Ends what was called off or has expired, gives up receipts that are overdue,

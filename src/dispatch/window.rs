@@ -46,7 +46,7 @@ impl Window {
 /// A delivery whose answer came.
 #[derive(Debug)]
 pub struct Sent {
-    pub batch: i64,
+    pub batch: Lease,
     pub row: Ready,
     pub outcome: Outcome,
     pub at: Millis,
@@ -57,7 +57,7 @@ pub struct Line {
     window: Window,
     batches: Vec<Loaded>,
     /// Marked, in the order in which they go.
-    to_send: VecDeque<(i64, Ready)>,
+    to_send: VecDeque<(Lease, Ready)>,
     /// The permit of the first in `to_send`.
     permit: Option<Instant>,
     /// Everything `sending` in the store.
@@ -120,8 +120,8 @@ impl Line {
     /// Returns what is marked and not on its way to its batches, to be marked again.
     pub fn give_back(&mut self) {
         self.permit = None;
-        while let Some((no, row)) = self.to_send.pop_back() {
-            if let Some(batch) = self.batches.iter_mut().find(|b| b.lease.no == no) {
+        while let Some((lease, row)) = self.to_send.pop_back() {
+            if let Some(batch) = self.batches.iter_mut().find(|b| b.lease == lease) {
                 batch.give_back(row);
             }
         }
@@ -129,8 +129,8 @@ impl Line {
 
     /// Whether a doubtful delivery of this batch may be repeated.
     #[must_use]
-    pub fn repeatable(&self, batch: i64) -> Option<bool> {
-        self.batches.iter().find(|b| b.lease.no == batch).map(|b| b.job.repeatable)
+    pub fn repeatable(&self, batch: Lease) -> Option<bool> {
+        self.batches.iter().find(|b| b.lease == batch).map(|b| b.job.repeatable)
     }
 
     /// Gives up everything not handed over of the batches that `stopped` names.
@@ -143,7 +143,7 @@ impl Line {
         }
         let batches = &mut self.batches;
         let before = self.to_send.len();
-        self.to_send.retain(|(no, row)| match batches.iter_mut().find(|b| b.lease.no == *no) {
+        self.to_send.retain(|(lease, row)| match batches.iter_mut().find(|b| b.lease == *lease) {
             Some(batch) if batch.stopped => {
                 batch.unsent.push(row.ordinal);
                 false
@@ -194,19 +194,20 @@ impl Line {
         for batch in &mut self.batches {
             room -= batch.want(room);
         }
-        self.routine_credit = self.routine_credit.min(self.window.size() * ROUTINE_FLOOR);
+        // One row costs a hundred, so even a small window must be able to save that up.
+        self.routine_credit = self.routine_credit.min((self.window.size() * ROUTINE_FLOOR).max(100));
     }
 
     /// A turn is on disk: what was marked goes into the line, closed batches leave.
     pub fn turned(&mut self, turns: &[BatchTurn], marked: &[Vec<i64>]) {
         for (turn, marked) in turns.iter().zip(marked) {
-            let Some(at) = self.batches.iter().position(|b| b.lease.no == turn.lease.no) else { continue };
+            let Some(at) = self.batches.iter().position(|b| b.lease == turn.lease) else { continue };
             self.open -= turn.records.len() + turn.unsent.len();
             self.open += marked.len();
             let batch = &mut self.batches[at];
             let rows = batch.turned(turn, marked);
-            let no = batch.lease.no;
-            self.to_send.extend(rows.into_iter().map(|row| (no, row)));
+            let lease = batch.lease;
+            self.to_send.extend(rows.into_iter().map(|row| (lease, row)));
             if turn.close {
                 self.batches.remove(at);
             }
@@ -216,7 +217,7 @@ impl Line {
     /// The store refused a turn: nothing of it happened; keep it for the next.
     pub fn turn_failed(&mut self, turns: Vec<BatchTurn>) {
         for turn in turns {
-            if let Some(batch) = self.batches.iter_mut().find(|b| b.lease.no == turn.lease.no) {
+            if let Some(batch) = self.batches.iter_mut().find(|b| b.lease == turn.lease) {
                 batch.turn_failed(turn);
             }
         }
@@ -236,23 +237,17 @@ impl Line {
         let mut request: super::worker::Request = self.to_send.pop_front().into_iter().collect();
         while request.len() < batch {
             let same =
-                |(_, row): &(i64, Ready)| request.front().is_some_and(|(_, first)| first.out.text == row.out.text);
+                |(_, row): &(Lease, Ready)| request.front().is_some_and(|(_, first)| first.out.text == row.out.text);
             let Some(next) = self.to_send.front().filter(|n| same(n)) else { break };
             reserve(next.1.out.parts);
             request.extend(self.to_send.pop_front());
-        }
-        for (no, _) in &request {
-            if let Some(b) = self.batches.iter_mut().find(|b| b.lease.no == *no) {
-                b.under_way += 1;
-            }
         }
         request
     }
 
     /// An answer, decided upon, waits to be written.
-    pub fn record(&mut self, batch: i64, record: Record) {
-        if let Some(b) = self.batches.iter_mut().find(|b| b.lease.no == batch) {
-            b.under_way -= 1;
+    pub fn record(&mut self, batch: Lease, record: Record) {
+        if let Some(b) = self.batches.iter_mut().find(|b| b.lease == batch) {
             b.records.push(record);
             self.oldest_record.get_or_insert_with(Instant::now);
         }

@@ -29,6 +29,7 @@ use super::window::{Line, Sent, Window};
 use crate::channel::{Channel, Class, Outcome, Outgoing};
 use crate::clock::Millis;
 use crate::domain::item::Lane;
+use crate::store::batches::{LEASE, Lease};
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, Store};
 
@@ -38,6 +39,8 @@ const FLUSH: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_millis(250);
 /// Batches leased and made ready at the same time.
 const LOADS: usize = 2;
+/// How often leases are renewed: three times in the time of one.
+const RENEW: Duration = Duration::from_millis(LEASE.unsigned_abs() / 3);
 /// How long a turn waits after the store refused one.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -82,6 +85,7 @@ pub struct Worker {
     /// Nothing was ready up to a lane when last asked; ask again then, or when woken.
     look_at: (Instant, Lane),
     turn_not_before: Instant,
+    renew_at: Instant,
     breaker: Breaker,
 }
 
@@ -100,6 +104,7 @@ impl Worker {
             unobeyed: true,
             look_at: (now, Lane::Immediate),
             turn_not_before: now,
+            renew_at: now + RENEW,
             breaker: Breaker::new(now),
             tools,
             way,
@@ -111,6 +116,7 @@ impl Worker {
     pub async fn run(mut self) {
         while !(self.tools.stop.is_cancelled() && self.is_drained()) {
             self.obey();
+            self.renew();
             self.start_load();
             self.start_turn();
             let due = self.send_due();
@@ -155,6 +161,21 @@ impl Worker {
         if !self.breaker.lets_through(now) {
             self.line.give_back();
         }
+    }
+
+    /// Renews the leases of the batches in the line, and of no others.
+    fn renew(&mut self) {
+        if Instant::now() < self.renew_at {
+            return;
+        }
+        self.renew_at = Instant::now() + RENEW;
+        let held: Vec<i64> = self.line.leases().iter().map(|l| l.no).collect();
+        let (store, owner) = (Arc::clone(&self.tools.store), self.tools.owner.clone());
+        tokio::spawn(async move {
+            if let Err(error) = store.heartbeat(&owner, &held).await {
+                tracing::warn!(%error, "cannot renew the leases");
+            }
+        });
     }
 
     fn may_start(&self) -> bool {
@@ -239,7 +260,8 @@ impl Worker {
                 self.turn = None;
                 match done {
                     Ok(done) => self.turned(done),
-                    Err(error) => tracing::error!(channel = self.way.name, %error, "a turn was lost; its lease will run out"),
+                    // What of it is on disk only a takeover can tell.
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
                 }
             }
             Some(loaded) = self.loads.next(), if !self.loads.is_empty() => {
@@ -342,4 +364,4 @@ impl Worker {
 }
 
 /// A line of marked rows, each with the batch it is from.
-pub(super) type Request = VecDeque<(i64, Ready)>;
+pub(super) type Request = VecDeque<(Lease, Ready)>;

@@ -51,6 +51,8 @@ pub struct Settling {
     pub repeat: bool,
     /// When it is repeated, or given up as unknown.
     pub at: Millis,
+    /// Only a lease that ran out before this is taken; [`Millis::MAX`] for any.
+    pub leased_before: Millis,
 }
 
 impl Store {
@@ -101,16 +103,19 @@ impl Store {
         Ok(read!(self, |db| sqlx::query_as(LOAD_BATCH).bind(lease.no).fetch_all(db).await)?)
     }
 
-    /// Keeps this owner's leases alive; returns how many there are.
-    pub async fn heartbeat(&self, owner: &str) -> Result<u64> {
+    /// Renews the leases that this owner works on; returns how many there are. One that
+    /// got lost on the way (its load failed) runs out and is taken over.
+    pub async fn heartbeat(&self, owner: &str, held: &[i64]) -> Result<u64> {
         let until = self.db_now().await? + LEASE;
         let mut tx = self.begin().await?;
         // In the order in which turns lock their batches.
         let sql = tx.pick(
-            "UPDATE batches SET lease_until = $2 WHERE owner = $1 AND state = 1",
-            "UPDATE batches SET lease_until = $2 WHERE no IN (SELECT no FROM batches WHERE owner = $1 AND state = 1 ORDER BY no FOR UPDATE)",
+            "UPDATE batches SET lease_until = $2 WHERE no IN (SELECT value FROM json_each($3)) AND owner = $1 AND state = 1",
+            "UPDATE batches SET lease_until = $2 WHERE no IN (SELECT no FROM batches WHERE owner = $1 AND state = 1 \
+             AND no IN (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($3::json) j) ORDER BY no FOR UPDATE)",
         );
-        let kept = exec!(&mut tx, sqlx::query(sql).bind(owner).bind(until))?;
+        let held = serde_json::json!(held).to_string();
+        let kept = exec!(&mut tx, sqlx::query(sql).bind(owner).bind(until).bind(held))?;
         tx.commit().await?;
         Ok(kept)
     }
@@ -125,10 +130,9 @@ impl Store {
         tx.commit().await
     }
 
-    /// Batches whose lease ran out; all leased ones when `all` (their engine is dead:
-    /// we hold its lock).
-    pub async fn orphaned_batches(&self, all: bool) -> Result<Vec<(Lease, i32)>> {
-        let before = if all { i64::MAX } else { self.db_now().await? };
+    /// Batches whose lease ran out before `before` ([`Millis::MAX`]: all leased ones),
+    /// each with its channel.
+    pub async fn orphaned_batches(&self, before: Millis) -> Result<Vec<(Lease, i32)>> {
         let sql = "SELECT no, dispatch_no, lane, epoch, channel FROM batches WHERE state = 1 AND lease_until < $1 ORDER BY no LIMIT 1000";
         let rows: Vec<(i64, i64, i32, i64, i32)> =
             read!(self, |db| sqlx::query_as(sql).bind(before).fetch_all(db).await)?;
@@ -143,10 +147,16 @@ impl Store {
     /// transaction. Returns how many were in the window.
     pub async fn take_over(&self, lease: Lease, settling: Settling) -> Result<u64> {
         let mut tx = self.begin().await?;
+        // Its owner may have renewed it since it was found.
         let sql = format!(
-            "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = epoch + 1 WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
+            "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = epoch + 1 \
+             WHERE no = $1 AND epoch = $2 AND state = {LEASED} AND lease_until < $3"
         );
-        if exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))? == 0 {
+        let taken = exec!(
+            &mut tx,
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch).bind(settling.leased_before)
+        )?;
+        if taken == 0 {
             return Ok(0);
         }
         let (sending, uncertain) = (State::Sending.code(), State::Uncertain.code());

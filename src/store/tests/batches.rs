@@ -80,7 +80,7 @@ async fn a_takeover_makes_the_window_uncertain_and_fences_the_old_lease() {
             let d = planned(store, 4, 10, 1).await;
             let old = lease(store).await;
             assert_eq!(mark(store, old, &[1, 2]).await, [1, 2]);
-            let settling = Settling { repeat, at: NOON + 5_000 };
+            let settling = Settling { repeat, at: NOON + 5_000, leased_before: i64::MAX };
             assert_eq!(store.take_over(old, settling).await.unwrap(), 2, "{}", t.engine);
             assert_eq!(store.take_over(old, settling).await.unwrap(), 0, "once");
             let now = rows(store, d.no).await;
@@ -166,7 +166,7 @@ async fn a_heartbeat_keeps_leases_and_orphans_are_found() {
         );
         let orphans = async |all| -> Vec<Lease> {
             store
-                .orphaned_batches(all)
+                .orphaned_batches(if all { i64::MAX } else { store.db_now().await.unwrap() })
                 .await
                 .unwrap()
                 .into_iter()
@@ -179,8 +179,8 @@ async fn a_heartbeat_keeps_leases_and_orphans_are_found() {
         assert!(orphans(false).await.is_empty());
         assert_eq!(orphans(true).await, [a, b]);
         execute(store, "UPDATE batches SET lease_until = 1000").await;
-        assert_eq!(store.heartbeat("a").await.unwrap(), 1);
-        assert_eq!(store.heartbeat("nobody").await.unwrap(), 0);
+        assert_eq!(store.heartbeat("a", &[a.no, b.no]).await.unwrap(), 1);
+        assert_eq!(store.heartbeat("nobody", &[a.no]).await.unwrap(), 0);
         assert_eq!(orphans(false).await, [b], "{}", t.engine);
     }
 }

@@ -41,7 +41,8 @@ impl History<'_> {
             4..=11 if !self.workers.is_empty() => self.work().await,
             12 if !self.workers.is_empty() => {
                 let at = self.rng.random_range(0..self.workers.len());
-                let settling = Settling { repeat: self.rng.random_bool(0.5), at: store.now() + 5 };
+                let settling =
+                    Settling { repeat: self.rng.random_bool(0.5), at: store.now() + 5, leased_before: i64::MAX };
                 store.take_over(self.workers[at].lease, settling).await.unwrap();
             }
             13 | 14 => self.hear().await,
@@ -167,8 +168,8 @@ async fn settle(store: &Store, dispatches: &[i64]) {
     for no in dispatches {
         drop(store.steer_dispatch(*no, "active", "甲").await);
     }
-    for (lease, _) in store.orphaned_batches(true).await.unwrap() {
-        store.take_over(lease, Settling { repeat: true, at: store.now() }).await.unwrap();
+    for (lease, _) in store.orphaned_batches(i64::MAX).await.unwrap() {
+        store.take_over(lease, Settling { repeat: true, at: store.now(), leased_before: i64::MAX }).await.unwrap();
     }
     for _ in 0..30 {
         store.clock.advance(10);

@@ -90,7 +90,7 @@ async fn a_late_acceptance_is_evidence_and_a_late_failure_is_not() {
         let d = planned(store, 4, 10, 1).await;
         let old = lease(store).await;
         mark(store, old, &[1, 2, 3, 4]).await;
-        store.take_over(old, Settling { repeat: true, at: NOON + 5 }).await.unwrap();
+        store.take_over(old, Settling { repeat: true, at: NOON + 5, leased_before: i64::MAX }).await.unwrap();
         // 3 and 4 went out again under the new lease before the old worker spoke.
         store.clock.advance(10);
         store.take_due().await.unwrap();
