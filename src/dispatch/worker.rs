@@ -178,7 +178,7 @@ impl Worker {
         let limits = self.way.channel.limits();
         while self.in_flight.len() < limits.in_flight {
             let now = Instant::now();
-            let Some(at) = self.line.next_send_at(|parts| self.pacer.reserve(parts, now)) else { return None };
+            let at = self.line.next_send_at(|parts| self.pacer.reserve(parts, now))?;
             if at > now {
                 return Some(at);
             }
