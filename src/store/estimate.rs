@@ -148,3 +148,40 @@ impl Store {
             .await)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::made_up::MadeUp;
+    use crate::store::testing::stores;
+
+    /// Variables are read of those alone who will be sent to.
+    #[tokio::test]
+    async fn rows_of_a_list_are_those_with_a_target() {
+        for test in stores().await {
+            let store = &test.store;
+            store.make_up_people(MadeUp { persons: 40, villages: 2, seed: 1 }).await.unwrap();
+            let list = store.put_list("补贴", &["金额".to_owned()]).await.unwrap();
+            let everybody = store.audience_page("TRUE", 0, 1_000).await.unwrap();
+            let row = |(row_no, no): (i64, &i64)| crate::store::lists::ListRow {
+                recipient_no: *no,
+                row_no,
+                vars: serde_json::Map::new(),
+            };
+            let rows: Vec<_> = (1..).zip(&everybody).map(row).collect();
+            store.put_list_rows(list, &rows, crate::store::recipients::Keep::Commit).await.unwrap();
+            let kind = AddressKind::Phone;
+            for opt_out in [None, Some("notice")] {
+                let estimate = store.estimate_channel("TRUE", StepKind::Address(kind), true, opt_out).await.unwrap();
+                let read = store.audience_vars("TRUE", list, (kind, opt_out), (0, 1_000)).await.unwrap();
+                assert_eq!(
+                    read.len(),
+                    usize::try_from(estimate.targets - estimate.suppressed).unwrap(),
+                    "{}",
+                    test.engine
+                );
+                assert!(!read.is_empty() && read.len() <= everybody.len());
+            }
+        }
+    }
+}

@@ -293,3 +293,64 @@ impl Tx {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::item::{ItemKind, Relation};
+    use crate::domain::plan::Plan;
+    use crate::store::dispatches::Mode;
+    use crate::store::operators::Role;
+    use crate::store::testing::stores;
+
+    async fn approved(store: &Store, by: &Operator, relation: Option<(Relation, &Item)>) -> Item {
+        let mut content = Content::new(ItemKind::Notice);
+        content.title = "停水".to_owned();
+        content.relations.extend(relation.map(|(r, of)| (r, of.id.clone())));
+        let item = store.add_item(&content, by).await.unwrap();
+        store.approve_item(&item, ApprovalType::Review, by, "").await.unwrap();
+        item
+    }
+
+    fn dispatch(item: &Item, mode: Mode) -> NewDispatch {
+        NewDispatch {
+            item_id: item.id.clone(),
+            item_version: 1,
+            audience: "all".to_owned(),
+            canonical: "all".to_owned(),
+            mode,
+            lane: 2,
+            lane_reason: String::new(),
+            plan: Plan::parse("sms").unwrap(),
+            list_no: None,
+            expected: "{}".to_owned(),
+            created_by: "张三".to_owned(),
+            expires_at: i64::MAX,
+            effective_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lift_stops_the_chain_it_ends_and_an_update_does_not() {
+        for test in stores().await {
+            let store = &test.store;
+            let unit = store.save_unit("某局", "0873-5550000").await.unwrap();
+            store.save_operator("张三", &unit, &[Role::Author, Role::Reviewer]).await.unwrap();
+            let by = store.acting(Some("张三")).await.unwrap();
+            let first = approved(store, &by, None).await;
+            let update = approved(store, &by, Some((Relation::Updates, &first))).await;
+            let lift = approved(store, &by, Some((Relation::Lifts, &update))).await;
+            let live = store.create_dispatch(&dispatch(&first, Mode::Live)).await.unwrap();
+            let drill = store.create_dispatch(&dispatch(&first, Mode::Drill)).await.unwrap();
+            let updated = store.create_dispatch(&dispatch(&update, Mode::Live)).await.unwrap();
+            let state = async |no: i64| store.dispatch(&no.to_string()).await.unwrap().state;
+            assert_eq!(state(live.no).await, "active", "{}", test.engine);
+            let ended = store.create_dispatch(&dispatch(&lift, Mode::Live)).await.unwrap();
+            for (no, expected) in
+                [(live.no, "cancelled"), (updated.no, "cancelled"), (drill.no, "active"), (ended.no, "active")]
+            {
+                assert_eq!(state(no).await, expected, "{} {no}", test.engine);
+            }
+        }
+    }
+}

@@ -78,22 +78,25 @@ pub fn delivery_of(app: &App, entry: &Entry) -> (i64, i64) {
     (i64::from(of.dispatch_no), i64::from(of.ordinal))
 }
 
-/// A gateway that takes everything, calls nobody back, and keeps (number, text).
+/// (number, text) of what was taken.
+type Kept = Arc<Mutex<Vec<(String, String)>>>;
+
+/// A gateway that takes everything, calls nobody back, and keeps the texts.
 pub struct Texts {
     pub addr: SocketAddr,
-    kept: Arc<Mutex<Vec<(String, String)>>>,
+    kept: Kept,
 }
 
 impl Texts {
     pub async fn start() -> Self {
         async fn take(
-            State(kept): State<Arc<Mutex<Vec<(String, String)>>>>,
+            State(kept): State<Kept>,
             Query(query): Query<HashMap<String, String>>,
         ) -> (StatusCode, &'static str) {
             kept.lock().unwrap().push((query["to"].clone(), query["text"].clone()));
             (StatusCode::ACCEPTED, "0: Accepted for delivery")
         }
-        let kept = Arc::default();
+        let kept = Kept::default();
         let app = Router::new().route("/cgi-bin/sendsms", axum::routing::get(take)).with_state(Arc::clone(&kept));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
