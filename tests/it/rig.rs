@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::support::Gong;
 
 /// How long a condition may take that should hold at once, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_mins(2);
 /// No quiet hours, so that a test does the same at night.
 pub const AWAKE: &str = "[quiet_hours]\nfrom = \"00:00\"\nto = \"00:00\"";
 
