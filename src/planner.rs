@@ -24,7 +24,7 @@ use crate::store::{Result, Store, StoreError};
 const BUDGET: Duration = Duration::from_millis(60);
 const TICK: Duration = Duration::from_millis(200);
 /// Members a chunk, at least and at most.
-const WIDTHS: (usize, usize) = (500, 10_000);
+const WIDTHS: (usize, usize) = (500, 16_000);
 /// How long a dispatch that cannot be planned waits before it is tried again.
 const PUT_OFF: Duration = Duration::from_secs(5);
 /// Recipients read ahead, in one look at the audience.

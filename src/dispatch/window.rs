@@ -163,11 +163,11 @@ impl Line {
         let unsent: usize = self.batches.iter().map(|b| b.unsent.len()).sum();
         let room = if may_mark { size.saturating_sub(self.open - unsent).min(waiting).min(MARKS) } else { 0 };
         let records: usize = self.batches.iter().map(|b| b.records.len() + b.unsent.len()).sum();
-        let ripe = records >= (size / 4).clamp(1, GROUP)
+        let ripe = records >= (size / 2).clamp(1, GROUP)
             || self.oldest_record.is_some_and(|at| at.elapsed() >= flush)
             || records > 0 && self.open == records
             || unsent > 0;
-        let wanted = room >= (size / 4).clamp(1, GROUP) || room > 0 && room == waiting;
+        let wanted = room >= (size / 2).clamp(1, GROUP) || room > 0 && room == waiting;
         let closing = self.batches.iter().any(|b| b.is_recorded() && b.open == 0 && b.ready.is_empty());
         if !ripe && !wanted && !closing {
             return None;

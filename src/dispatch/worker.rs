@@ -38,7 +38,7 @@ const FLUSH: Duration = Duration::from_millis(100);
 /// How often an idle worker looks for a ready batch nobody told it of.
 const IDLE: Duration = Duration::from_millis(250);
 /// Batches leased and made ready at the same time.
-const LOADS: usize = 2;
+const LOADS: usize = 4;
 /// How often leases are renewed: three times in the time of one.
 const RENEW: Duration = Duration::from_millis(LEASE.unsigned_abs() / 3);
 /// How long a turn waits after the store refused one.

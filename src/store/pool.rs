@@ -108,8 +108,10 @@ impl Pool {
             })
             .connect_with(options.clone())
             .await?;
+        // The writer goes back to the pages it has just written; readers pass by.
+        let reading = options.pragma("cache_size", "-4000");
         let read =
-            SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY).connect_with(options).await?;
+            SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY).connect_with(reading).await?;
         Ok((Self::Sqlite { read, write }, Some(file)))
     }
 

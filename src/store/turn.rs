@@ -6,6 +6,8 @@
 //! in the leased batch with the leased epoch. A late result finds nothing to
 //! change and enters like a receipt.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::batches::Lease;
@@ -211,20 +213,35 @@ impl Tx {
         Ok(())
     }
 
+    /// One statement for each different word that was heard: most turns hear one.
     async fn append_attempts(&mut self, turn: &BatchTurn) -> Result<()> {
-        let rows: Vec<_> =
-            turn.records.iter().map(|r| (r.ordinal, r.attempt, r.class, storable(&r.code), r.at)).collect();
-        let sql = self.pick(
-            "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-             SELECT $1, value->>0, value->>1, $2, $3, value->>2, value->>3, value->>4 FROM json_each($4) WHERE true ON CONFLICT DO NOTHING",
-            "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-             SELECT $1, (j->>0)::bigint, (j->>1)::int, $2, $3, (j->>2)::int, j->>3, (j->>4)::bigint FROM json_array_elements($4::json) j ON CONFLICT DO NOTHING",
-        );
+        let mut heard: BTreeMap<(i32, i32, &str), (Vec<i64>, Millis)> = BTreeMap::new();
+        for r in &turn.records {
+            let same = heard.entry((r.attempt, r.class, &r.code)).or_default();
+            same.0.push(r.ordinal);
+            same.1 = same.1.max(r.at);
+        }
         let lease = turn.lease;
-        exec!(
-            self,
-            sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string())
-        )?;
+        for ((attempt, class, code), (ordinals, at)) in heard {
+            let sql = self.pick(
+                "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
+                 SELECT $1, value, $4, $2, $3, $5, $6, $7 FROM json_each($8) WHERE true ON CONFLICT DO NOTHING",
+                "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
+                 SELECT $1, CAST(j AS BIGINT), $4, $2, $3, $5, $6, $7 FROM json_array_elements_text($8::json) j ON CONFLICT DO NOTHING",
+            );
+            exec!(
+                self,
+                sqlx::query(sql)
+                    .bind(lease.dispatch_no)
+                    .bind(lease.no)
+                    .bind(lease.epoch)
+                    .bind(attempt)
+                    .bind(class)
+                    .bind(storable(code))
+                    .bind(at)
+                    .bind(json!(ordinals).to_string())
+            )?;
+        }
         Ok(())
     }
 
