@@ -28,8 +28,7 @@ impl Tx {
         &mut self,
         at: Millis,
         operator: &str,
-        action: &str,
-        subject: &str,
+        (action, subject): (&str, &str),
         detail: &Value,
     ) -> Result<()> {
         // One appender at a time on PostgreSQL; SQLite has one writer anyway.
@@ -73,7 +72,7 @@ impl Store {
     /// made chunk by chunk.
     pub async fn note_act(&self, operator: &str, action: &str, subject: &str, detail: &Value) -> Result<()> {
         let mut tx = self.begin().await?;
-        tx.append_audit(self.now(), operator, action, subject, detail).await?;
+        tx.append_audit(self.now(), operator, (action, subject), detail).await?;
         tx.commit().await
     }
 
@@ -126,7 +125,7 @@ mod tests {
             let store = &t.store;
             for n in 0..3 {
                 let mut tx = store.begin().await.unwrap();
-                tx.append_audit(NOON + n, "张三", "test", "subject", &serde_json::json!({ "n": n })).await.unwrap();
+                tx.append_audit(NOON + n, "张三", ("test", "subject"), &serde_json::json!({ "n": n })).await.unwrap();
                 tx.commit().await.unwrap();
             }
             assert_eq!(store.verify_audit().await.unwrap(), Ok(3), "{}", t.engine);

@@ -38,7 +38,7 @@ impl Store {
         let no = self.channel_no(name).await?;
         let mut tx = self.begin().await?;
         exec!(&mut tx, sqlx::query("UPDATE channels SET rate = $2 WHERE no = $1").bind(no).bind(rate))?;
-        tx.append_audit(self.now(), operator, "rate", name, &serde_json::json!({ "rate": rate })).await?;
+        tx.append_audit(self.now(), operator, ("rate", name), &serde_json::json!({ "rate": rate })).await?;
         tx.commit().await
     }
 
@@ -50,8 +50,7 @@ impl Store {
         tx.append_audit(
             self.now(),
             operator,
-            if paused { "pause channel" } else { "resume channel" },
-            name,
+            (if paused { "pause channel" } else { "resume channel" }, name),
             &serde_json::json!({}),
         )
         .await?;

@@ -261,7 +261,7 @@ impl Store {
                 "dispatch {no} is {state} now and cannot become {to}"
             )));
         }
-        tx.append_audit(self.now(), operator, to, &no.to_string(), &serde_json::json!({})).await?;
+        tx.append_audit(self.now(), operator, (to, &no.to_string()), &serde_json::json!({})).await?;
         tx.commit().await
     }
 }
@@ -307,7 +307,7 @@ impl Tx {
         let detail = serde_json::json!({
             "item": new.item_id, "version": new.item_version, "audience": new.canonical, "mode": new.mode.name(), "lane": new.lane,
         });
-        self.append_audit(now, &new.created_by, "send", &id, &detail).await?;
+        self.append_audit(now, &new.created_by, ("send", &id), &detail).await?;
         Ok((no, id))
     }
 

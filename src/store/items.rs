@@ -111,7 +111,7 @@ impl Store {
         )?;
         tx.add_version(&id, 1, content, (now, &by.name)).await?;
         tx.put_relations(&id, &targets).await?;
-        tx.append_audit(now, &by.name, "item", &id, &serde_json::json!({ "version": 1 })).await?;
+        tx.append_audit(now, &by.name, ("item", &id), &serde_json::json!({ "version": 1 })).await?;
         tx.commit().await?;
         self.item(&id).await
     }
@@ -132,7 +132,7 @@ impl Store {
         }
         tx.add_version(&item.id, version, content, (now, &by.name)).await?;
         tx.put_relations(&item.id, &targets).await?;
-        tx.append_audit(now, &by.name, "item", &item.id, &serde_json::json!({ "version": version })).await?;
+        tx.append_audit(now, &by.name, ("item", &item.id), &serde_json::json!({ "version": version })).await?;
         tx.commit().await?;
         self.item(&item.id).await
     }
@@ -164,7 +164,7 @@ impl Store {
                 .bind(note)
         )?;
         let detail = serde_json::json!({ "version": item.version, "type": kind.name(), "note": note });
-        tx.append_audit(now, &by.name, "approve", &item.id, &detail).await?;
+        tx.append_audit(now, &by.name, ("approve", &item.id), &detail).await?;
         tx.commit().await
     }
 
@@ -176,7 +176,7 @@ impl Store {
         let sql = "UPDATE dispatches SET state = 'cancelled' WHERE item_id = $1 AND state IN ('active', 'paused') RETURNING no";
         let stopped: Vec<i64> = run!(&mut tx, |c| sqlx::query_scalar(sql).bind(&item.id).fetch_all(c).await)?;
         let detail = serde_json::json!({ "dispatches": stopped });
-        tx.append_audit(self.now(), &by.name, "cancel item", &item.id, &detail).await?;
+        tx.append_audit(self.now(), &by.name, ("cancel item", &item.id), &detail).await?;
         tx.commit().await?;
         Ok(stopped)
     }
@@ -267,7 +267,7 @@ impl Tx {
             run!(self, |c| sqlx::query_scalar(sql).bind(&new.item_id).bind(new.mode.name()).fetch_all(c).await)?;
         for ended in stopped {
             let by = serde_json::json!({ "ended_by": no });
-            self.append_audit(now, &new.created_by, "cancelled", &ended.to_string(), &by).await?;
+            self.append_audit(now, &new.created_by, ("cancelled", &ended.to_string()), &by).await?;
         }
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Store {
             .bind(now)
             .fetch_one(c)
             .await)?;
-        tx.append_audit(now, name, "operator", &id, &serde_json::json!({ "roles": roles })).await?;
+        tx.append_audit(now, name, ("operator", &id), &serde_json::json!({ "roles": roles })).await?;
         tx.commit().await?;
         Ok(id)
     }

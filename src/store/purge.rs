@@ -106,7 +106,7 @@ impl Store {
         let sql = "UPDATE dispatches SET reach = $2, purged_at = $3 WHERE no = $1 AND purged_at IS NULL";
         exec!(&mut tx, sqlx::query(sql).bind(dispatch.no).bind(kept).bind(self.now()))?;
         let detail = json!({ "dispatch": dispatch.no, "members": dispatch.members });
-        tx.append_audit(self.now(), operator, "purge", &dispatch.id, &detail).await?;
+        tx.append_audit(self.now(), operator, ("purge", &dispatch.id), &detail).await?;
         tx.commit().await
     }
 

@@ -83,7 +83,7 @@ impl Store {
         let skip = "UPDATE counters SET value = value + $1 WHERE name = 'dispatch'";
         exec!(&mut tx, sqlx::query(skip).bind(GAP))?;
         let detail = json!({ "dispatches": done.dispatches, "uncertain": done.uncertain });
-        tx.append_audit(self.now(), operator, "restore", "database", &detail).await?;
+        tx.append_audit(self.now(), operator, ("restore", "database"), &detail).await?;
         tx.commit().await?;
         self.set_meta("restored_at", &self.now().to_string()).await?;
         Ok(done)
