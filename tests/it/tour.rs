@@ -78,8 +78,7 @@ fn lines(readme: &str) -> Vec<String> {
     let text = std::fs::read_to_string(Path::new(ROOT).join(readme)).unwrap();
     let (_, rest) = text.split_once("<!-- tour -->\n```sh\n").expect("the README has a tour");
     let (block, _) = rest.split_once("\n```").unwrap();
-    let bare = |line: &str| line.split("  #").next().unwrap_or_default().trim().to_owned();
-    block.lines().map(bare).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    block.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
 #[test]
