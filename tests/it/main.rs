@@ -24,3 +24,4 @@ mod site;
 mod source;
 mod support;
 mod throttle;
+mod tour;
