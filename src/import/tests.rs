@@ -2,7 +2,6 @@
 
 mod people;
 mod places;
-mod rate;
 mod rosters;
 
 use std::path::{Path, PathBuf};

@@ -20,7 +20,8 @@ async fn uses(store: &Store, sql: &str, indexes: &[&str]) {
     let scanned = |s: &&String| s.starts_with("SCAN") && !s.contains("json_each");
     let scan = steps.iter().find(scanned);
     // An ordered walk of a partial index is as long as the work that waits.
-    let walk = |s: &String| s.contains("USING INDEX deliveries_due") || s.contains("USING INDEX batches_ready");
+    let walk =
+        |s: &String| ["dispatches_open", "batches_ready"].iter().any(|i| s.contains(&format!("USING INDEX {i}")));
     assert!(scan.is_none_or(walk), "reads from end to end:\n{}\n{sql}", steps.join("\n"));
 }
 
@@ -36,7 +37,7 @@ async fn hot_statements_use_their_indexes() {
         uses(store, batches::MOST_URGENT, &["batches_ready"]).await;
         uses(store, batches::LOAD_BATCH, &["deliveries_batch"]).await;
         uses(store, &schedule::due_sql(), &["deliveries_due"]).await;
-        uses(store, turn::MARK_SQLITE, &["deliveries USING PRIMARY KEY", "SEARCH batches USING INDEX"]).await;
+        uses(store, turn::MARK_SQLITE, &["deliveries USING PRIMARY KEY", "SEARCH batches USING"]).await;
         uses(store, receipts::WAITING_SQLITE, &["receipts_unmatched"]).await;
     }
 }
