@@ -199,7 +199,7 @@ impl Parser {
             Condition::Named(referent) => Leaf::Named(referent, self.one_or_list(Self::name)?),
             Condition::Has => Leaf::Has(self.one_or_list(|p| {
                 p.choice("phone 电话, email 邮箱", |word| match word {
-                    "phone" | "电话" => Some(Contact::Phone),
+                    "phone" | "电话" | "手机" => Some(Contact::Phone),
                     "email" | "邮箱" => Some(Contact::Email),
                     _ => None,
                 })

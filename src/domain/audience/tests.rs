@@ -15,7 +15,7 @@ fn both_languages_print_the_same_canonical_form() {
         ("(区域:河口镇 或 区域:南溪镇) 且 非 组:党员干部", "(region:河口镇 or region:南溪镇) and not group:党员干部"),
         ("group:elderly and age >= 80 and not has:phone", "group:elderly and age >= 80 and not has:phone"),
         ("区域：“河口 镇”！", "region:\"河口 镇\"!"),
-        ("REGION:河口镇/城关社区! AND NOT 有:(电话，邮箱)", "region:河口镇/城关社区! and not has:(phone, email)"),
+        ("REGION:河口镇/城关社区! AND NOT 有:(手机，邮箱)", "region:河口镇/城关社区! and not has:(phone, email)"),
         ("年龄≥８", "age >= ８"),
         ("((全部))", "all"),
         ("(a = 1 and (b = 2 and c=3))", "a = 1 and b = 2 and c = 3"),
