@@ -185,19 +185,22 @@ fn reasons(people: &People) -> String {
     table.to_string()
 }
 
-fn regions(report: &ReachReport) -> String {
-    let headings = vec![
-        say!("区域", "region"),
-        say!("级别", "level"),
+/// What is told of people, wherever they are counted.
+fn people_headings() -> [String; 6] {
+    [
         say!("发布对象", "audience"),
         say!("已提交", "handed over"),
         say!("到达", "reached"),
         say!("知悉", "informed"),
         say!("知悉率", "share"),
         say!("未到达", "unreached"),
-        say!("户数", "households"),
-        say!("覆盖户数", "covered"),
-    ];
+    ]
+}
+
+fn regions(report: &ReachReport) -> String {
+    let mut headings = vec![say!("区域", "region"), say!("级别", "level")];
+    headings.extend(people_headings());
+    headings.extend([say!("户数", "households"), say!("覆盖户数", "covered")]);
     let mut table = new_table(headings, 2);
     let mut depths = BTreeMap::new();
     for r in &report.by_region {
@@ -216,15 +219,8 @@ fn regions(report: &ReachReport) -> String {
 }
 
 fn groups(report: &ReachReport) -> String {
-    let headings = vec![
-        say!("人群", "group"),
-        say!("发布对象", "audience"),
-        say!("已提交", "handed over"),
-        say!("到达", "reached"),
-        say!("知悉", "informed"),
-        say!("知悉率", "share"),
-        say!("未到达", "unreached"),
-    ];
+    let mut headings = vec![say!("人群", "group")];
+    headings.extend(people_headings());
     let mut table = new_table(headings, 1);
     for g in &report.by_group {
         let p = &g.people;

@@ -6,7 +6,7 @@
 //! was first known by phone and later comes with an ID number is a duplicate for
 //! `name+phone` merging.
 
-mod fields;
+pub(super) mod fields;
 mod reader;
 
 use std::collections::{HashMap, HashSet};

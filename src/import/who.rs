@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::recipients::fields;
 use super::run::{label, lacks, wrong};
 use super::table::{Field, Row};
 use crate::domain::recipient::{IdNumber, Phone, normal_ext, normal_name, purpose};
@@ -11,62 +12,8 @@ use crate::store::recipients::{Found, Who};
 use crate::vault::Vault;
 
 /// The columns of a table of members: what tells who is meant.
-pub const FIELDS: &[Field] = &[
-    Field {
-        key: "ext_id",
-        names: &["外部编号", "编号", "人员编号", "ext_id", "external id", "id"],
-        required: false,
-        help_zh: "本系统以外的编号，用来认出同一个对象；只存加密摘要",
-        help_en: "the source's own id, by which a recipient is known again; only a keyed hash is kept",
-    },
-    Field {
-        key: "id_number",
-        names: &["身份证号", "身份证号码", "公民身份号码", "身份证", "证件号码", "id number", "id card"],
-        required: false,
-        help_zh: "18 位（或旧 15 位）公民身份号码；只存加密摘要，出生日期由它得出",
-        help_en: "citizen's ID number of 18 (or 15) places; only a keyed hash is kept, the birth date is taken from it",
-    },
-    Field {
-        key: "name",
-        names: &["姓名", "名称", "户主姓名", "单位名称", "name"],
-        required: false,
-        help_zh: "姓名或名称",
-        help_en: "name",
-    },
-    Field {
-        key: "phone",
-        names: &["手机", "手机号", "手机号码", "电话", "联系电话", "联系方式", "本人电话", "phone", "mobile", "tel"],
-        required: false,
-        help_zh: "本人手机，多个用 / 隔开",
-        help_en: "own mobile number, several separated by /",
-    },
-    Field {
-        key: "household",
-        names: &["户号", "户编号", "家庭编号", "农户编号", "household", "household id"],
-        required: false,
-        help_zh: "所属户的编号；未知的户会建立",
-        help_en: "number of the household; made when unknown",
-    },
-    Field {
-        key: "region",
-        names: &[
-            "常住地",
-            "区域",
-            "所在村",
-            "村",
-            "村（社区）",
-            "居住地",
-            "现住地",
-            "所属区域",
-            "区划代码",
-            "region",
-            "residence",
-        ],
-        required: false,
-        help_zh: "常住地：12 位代码、名称或路径（县/镇/村）",
-        help_en: "residence: 12-digit code, name or path (county/town/village)",
-    },
-];
+pub const FIELDS: &[Field] =
+    &[fields::EXT_ID, fields::ID_NUMBER, fields::NAME, fields::PHONE, fields::HOUSEHOLD, fields::REGION];
 
 /// Texts whose regions are remembered, until the memory is full and starts anew.
 const REMEMBERED: usize = 50_000;

@@ -2,29 +2,72 @@
 
 use crate::import::table::Field;
 
+// Tables of members and lists know people by these, too.
+pub(in crate::import) const EXT_ID: Field = Field {
+    key: "ext_id",
+    names: &["外部编号", "编号", "人员编号", "ext_id", "external id", "id"],
+    required: false,
+    help_zh: "本系统以外的编号，用来认出同一个对象；只存加密摘要",
+    help_en: "the source's own id, by which a recipient is known again; only a keyed hash is kept",
+};
+
+pub(in crate::import) const ID_NUMBER: Field = Field {
+    key: "id_number",
+    names: &["身份证号", "身份证号码", "公民身份号码", "身份证", "证件号码", "id number", "id card"],
+    required: false,
+    help_zh: "18 位（或旧 15 位）公民身份号码；只存加密摘要，出生日期由它得出",
+    help_en: "citizen's ID number of 18 (or 15) places; only a keyed hash is kept, the birth date is taken from it",
+};
+
+pub(in crate::import) const NAME: Field = Field {
+    key: "name",
+    names: &["姓名", "名称", "户主姓名", "单位名称", "name"],
+    required: false,
+    help_zh: "姓名或名称",
+    help_en: "name",
+};
+
+pub(in crate::import) const PHONE: Field = Field {
+    key: "phone",
+    names: &["手机", "手机号", "手机号码", "电话", "联系电话", "联系方式", "本人电话", "phone", "mobile", "tel"],
+    required: false,
+    help_zh: "本人手机，多个用 / 隔开",
+    help_en: "own mobile number, several separated by /",
+};
+
+pub(in crate::import) const HOUSEHOLD: Field = Field {
+    key: "household",
+    names: &["户号", "户编号", "家庭编号", "农户编号", "household", "household id"],
+    required: false,
+    help_zh: "所属户的编号；未知的户会建立",
+    help_en: "number of the household; made when unknown",
+};
+
+pub(in crate::import) const REGION: Field = Field {
+    key: "region",
+    names: &[
+        "常住地",
+        "区域",
+        "所在村",
+        "村",
+        "村（社区）",
+        "居住地",
+        "现住地",
+        "所属区域",
+        "区划代码",
+        "region",
+        "residence",
+    ],
+    required: false,
+    help_zh: "常住地：12 位代码、名称或路径（县/镇/村）",
+    help_en: "residence: 12-digit code, name or path (county/town/village)",
+};
+
 /// Every column that the importer reads.
 pub const FIELDS: &[Field] = &[
-    Field {
-        key: "ext_id",
-        names: &["外部编号", "编号", "人员编号", "ext_id", "external id", "id"],
-        required: false,
-        help_zh: "本系统以外的编号，用来认出同一个对象；只存加密摘要",
-        help_en: "the source's own id, by which a recipient is known again; only a keyed hash is kept",
-    },
-    Field {
-        key: "id_number",
-        names: &["身份证号", "身份证号码", "公民身份号码", "身份证", "证件号码", "id number", "id card"],
-        required: false,
-        help_zh: "18 位（或旧 15 位）公民身份号码；只存加密摘要，出生日期由它得出",
-        help_en: "citizen's ID number of 18 (or 15) places; only a keyed hash is kept, the birth date is taken from it",
-    },
-    Field {
-        key: "name",
-        names: &["姓名", "名称", "户主姓名", "单位名称", "name"],
-        required: false,
-        help_zh: "姓名或名称",
-        help_en: "name",
-    },
+    EXT_ID,
+    ID_NUMBER,
+    NAME,
     Field {
         key: "kind",
         names: &["类型", "对象类型", "类别", "kind", "type"],
@@ -32,13 +75,7 @@ pub const FIELDS: &[Field] = &[
         help_zh: "个人、户或单位；留空为个人",
         help_en: "person, household or organisation; a person when empty",
     },
-    Field {
-        key: "phone",
-        names: &["手机", "手机号", "手机号码", "电话", "联系电话", "联系方式", "本人电话", "phone", "mobile", "tel"],
-        required: false,
-        help_zh: "本人手机，多个用 / 隔开",
-        help_en: "own mobile number, several separated by /",
-    },
+    PHONE,
     Field {
         key: "email",
         names: &["邮箱", "电子邮箱", "电子邮件", "邮件", "email", "e-mail", "mail"],
@@ -46,13 +83,7 @@ pub const FIELDS: &[Field] = &[
         help_zh: "电子邮箱，多个用 ; 隔开",
         help_en: "e-mail address, several separated by ;",
     },
-    Field {
-        key: "household",
-        names: &["户号", "户编号", "家庭编号", "农户编号", "household", "household id"],
-        required: false,
-        help_zh: "所属户的编号；未知的户会建立",
-        help_en: "number of the household; made when unknown",
-    },
+    HOUSEHOLD,
     Field {
         key: "household_phone",
         names: &["户主电话", "户主手机", "家庭电话", "household phone"],
@@ -74,25 +105,7 @@ pub const FIELDS: &[Field] = &[
         help_zh: "代为转告的人的电话",
         help_en: "phone of someone who passes messages on",
     },
-    Field {
-        key: "region",
-        names: &[
-            "常住地",
-            "区域",
-            "所在村",
-            "村",
-            "村（社区）",
-            "居住地",
-            "现住地",
-            "所属区域",
-            "区划代码",
-            "region",
-            "residence",
-        ],
-        required: false,
-        help_zh: "常住地：12 位代码、名称或路径（县/镇/村）",
-        help_en: "residence: 12-digit code, name or path (county/town/village)",
-    },
+    REGION,
     Field {
         key: "hukou",
         names: &["户籍地", "户口所在地", "户籍", "hukou"],
