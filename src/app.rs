@@ -13,8 +13,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::channel::Evidence;
 use crate::channel::registry::{ChannelSettings, Registry, Site as ChannelSite};
+use crate::channel::{Evidence, Target};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::dispatch::control::{Control, Watched, watch_store};
@@ -28,7 +28,6 @@ use crate::planner::{PlannedChannel, Planner, REHEARSAL};
 use crate::receipts::ReceiptDesk;
 use crate::render::messages::Messages;
 use crate::say;
-use crate::store::snapshot::StepKind;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Counts;
 use crate::vault::Vault;
@@ -100,7 +99,7 @@ impl App {
         let mut all: Vec<PlannedChannel> =
             self.ways().await?.iter().map(|w| PlannedChannel::of(w.no, &w.name, &*w.channel)).collect();
         let no = self.store.channel_no(VISIT).await?;
-        all.push(PlannedChannel { no, name: VISIT.to_owned(), kind: StepKind::Visit, rate: 1.0 });
+        all.push(PlannedChannel { no, name: VISIT.to_owned(), kind: Target::Visit, rate: 1.0 });
         Ok(all)
     }
 

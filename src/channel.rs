@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::clock::Millis;
 use crate::domain::delivery::Word;
+use crate::render::Medium;
 
 pub mod declaration;
 pub mod registry;
@@ -23,9 +24,14 @@ pub mod sms_http;
 pub struct Outgoing {
     /// The id of this attempt; the same for a repeat, another for a true retry.
     pub client_id: Uuid,
-    /// A phone number in national form (`13900000000`) or an e-mail address.
+    /// A phone number in national form (`13900000000`), an e-mail address, the name of
+    /// an account's channel, or of a point.
     pub to: Arc<str>,
+    /// The subject of a mail, the headline of a post.
+    pub title: Arc<str>,
     pub text: Arc<str>,
+    /// The same text as HTML, where the channel takes both.
+    pub html: Option<Arc<str>>,
     /// Billable parts of `text`, signature included.
     pub parts: u32,
 }
@@ -83,6 +89,19 @@ pub const CLASS_ACCEPTED: i32 = 0;
 pub enum AddressKind {
     Phone = 1,
     Email = 2,
+}
+
+/// What one delivery of a channel goes to; it says what `deliveries.target` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// An address of a member, or of its household.
+    Address(AddressKind),
+    /// One post for everybody, in the channel's own account; the target is 0.
+    Account,
+    /// Every point that serves a member; the target is the point's number.
+    Point,
+    /// Each household, on the door-knock list; no gateway stands behind it.
+    Visit,
 }
 
 /// What a channel can prove.
@@ -174,7 +193,10 @@ pub enum CallbackError {
 /// A way out.
 pub trait Channel: Send + Sync {
     fn limits(&self) -> &Limits;
-    fn address(&self) -> AddressKind;
+    fn target(&self) -> Target;
+
+    /// The form its texts take.
+    fn medium(&self) -> Medium;
 
     /// Hands `batch` over (at most `limits().batch` messages, one request) and
     /// returns one outcome for each, in order. Never panics, never blocks for

@@ -25,6 +25,7 @@ pub mod domain;
 // Edges: the key, the database, the gateways, the texts.
 pub mod channel;
 pub mod render;
+pub mod sheet;
 pub mod store;
 pub mod telemetry;
 pub mod vault;

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Target};
 use crate::domain::audience::Attributes;
 use crate::domain::item::Lane;
 use crate::domain::plan::VISIT;
 use crate::domain::quiet::QuietHours;
 use crate::store::audience::Audience;
 use crate::store::dispatches::{Dispatch, Mode};
-use crate::store::snapshot::{Chunking, StepChannel, StepKind};
+use crate::store::snapshot::{Chunking, StepChannel};
 use crate::store::{Result, Store, StoreError};
 
 /// The longest a write transaction should take.
@@ -38,7 +38,7 @@ pub const REHEARSAL: &str = "rehearsal";
 pub struct PlannedChannel {
     pub no: i32,
     pub name: String,
-    pub kind: StepKind,
+    pub kind: Target,
     /// Parts a second.
     pub rate: f64,
 }
@@ -46,7 +46,7 @@ pub struct PlannedChannel {
 impl PlannedChannel {
     #[must_use]
     pub fn of(no: i32, name: &str, channel: &dyn Channel) -> Self {
-        Self { no, name: name.to_owned(), kind: StepKind::Address(channel.address()), rate: channel.limits().rate }
+        Self { no, name: name.to_owned(), kind: channel.target(), rate: channel.limits().rate }
     }
 
     /// Deliveries a batch: a minute's worth, 1 to 1,000.
@@ -211,7 +211,7 @@ impl Planner {
     fn channel(&self, name: &str, mode: Mode) -> Result<StepChannel> {
         if name == VISIT {
             let visit = self.find(VISIT)?;
-            return Ok(StepChannel { no: visit.no, kind: StepKind::Visit, batch_size: 1 });
+            return Ok(StepChannel { no: visit.no, kind: Target::Visit, batch_size: 1 });
         }
         let declared = self.find(name)?;
         // Nothing leaves in a dry run: the rehearsal takes it all.
@@ -244,7 +244,7 @@ pub fn today(store: &Store, site: &QuietHours) -> i32 {
 /// Which addresses a step's channels use, as stored.
 #[must_use]
 pub fn address_kinds(channels: &[StepChannel]) -> Vec<i32> {
-    let kind = |c: &StepChannel| if let StepKind::Address(kind) = c.kind { Some(kind as i32) } else { None };
+    let kind = |c: &StepChannel| if let Target::Address(kind) = c.kind { Some(kind as i32) } else { None };
     let mut kinds: Vec<i32> = channels.iter().filter_map(kind).collect();
     kinds.dedup();
     kinds

@@ -20,7 +20,7 @@ mod helpers;
 
 pub mod messages;
 
-pub use messages::{MessageTemplate, Messages, Personal};
+pub use messages::{Medium, MessageTemplate, Messages, Personal};
 
 /// Largest template, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;

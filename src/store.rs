@@ -35,6 +35,7 @@ pub mod recipients;
 pub mod regions;
 pub mod schedule;
 pub mod schema;
+pub mod serving;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::App;
-use crate::channel::{AddressKind, Evidence};
+use crate::channel::{AddressKind, Evidence, Target};
 use crate::clock::Millis;
 use crate::dispatch::job::{Site, compose};
 use crate::domain::item::{Content, Relation};
@@ -18,7 +18,6 @@ use crate::store::audience::Audience;
 use crate::store::dispatches::{Mode, NewDispatch};
 use crate::store::estimate::{ChannelEstimate, Unaddressed};
 use crate::store::items::Item;
-use crate::store::snapshot::StepKind;
 use crate::store::{Result, StoreError};
 use crate::vault::Owner;
 
@@ -196,10 +195,10 @@ impl App {
         &self,
         item: &Item,
         audience: &Audience,
-        (plan, channels): (&Plan, Vec<(ChannelPreview, StepKind)>),
+        (plan, channels): (&Plan, Vec<(ChannelPreview, Target)>),
         (members, households): (i64, i64),
     ) -> Result<Preview> {
-        let kind = |k: &StepKind| if let StepKind::Address(kind) = k { Some(*kind as i32) } else { None };
+        let kind = |k: &Target| if let Target::Address(kind) = k { Some(*kind as i32) } else { None };
         let kinds: Vec<i32> = channels.iter().filter_map(|(_, k)| kind(k)).collect();
         let (no_address, some) = if kinds.is_empty() {
             (0, Vec::new())
@@ -255,7 +254,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Previews of the first step's channels, and a text.
-    async fn channels(&mut self, plan: &Plan) -> anyhow::Result<(Vec<(ChannelPreview, StepKind)>, String)> {
+    async fn channels(&mut self, plan: &Plan) -> anyhow::Result<(Vec<(ChannelPreview, Target)>, String)> {
         let mut sample = String::new();
         let mut previews = Vec::new();
         // Every channel must be able to make its text; only the first step's are counted.
@@ -268,27 +267,30 @@ impl Job<'_> {
         Ok((previews, sample))
     }
 
-    async fn visits(&self) -> Result<(ChannelPreview, StepKind)> {
-        let e = self.app.store.estimate_channel(&self.audience.predicate, StepKind::Visit, false, None).await?;
-        Ok((preview(VISIT, e, (0, 0)), StepKind::Visit))
+    async fn visits(&self) -> Result<(ChannelPreview, Target)> {
+        let e = self.app.store.estimate_channel(&self.audience.predicate, Target::Visit, false, None).await?;
+        Ok((preview(VISIT, e, (0, 0)), Target::Visit))
     }
 
-    async fn channel(&mut self, name: &str, sample: &mut String) -> anyhow::Result<(ChannelPreview, StepKind)> {
+    async fn channel(&mut self, name: &str, sample: &mut String) -> anyhow::Result<(ChannelPreview, Target)> {
         let app = self.app;
         let Some(channel) = app.registry.get(name) else {
             anyhow::bail!(say!("没有名为“{name}”的渠道", "there is no channel named `{name}`"))
         };
         let signature = app.registry.signature(name).unwrap_or_default();
-        let mut composer = compose(&app.messages, self.content, &self.unit, signature, self.mode)?;
-        let kind = StepKind::Address(channel.address());
+        let mut composer = compose(&app.messages, (channel.medium(), self.content), &self.unit, signature, self.mode)?;
+        let kind = channel.target();
         let opt_out = self.content.honours_opt_out().then(|| self.content.kind.name());
         let estimate =
             app.store.estimate_channel(&self.audience.predicate, kind, composer.is_personal(), opt_out).await?;
-        let (each, parts, text) = if composer.is_personal() {
-            self.own_parts(&mut composer, (channel.address(), opt_out), estimate).await?
-        } else {
-            let text = composer.text(Value::Null)?;
-            (text.parts, (estimate.targets - estimate.suppressed) * i64::from(text.parts), text.text.to_string())
+        let (each, parts, text) = match kind {
+            Target::Address(address) if composer.is_personal() => {
+                self.own_parts(&mut composer, (address, opt_out), estimate).await?
+            }
+            _ => {
+                let text = composer.text(Value::Null)?;
+                (text.parts, (estimate.targets - estimate.suppressed) * i64::from(text.parts), text.text.to_string())
+            }
         };
         let limits = channel.limits();
         if each > limits.max_parts {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{AddressKind, Class, Evidence, Limits};
-use crate::render::RenderError;
+use super::{AddressKind, Class, Evidence, Limits, Target};
+use crate::render::{Medium, RenderError};
 use crate::say;
 
 mod receipt;
@@ -36,6 +36,8 @@ pub struct DeclarationError {
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     SmsHttp,
+    /// A post over HTTP to one account: a chat robot, a webhook.
+    Media,
     Rehearsal,
 }
 
@@ -64,6 +66,18 @@ pub struct Declaration {
 
 const fn phone() -> AddressKind {
     AddressKind::Phone
+}
+
+impl Declaration {
+    /// What its deliveries go to, and the form of their texts.
+    #[must_use]
+    pub fn aim(&self) -> (Target, Medium) {
+        match (self.kind.get_ref(), self.address) {
+            (Kind::Media, _) => (Target::Account, Medium::Media),
+            (_, AddressKind::Phone) => (Target::Address(AddressKind::Phone), Medium::Sms),
+            (_, AddressKind::Email) => (Target::Address(AddressKind::Email), Medium::Email),
+        }
+    }
 }
 
 /// `[limits]`, of a declaration or of the site; the site's win.
@@ -267,7 +281,9 @@ impl Source<'_> {
 
     fn check(&self, read: &Declaration) -> Result<(), DeclarationError> {
         let at = read.kind.span().start;
-        if *read.kind.get_ref() == Kind::SmsHttp && (read.request.is_none() || read.answer.is_empty()) {
+        if matches!(read.kind.get_ref(), Kind::SmsHttp | Kind::Media)
+            && (read.request.is_none() || read.answer.is_empty())
+        {
             return Err(self.error(at, say!("缺少 [request] 或 [[answer]]", "[request] or [[answer]] is missing")));
         }
         let each = read.answer_each.iter().flat_map(|e| &e.rule);

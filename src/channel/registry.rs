@@ -168,8 +168,8 @@ fn build_one(name: &str, setting: &ChannelSettings, site: &Site<'_>) -> Result<E
     let kind = *declaration.kind.get_ref();
     let parts = Parts { name, source, declaration, limits, timeout, vars, secrets, signature: signature.clone(), site };
     let channel: Arc<dyn Channel> = match kind {
-        Kind::SmsHttp => Arc::new(SmsHttp::build(parts)?),
-        Kind::Rehearsal => Arc::new(Rehearsal::new(parts.limits, parts.declaration.address)),
+        Kind::SmsHttp | Kind::Media => Arc::new(SmsHttp::build(parts)?),
+        Kind::Rehearsal => Arc::new(Rehearsal::new(parts.limits, parts.declaration.aim())),
     };
     Ok(Entry { channel, signature })
 }

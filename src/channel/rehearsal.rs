@@ -3,19 +3,21 @@
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::{AddressKind, Callback, CallbackError, Channel, Intake, Limits, Outcome, Outgoing};
+use super::{Callback, CallbackError, Channel, Intake, Limits, Outcome, Outgoing, Target};
+use crate::render::Medium;
 
 /// A channel that accepts and forgets.
 pub struct Rehearsal {
     limits: Limits,
-    address: AddressKind,
+    target: Target,
+    medium: Medium,
 }
 
 impl Rehearsal {
     /// A rehearsal within the given limits.
     #[must_use]
-    pub const fn new(limits: Limits, address: AddressKind) -> Self {
-        Self { limits, address }
+    pub const fn new(limits: Limits, (target, medium): (Target, Medium)) -> Self {
+        Self { limits, target, medium }
     }
 }
 
@@ -24,8 +26,12 @@ impl Channel for Rehearsal {
         &self.limits
     }
 
-    fn address(&self) -> AddressKind {
-        self.address
+    fn target(&self) -> Target {
+        self.target
+    }
+
+    fn medium(&self) -> Medium {
+        self.medium
     }
 
     fn send<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Outcome>> {

@@ -9,8 +9,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 
 use super::registry::{Parts, RegistryError};
-use super::{AddressKind, Callback, CallbackError, Channel, Class, Intake, Limits, Outcome, Outgoing};
+use super::{Callback, CallbackError, Channel, Class, Intake, Limits, Outcome, Outgoing, Target};
 use crate::clock::Clock;
+use crate::render::Medium;
 
 mod answer;
 mod client;
@@ -25,7 +26,8 @@ use request::Requests;
 /// A gateway behind HTTP.
 pub struct SmsHttp {
     limits: Limits,
-    address: AddressKind,
+    target: Target,
+    medium: Medium,
     requests: Requests,
     answers: Answers,
     receipts: Option<Receipts>,
@@ -44,10 +46,12 @@ impl SmsHttp {
         let requests = Requests::build(&parts)?;
         let answers = Answers::build(&parts)?;
         let receipts = Receipts::build(&parts)?;
+        let (target, medium) = parts.declaration.aim();
         let client = Client::new(parts.limits.in_flight, parts.timeout);
         Ok(Self {
             limits: parts.limits,
-            address: parts.declaration.address,
+            target,
+            medium,
             requests,
             answers,
             receipts,
@@ -103,8 +107,12 @@ impl Channel for SmsHttp {
         &self.limits
     }
 
-    fn address(&self) -> AddressKind {
-        self.address
+    fn target(&self) -> Target {
+        self.target
+    }
+
+    fn medium(&self) -> Medium {
+        self.medium
     }
 
     fn send<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Outcome>> {

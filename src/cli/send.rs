@@ -9,6 +9,7 @@ use super::{Context, Ended, output, status};
 use crate::app::prepare::Prepared;
 use crate::dispatch::job::{Site, compose};
 use crate::domain::recipient::Phone;
+use crate::render::Medium;
 use crate::say;
 use crate::store::dispatches::{Dispatch, Mode};
 use crate::store::operators::Role;
@@ -104,7 +105,7 @@ async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Resu
     };
     plan.check(&app.registry.names().collect::<Vec<_>>())?;
     let unit = Site { name: item.unit.clone(), phone: item.unit_phone.clone() };
-    let composer = compose(&app.messages, &item.content, &unit, "", Mode::Test)?;
+    let composer = compose(&app.messages, (Medium::Sms, &item.content), &unit, "", Mode::Test)?;
     anyhow::ensure!(
         !composer.is_personal(),
         say!(

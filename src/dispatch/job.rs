@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::channel::{Channel, Outgoing};
+use super::worker::Way;
+use crate::channel::{Channel, Outgoing, Target};
 use crate::clock::Millis;
 use crate::domain::delivery::Reason;
 use crate::domain::ids::DeliveryRef;
 use crate::domain::item::{Content, Lane};
 use crate::render::compose::{Composer, Sender};
-use crate::render::messages::Messages;
+use crate::render::messages::{Medium, Messages};
 use crate::store::batches::{Lease, Waiting};
 use crate::store::dispatches::{Dispatch, Mode};
 use crate::store::{Result, Store, StoreError};
@@ -29,6 +30,8 @@ pub struct Job {
     pub dispatch: Dispatch,
     /// A doubtful delivery may go again under the same client id.
     pub repeatable: bool,
+    /// The channel's name, and what its deliveries go to.
+    channel: (String, Target),
     composer: Mutex<Composer>,
 }
 
@@ -38,7 +41,7 @@ pub struct Ready {
     pub ordinal: i64,
     pub attempt: i32,
     pub failures: i32,
-    pub address_id: i64,
+    pub target: i64,
     pub out: Outgoing,
 }
 
@@ -65,8 +68,9 @@ impl Jobs {
         Self { store, messages, site, kept: Mutex::default() }
     }
 
-    /// The job of `dispatch_no` on channel `no`.
-    pub async fn job(&self, dispatch_no: i64, no: i32, channel: &dyn Channel, signature: &str) -> Result<Arc<Job>> {
+    /// The job of `dispatch_no` on a channel.
+    pub async fn job(&self, dispatch_no: i64, way: &Way) -> Result<Arc<Job>> {
+        let (no, channel) = (way.no, &*way.channel);
         let found = self.kept.lock().map_or(None, |kept| kept.get(&(dispatch_no, no)).cloned());
         if let Some(job) = found {
             return Ok(job);
@@ -77,14 +81,19 @@ impl Jobs {
         let unit = Site { name: item.unit, phone: item.unit_phone };
         let composer = compose(
             &self.messages,
-            &content,
+            (channel.medium(), &content),
             if unit.name.is_empty() { &self.site } else { &unit },
-            signature,
+            &way.signature,
             dispatch.mode,
         )
         .map_err(|e| StoreError::Refused(e.to_string()))?;
         let repeatable = channel.limits().idempotent || is_repeated(&content, dispatch.lane);
-        let job = Arc::new(Job { dispatch, repeatable, composer: Mutex::new(composer) });
+        let job = Arc::new(Job {
+            dispatch,
+            repeatable,
+            channel: (way.name.clone(), channel.target()),
+            composer: Mutex::new(composer),
+        });
         if let Ok(mut kept) = self.kept.lock() {
             // A handful of dispatches are under way at once; forget the old ones.
             if kept.len() > 64 {
@@ -99,12 +108,17 @@ impl Jobs {
 /// The texts of an item on a channel.
 pub fn compose(
     messages: &Messages,
-    content: &Content,
+    (medium, content): (Medium, &Content),
     unit: &Site,
     signature: &str,
     mode: Mode,
 ) -> std::result::Result<Composer, crate::render::RenderError> {
-    Composer::new(messages, content, &Sender { name: &unit.name, phone: &unit.phone, signature, mark: mode.mark() })
+    Composer::new(
+        messages,
+        medium,
+        content,
+        &Sender { name: &unit.name, phone: &unit.phone, signature, mark: mode.mark() },
+    )
 }
 
 /// Where a gateway cannot tell a repeat, the item decides: what is urgent is said
@@ -124,7 +138,7 @@ impl Job {
             let (ordinal, attempt) = (row.ordinal, row.attempt);
             match self.prepare_one(store, lease, &row) {
                 Ok(out) => {
-                    ready.push(Ready { ordinal, attempt, failures: row.failures, address_id: row.address_id, out });
+                    ready.push(Ready { ordinal, attempt, failures: row.failures, target: row.target, out });
                 }
                 Err((reason, code)) => not.push(Unsendable { ordinal, attempt, reason, code }),
             }
@@ -138,11 +152,14 @@ impl Job {
         lease: Lease,
         row: &Waiting,
     ) -> std::result::Result<Outgoing, (Reason, String)> {
-        if row.gone != 0 {
-            return Err((Reason::AddressGone, "address gone".to_owned()));
-        }
         let unreadable = |_| (Reason::Permanent, "sealed data does not open".to_owned());
-        let to = store.vault.open_text(Owner::Address(row.address_id), &row.address_sealed).map_err(unreadable)?;
+        let to = match (&self.channel, &row.address_sealed) {
+            ((_, Target::Address(_)), Some(sealed)) if row.gone == Some(0) => {
+                store.vault.open_text(Owner::Address(row.target), sealed).map_err(unreadable)?
+            }
+            ((_, Target::Address(_)), _) => return Err((Reason::AddressGone, "address gone".to_owned())),
+            ((name, _), _) => name.clone(),
+        };
         let vars = match (&row.vars_sealed, row.recipient_no, self.dispatch.list_no) {
             (Some(sealed), Some(recipient), Some(list)) => {
                 let json = store.vault.open_sealed(Owner::ListRow(list, recipient), sealed).map_err(unreadable)?;
@@ -161,7 +178,14 @@ impl Job {
             ordinal: u32::try_from(row.ordinal).unwrap_or(u32::MAX),
             attempt: u16::try_from(row.attempt).unwrap_or(u16::MAX),
         };
-        Ok(Outgoing { client_id: store.vault.client_id(of), to: to.into(), text: text.text, parts: text.parts })
+        Ok(Outgoing {
+            client_id: store.vault.client_id(of),
+            to: to.into(),
+            title: text.title,
+            text: text.text,
+            html: text.html,
+            parts: text.parts,
+        })
     }
 }
 

@@ -49,7 +49,7 @@ pub async fn next_batch(tools: &Tools, way: &Way, wanted: Lane) -> Result<Option
 }
 
 async fn prepare(tools: &Tools, way: &Way, lease: Lease) -> Result<Batch> {
-    let job = tools.jobs.job(lease.dispatch_no, way.no, &*way.channel, &way.signature).await?;
+    let job = tools.jobs.job(lease.dispatch_no, way).await?;
     let rows = tools.store.load_batch(lease).await?;
     let (rows, unsendable) = {
         let (job, store) = (Arc::clone(&job), Arc::clone(&tools.store));

@@ -357,7 +357,7 @@ impl Worker {
                 Outcome::Accepted { gateway_ids, .. } => gateway_ids.clone(),
                 Outcome::Failed { .. } => Vec::new(),
             },
-            gone: (class == Class::AddressGone as i32).then_some(row.address_id),
+            gone: (class == Class::AddressGone as i32).then_some(row.target),
         };
         self.line.record(sent.batch, record);
     }

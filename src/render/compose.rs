@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::RenderError;
-use super::messages::{Messages, Personal};
-use crate::domain::item::Content;
+use super::messages::{Medium, Messages, Personal};
+use crate::domain::item::{Content, Relation};
 use crate::domain::sms;
 
 /// Who sends, as texts name it.
@@ -22,6 +22,8 @@ pub struct Sender<'a> {
 
 /// Makes the texts of one item version on one channel.
 pub struct Composer {
+    medium: Medium,
+    title: Arc<str>,
     signature: String,
     texts: Texts,
 }
@@ -34,7 +36,12 @@ enum Texts {
 /// A text ready to send, and its SMS parts, signature included.
 #[derive(Debug, Clone)]
 pub struct Text {
+    /// The headline, with what it does to an earlier item and the mark of a drill.
+    pub title: Arc<str>,
     pub text: Arc<str>,
+    /// Beside the text, where the medium takes both.
+    pub html: Option<Arc<str>>,
+    /// Billable parts: of an SMS; 1 of anything else.
     pub parts: u32,
 }
 
@@ -43,19 +50,26 @@ impl Composer {
     ///
     /// # Errors
     /// When the template lacks a variable or is not sound; it says where.
-    pub fn new(messages: &Messages, content: &Content, sender: &Sender<'_>) -> Result<Self, RenderError> {
-        let template = messages.sms(content.kind.name(), content.sms.as_deref())?;
+    pub fn new(
+        messages: &Messages,
+        medium: Medium,
+        content: &Content,
+        sender: &Sender<'_>,
+    ) -> Result<Self, RenderError> {
+        let own = content.sms.as_deref().filter(|_| medium == Medium::Sms);
+        let template = messages.text(medium, content.kind.name(), own)?;
         let shared = json!({
             "item": item(content),
             "site": { "name": sender.name, "phone": sender.phone },
             "mode_mark": sender.mark,
         });
         let signature = sender.signature.to_owned();
+        let title: Arc<str> = headline(content, sender.mark).into();
         if !template.vars().is_empty() {
-            return Ok(Self { signature, texts: Texts::Own(Box::new(template.personal(shared))) });
+            return Ok(Self { medium, title, signature, texts: Texts::Own(Box::new(template.personal(shared))) });
         }
-        let text = finish(&signature, &template.render(&shared)?);
-        Ok(Self { signature, texts: Texts::Same(text) })
+        let text = finish(medium, &title, &signature, &template.render(&shared)?);
+        Ok(Self { medium, title, signature, texts: Texts::Same(text) })
     }
 
     /// Whether every recipient has a text of its own.
@@ -71,15 +85,28 @@ impl Composer {
     pub fn text(&mut self, vars: Value) -> Result<Text, RenderError> {
         match &mut self.texts {
             Texts::Same(text) => Ok(text.clone()),
-            Texts::Own(personal) => Ok(finish(&self.signature, &personal.render(vars)?)),
+            Texts::Own(personal) => Ok(finish(self.medium, &self.title, &self.signature, &personal.render(vars)?)),
         }
     }
 }
 
-fn finish(signature: &str, text: &str) -> Text {
+fn finish(medium: Medium, title: &Arc<str>, signature: &str, text: &str) -> Text {
     let text = sms::with_signature(signature, text.trim());
-    let parts = sms::segments(&text).parts;
-    Text { text: text.into(), parts }
+    let parts = if medium == Medium::Sms { sms::segments(&text).parts } else { 1 };
+    Text { title: Arc::clone(title), text: text.into(), html: None, parts }
+}
+
+/// The title as it stands above a text: `【演练】更正：…`.
+#[must_use]
+pub fn headline(content: &Content, mark: &str) -> String {
+    let relation = content.relations.first().map_or("", |(relation, _)| match relation {
+        Relation::Updates => "更新：",
+        Relation::Corrects => "更正：",
+        Relation::Lifts => "解除：",
+        Relation::Withdraws => "撤回：",
+        Relation::Interprets => "解读：",
+    });
+    format!("{mark}{relation}{}", content.title)
 }
 
 /// What of an item a text may use.

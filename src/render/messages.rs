@@ -1,4 +1,4 @@
-//! Message texts: one template a kind of item, the site's own first.
+//! Message texts: one template a medium and kind of item, the site's own first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,8 +12,35 @@ use serde_json::{Map, Value};
 use super::{Compiled, Engine, Escape, RenderError};
 
 #[derive(RustEmbed)]
-#[folder = "templates/sms/"]
+#[folder = "templates/"]
 struct Shipped;
+
+/// The form a text takes; each has a folder of templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Medium {
+    Sms,
+    Email,
+    /// A post of an account: a chat robot, a public account, a webhook.
+    Media,
+    /// A printed sheet; its layouts are Typst's, not handlebars'.
+    Sheet,
+}
+
+impl Medium {
+    /// Those whose texts are handlebars templates.
+    pub const TEXTS: [Self; 3] = [Self::Sms, Self::Email, Self::Media];
+
+    /// The name of its folder under `templates/`.
+    #[must_use]
+    pub const fn folder(self) -> &'static str {
+        match self {
+            Self::Sms => "sms",
+            Self::Email => "email",
+            Self::Media => "media",
+            Self::Sheet => "sheet",
+        }
+    }
+}
 
 /// The fields of an item that a text may use.
 const ITEM: &[&str] = &[
@@ -35,28 +62,50 @@ const ITEM: &[&str] = &[
 
 const FALLBACK: &str = "default";
 
-/// The SMS templates of this site, compiled.
+/// The templates of this site, compiled.
 #[derive(Clone)]
 pub struct Messages {
+    media: BTreeMap<Medium, Templates>,
+}
+
+/// The templates of one medium.
+#[derive(Clone)]
+struct Templates {
     engine: Engine,
     kinds: BTreeMap<String, MessageTemplate>,
 }
 
 impl Messages {
     /// Loads the shipped templates, each replaced by the one of the same name in
-    /// the site's `templates/sms/`. Times are written in `zone`.
+    /// the site's folder of that medium. Times are written in `zone`.
     ///
     /// # Errors
     /// The first template that is not sound, with its place.
     pub fn load(site_templates: Option<&Path>, zone: &TimeZone) -> Result<Self, RenderError> {
+        let load = |medium| Ok((medium, Templates::load(medium, site_templates, zone)?));
+        Ok(Self { media: Medium::TEXTS.into_iter().map(load).collect::<Result<_, RenderError>>()? })
+    }
+
+    /// The template of an item of `kind` on `medium`; `own` is the item's own text,
+    /// itself a template.
+    pub fn text(&self, medium: Medium, kind: &str, own: Option<&str>) -> Result<MessageTemplate, RenderError> {
+        let none = || RenderError::Io(medium.folder().into(), std::io::ErrorKind::NotFound.into());
+        self.media.get(&medium).ok_or_else(none)?.text(kind, own)?.ok_or_else(none)
+    }
+}
+
+impl Templates {
+    fn load(medium: Medium, site_templates: Option<&Path>, zone: &TimeZone) -> Result<Self, RenderError> {
+        let folder = medium.folder();
         let mut sources = BTreeMap::new();
         for file in Shipped::iter() {
-            if let (Some(name), Some(found)) = (file.strip_suffix(".hbs"), Shipped::get(&file)) {
+            let name = file.strip_prefix(folder).and_then(|f| f.strip_prefix('/')).and_then(|f| f.strip_suffix(".hbs"));
+            if let (Some(name), Some(found)) = (name, Shipped::get(&file)) {
                 sources.insert(name.to_owned(), String::from_utf8_lossy(&found.data).trim_end().to_owned());
             }
         }
-        if let Some(folder) = site_templates {
-            read_site(&folder.join("sms"), &mut sources)?;
+        if let Some(site) = site_templates {
+            read_site(&site.join(folder), &mut sources)?;
         }
         let engine = Engine::texts(Escape::Bare, zone)
             .with_partials(sources.iter().map(|(name, source)| (name.as_str(), source.as_str())))?;
@@ -67,13 +116,11 @@ impl Messages {
         Ok(Self { engine, kinds })
     }
 
-    /// The template of an item of `kind`; `own` is the item's own SMS text, itself a template.
-    pub fn sms(&self, kind: &str, own: Option<&str>) -> Result<MessageTemplate, RenderError> {
-        if let Some(own) = own {
-            return MessageTemplate::new(&self.engine, "sms", own);
+    fn text(&self, kind: &str, own: Option<&str>) -> Result<Option<MessageTemplate>, RenderError> {
+        match own {
+            Some(own) => MessageTemplate::new(&self.engine, "sms", own).map(Some),
+            None => Ok(self.kinds.get(kind).or_else(|| self.kinds.get(FALLBACK)).cloned()),
         }
-        let found = self.kinds.get(kind).or_else(|| self.kinds.get(FALLBACK));
-        found.cloned().ok_or_else(|| RenderError::Io(FALLBACK.into(), std::io::ErrorKind::NotFound.into()))
     }
 }
 

@@ -159,7 +159,7 @@ fn every_kind_carries_unit_and_phone() {
         "a kind of tomorrow",
     ] {
         for relation in [Value::Null, json!("lifts"), json!("corrects")] {
-            let text = messages.sms(kind, None).unwrap().render(&sample(relation)).unwrap();
+            let text = messages.text(Medium::Sms, kind, None).unwrap().render(&sample(relation)).unwrap();
             assert!(
                 text.contains("县应急管理局") && text.contains("0990-0000001") && text.contains("暴雨红色预警"),
                 "{kind}: {text}"
@@ -167,7 +167,7 @@ fn every_kind_carries_unit_and_phone() {
             assert!(!text.contains(['\n', '{', '}']), "{kind}: {text}");
         }
     }
-    let alert = messages.sms("alert", None).unwrap();
+    let alert = messages.text(Medium::Sms, "alert", None).unwrap();
     assert_eq!(
         alert.render(&sample(Value::Null)).unwrap(),
         "暴雨红色预警（红色）。范围：青山镇。6月1日10时起至6月1日13时。请勿外出。远离河道。县应急管理局，咨询电话0990-0000001"
@@ -178,7 +178,8 @@ fn every_kind_carries_unit_and_phone() {
 #[test]
 fn an_items_own_text_takes_variables_and_the_mark_of_a_drill() {
     let messages = Messages::load(None, &zone()).unwrap();
-    let own = messages.sms("notice", Some("{{姓名}}，补贴{{vars.amount}}元已发放。{{item.issuer}}")).unwrap();
+    let own =
+        messages.text(Medium::Sms, "notice", Some("{{姓名}}，补贴{{vars.amount}}元已发放。{{item.issuer}}")).unwrap();
     assert_eq!(own.vars().iter().map(String::as_str).collect::<Vec<_>>(), ["amount", "姓名"]);
     let mut shared = sample(Value::Null);
     shared["mode_mark"] = json!("【演练】");
@@ -192,7 +193,7 @@ fn an_items_own_text_takes_variables_and_the_mark_of_a_drill() {
     assert!(
         matches!(personal.render(json!({"amount": 3})), Err(RenderError::Missing { variable, .. }) if variable == "姓名")
     );
-    assert!(messages.sms("notice", Some("{{item.nothing}}")).is_err());
+    assert!(messages.text(Medium::Sms, "notice", Some("{{item.nothing}}")).is_err());
 }
 
 #[test]
@@ -202,7 +203,7 @@ fn the_sites_own_template_wins_and_is_checked() {
     let file = dir.path().join("sms/notice.hbs");
     std::fs::write(&file, "【本县】{{item.title}}{{> _sign}}\n").unwrap();
     let messages = Messages::load(Some(dir.path()), &zone()).unwrap();
-    let text = messages.sms("notice", None).unwrap().render(&sample(Value::Null)).unwrap();
+    let text = messages.text(Medium::Sms, "notice", None).unwrap().render(&sample(Value::Null)).unwrap();
     assert_eq!(text, "【本县】暴雨红色预警县应急管理局，咨询电话0990-0000001");
     std::fs::write(&file, "好\n{{item.tilte}}").unwrap();
     let error = Messages::load(Some(dir.path()), &zone()).err().unwrap().to_string();

@@ -15,8 +15,8 @@ const DONE: i32 = 2;
 pub(super) const MOST_URGENT: &str = "SELECT b.lane FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
      WHERE b.channel = $1 AND b.state = 0 AND d.state = 'active' AND d.expires_at > $2 ORDER BY b.lane, b.no LIMIT 1";
 
-pub(super) const LOAD_BATCH: &str = "SELECT d.ordinal, d.attempt, d.failures, d.reason, a.id AS address_id, \
-     a.sealed AS address_sealed, a.gone, m.recipient_no, m.vars_sealed FROM deliveries d JOIN addresses a ON a.id = d.target \
+pub(super) const LOAD_BATCH: &str = "SELECT d.ordinal, d.attempt, d.failures, d.reason, d.target, \
+     a.sealed AS address_sealed, a.gone, m.recipient_no, m.vars_sealed FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
      LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
      WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1 ORDER BY d.ordinal";
 
@@ -36,9 +36,11 @@ pub struct Waiting {
     pub attempt: i32,
     pub failures: i32,
     pub reason: i32,
-    pub address_id: i64,
-    pub address_sealed: Vec<u8>,
-    pub gone: i32,
+    /// An address id, a point's number or 0, as the channel has it.
+    pub target: i64,
+    /// Of the address with that id, if there is one.
+    pub address_sealed: Option<Vec<u8>>,
+    pub gone: Option<i32>,
     /// Of the member whose own variables the text carries.
     pub recipient_no: Option<i64>,
     pub vars_sealed: Option<Vec<u8>>,

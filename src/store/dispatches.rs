@@ -36,6 +36,8 @@ pub enum Mode {
     Dry,
     /// To the operator's own numbers, marked 【测试】, no members.
     Test,
+    /// To the duty officers of an alert's villages (叫应), no members, out of live reach.
+    Call,
 }
 
 impl Mode {
@@ -46,6 +48,7 @@ impl Mode {
             Self::Drill => "drill",
             Self::Dry => "dry",
             Self::Test => "test",
+            Self::Call => "call",
         }
     }
 
@@ -53,14 +56,14 @@ impl Mode {
     #[must_use]
     pub const fn mark(self) -> &'static str {
         match self {
-            Self::Live | Self::Dry => "",
+            Self::Live | Self::Dry | Self::Call => "",
             Self::Drill => "【演练】",
             Self::Test => "【测试】",
         }
     }
 
     fn from_name(name: &str) -> Result<Self> {
-        [Self::Live, Self::Drill, Self::Dry, Self::Test]
+        [Self::Live, Self::Drill, Self::Dry, Self::Test, Self::Call]
             .into_iter()
             .find(|m| m.name() == name)
             .ok_or_else(|| StoreError::Damaged(format!("dispatches.mode = {name}")))

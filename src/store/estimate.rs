@@ -3,9 +3,8 @@
 
 use serde::Serialize;
 
-use super::snapshot::StepKind;
 use super::{Result, Store};
-use crate::channel::AddressKind;
+use crate::channel::{AddressKind, Target};
 
 /// How a channel would meet an audience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::FromRow)]
@@ -30,7 +29,7 @@ pub struct Unaddressed {
     pub gone: i64,
 }
 
-fn members(predicate: &str) -> String {
+pub(super) fn members(predicate: &str) -> String {
     format!(
         "SELECT r.no, r.household_no, r.region_no, r.name_sealed FROM recipients r WHERE r.counted = 1 AND r.status = 1 AND ({predicate})"
     )
@@ -55,18 +54,19 @@ impl Store {
     pub async fn estimate_channel(
         &self,
         predicate: &str,
-        kind: StepKind,
+        kind: Target,
         personal: bool,
         opt_out_kind: Option<&str>,
     ) -> Result<ChannelEstimate> {
         let (own, household) = match kind {
-            StepKind::Address(kind) => {
-                (first_address("m.no", kind as i32), first_address("m.household_no", kind as i32))
-            }
-            StepKind::Visit => ("COALESCE(m.household_no, m.no)".to_owned(), "CAST(NULL AS BIGINT)".to_owned()),
+            Target::Address(kind) => (first_address("m.no", kind as i32), first_address("m.household_no", kind as i32)),
+            Target::Visit => ("COALESCE(m.household_no, m.no)".to_owned(), "CAST(NULL AS BIGINT)".to_owned()),
+            // One post for all, which reaches nobody in particular.
+            Target::Account => ("0".to_owned(), "CAST(NULL AS BIGINT)".to_owned()),
+            Target::Point => return self.estimate_points(predicate).await,
         };
         let opted_out = match (kind, opt_out_kind) {
-            (StepKind::Address(_), Some(item)) => opted_out("COALESCE(t.own, t.household)", item),
+            (Target::Address(_), Some(item)) => opted_out("COALESCE(t.own, t.household)", item),
             _ => "1 = 0".to_owned(),
         };
         let key = if personal { "COALESCE(own, household) * 0 + no" } else { "COALESCE(own, household)" };
@@ -172,7 +172,7 @@ mod tests {
             store.put_list_rows(list, &rows, crate::store::recipients::Keep::Commit).await.unwrap();
             let kind = AddressKind::Phone;
             for opt_out in [None, Some("notice")] {
-                let estimate = store.estimate_channel("TRUE", StepKind::Address(kind), true, opt_out).await.unwrap();
+                let estimate = store.estimate_channel("TRUE", Target::Address(kind), true, opt_out).await.unwrap();
                 let read = store.audience_vars("TRUE", list, (kind, opt_out), (0, 1_000)).await.unwrap();
                 assert_eq!(
                     read.len(),

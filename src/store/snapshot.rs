@@ -3,8 +3,8 @@
 //! transaction, so a crash resumes where it stopped and writes nothing twice.
 
 use super::dispatches::{Dispatch, Progress};
-use super::{Result, Store, StoreError, Tx};
-use crate::channel::AddressKind;
+use super::{Result, Store, StoreError, Tx, serving};
+use crate::channel::Target;
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
 use crate::domain::recipient::Via;
@@ -14,17 +14,9 @@ use crate::domain::recipient::Via;
 pub struct StepChannel {
     /// Number in `channels`.
     pub no: i32,
-    pub kind: StepKind,
+    pub kind: Target,
     /// Deliveries a batch: clamp(rate × 60 s, 1, 1000).
     pub batch_size: i64,
-}
-
-/// What a channel addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StepKind {
-    Address(AddressKind),
-    /// Households on the door-knock list.
-    Visit,
 }
 
 /// What every chunk of a dispatch has in common.
@@ -219,8 +211,8 @@ impl Tx {
             return Ok(0);
         }
         let batches = match channel.kind {
-            StepKind::Visit => 0,
-            StepKind::Address(_) => self.take_numbers("batch", targets.div_euclid(channel.batch_size) + 1).await?,
+            Target::Visit => 0,
+            _ => self.take_numbers("batch", targets.div_euclid(channel.batch_size) + 1).await?,
         };
         let (no, lane) = (job.dispatch.no, job.dispatch.lane);
         let opt_outs = self.has_opt_outs(job).await?;
@@ -234,17 +226,25 @@ impl Tx {
                 .bind(base)
                 .bind(batches)
                 .bind(channel.batch_size)
-                .bind(if channel.kind == StepKind::Visit { None } else { job.defer_until })
+                .bind(if channel.kind == Target::Visit { None } else { job.defer_until })
         )?);
-        // CROSS JOIN holds SQLite to this order: the other way round every chunk would
-        // walk all deliveries there are.
-        let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, d.ordinal, c.via FROM chosen c \
-                   CROSS JOIN deliveries d WHERE d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = c.target AND d.variant = c.variant";
-        exec!(self, sqlx::query(sql).bind(no).bind(step).bind(channel.no))?;
+        if matches!(channel.kind, Target::Address(_) | Target::Visit) {
+            self.link_members(job, channel, step).await?;
+        }
         let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT batch, $1, $2, $3, COUNT(*), 0 FROM deliveries \
                    WHERE dispatch_no = $1 AND ordinal > $4 AND ordinal <= $5 AND batch > 0 GROUP BY batch";
         exec!(self, sqlx::query(sql).bind(no).bind(channel.no).bind(lane).bind(base).bind(base + added))?;
         Ok(added)
+    }
+
+    /// Each delivery of these targets speaks to every member that chose its target.
+    async fn link_members(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32) -> Result<()> {
+        // CROSS JOIN holds SQLite to this order: the other way round every chunk would
+        // walk all deliveries there are.
+        let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, d.ordinal, c.via FROM chosen c \
+                   CROSS JOIN deliveries d WHERE d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = c.target AND d.variant = c.variant";
+        exec!(self, sqlx::query(sql).bind(job.dispatch.no).bind(step).bind(channel.no))?;
+        Ok(())
     }
 }
 
@@ -252,13 +252,23 @@ impl Tx {
 const NOT_REACHED: &str = " AND NOT EXISTS (SELECT 1 FROM delivery_members dm JOIN deliveries e ON e.dispatch_no = dm.dispatch_no \
      AND e.ordinal = dm.delivery WHERE dm.dispatch_no = m.dispatch_no AND dm.member = m.ordinal AND e.reached_at IS NOT NULL)";
 
-fn chosen_sql(kind: StepKind, whom: &str, hint: &str) -> String {
+fn chosen_sql(kind: Target, whom: &str, hint: &str) -> String {
     let span = "m.dispatch_no = $1 AND m.ordinal > $2 AND m.ordinal <= $3";
-    let StepKind::Address(kind) = kind else {
-        return format!(
-            "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, COALESCE(m.household_no, m.recipient_no), 1, 0 \
-             FROM members m WHERE {span}{whom}"
-        );
+    let kind = match kind {
+        Target::Address(kind) => kind,
+        Target::Visit => {
+            return format!(
+                "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, COALESCE(m.household_no, m.recipient_no), 1, 0 \
+                 FROM members m WHERE {span}{whom}"
+            );
+        }
+        // One row for all of the span; what stands in `member` links nobody.
+        Target::Account => {
+            return format!(
+                "INSERT INTO chosen (member, target, via, variant) SELECT 0, 0, 1, 0 WHERE EXISTS (SELECT 1 FROM members m WHERE {span}{whom})"
+            );
+        }
+        Target::Point => return serving::chosen_points(&format!("{span}{whom}")),
     };
     let kind = kind as i32;
     // Address and via in one number, so that one look-up finds both.
@@ -277,18 +287,18 @@ fn chosen_sql(kind: StepKind, whom: &str, hint: &str) -> String {
     )
 }
 
-fn deliveries_sql(job: &Chunking<'_>, kind: StepKind, opt_outs: bool) -> String {
+fn deliveries_sql(job: &Chunking<'_>, kind: Target, opt_outs: bool) -> String {
     let waiting = if job.defer_until.is_some() { State::Deferred } else { State::Queued };
     let suppressed = match (kind, job.opt_out_kind) {
-        (StepKind::Address(_), Some(item_kind)) if opt_outs => format!(
+        (Target::Address(_), Some(item_kind)) if opt_outs => format!(
             "EXISTS (SELECT 1 FROM addresses a JOIN opt_outs o ON o.kind = a.kind AND o.hash = a.hash \
              WHERE a.id = c.target AND o.item_kind IN ('*', '{item_kind}'))"
         ),
         _ => "1 = 0".to_owned(),
     };
     let waiting = match kind {
-        StepKind::Visit => State::Listed,
-        StepKind::Address(_) => waiting,
+        Target::Visit => State::Listed,
+        _ => waiting,
     };
     let (suppressed_code, opted_out) = (State::Suppressed.code(), Reason::OptedOut.code());
     let queued = State::Queued.code();

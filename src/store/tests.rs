@@ -15,10 +15,11 @@ use super::batches::Lease;
 use super::dispatches::{Dispatch, Mode, NewDispatch};
 use super::items::{ApprovalType, Item};
 use super::operators::{Operator, Role};
-use super::snapshot::{Chunking, StepChannel, StepKind};
+use super::snapshot::{Chunking, StepChannel};
 use super::testing::NOON;
 use super::turn::{BatchTurn, Change, Record, TAKEN};
 use super::{Store, Tx};
+use crate::channel::Target;
 use crate::channel::{AddressKind, CLASS_ACCEPTED, Class};
 use crate::domain::delivery::{Reason, State};
 use crate::domain::item::{Content, ItemKind};
@@ -140,7 +141,7 @@ fn phone_row(store: &Store, id: i64, gone: i32) -> String {
 }
 
 fn sms(batch_size: i64) -> StepChannel {
-    StepChannel { no: SMS, kind: StepKind::Address(AddressKind::Phone), batch_size }
+    StepChannel { no: SMS, kind: Target::Address(AddressKind::Phone), batch_size }
 }
 
 fn job<'a>(dispatch: &'a Dispatch, channels: &'a [StepChannel]) -> Chunking<'a> {

@@ -79,7 +79,9 @@ fn messages(range: std::ops::Range<u32>) -> Vec<Outgoing> {
     let message = |n: u32| Outgoing {
         client_id: Uuid::from_u128(u128::from(n) + 1),
         to: format!("139{n:08}").into(),
+        title: "".into(),
         text: "【某县】汛情 50% a&b+c，请转移".into(),
+        html: None,
         parts: 1,
     };
     range.map(message).collect()

@@ -132,7 +132,14 @@ fn the_sites_limits_and_signature_win() {
 async fn a_rehearsal_takes_everything_and_nothing_leaves() {
     let channel = build("[drill]\ngateway = 'rehearsal'", None).unwrap().get("drill").unwrap();
     assert!(channel.limits().rate > 1e8 && channel.limits().batch == 1000);
-    let message = Outgoing { client_id: Uuid::nil(), to: "13900000001".into(), text: "x".into(), parts: 1 };
+    let message = Outgoing {
+        client_id: Uuid::nil(),
+        to: "13900000001".into(),
+        title: "".into(),
+        text: "x".into(),
+        html: None,
+        parts: 1,
+    };
     let outcomes = channel.send(&vec![message; 1000]).await;
     assert!(outcomes.len() == 1000 && outcomes.iter().all(|o| matches!(o, Outcome::Accepted { .. })));
     let callback = Callback { method: "GET", query: &[], headers: &[], body: b"", now: 0 };

@@ -93,6 +93,8 @@ impl Requests {
         let message = Outgoing {
             client_id: Uuid::nil(),
             to: "13900000000".into(),
+            title: "例".into(),
+            html: None,
             text: "【例】\"引号\"\\ & = +\n第二行".into(),
             parts: 1,
         };

@@ -151,7 +151,9 @@ fn message(n: u32, text: &str) -> Outgoing {
     Outgoing {
         client_id: Uuid::from_u128(u128::from(n) + 1),
         to: format!("139{n:08}").into(),
+        title: "".into(),
         text: text.into(),
+        html: None,
         parts: 1,
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Report;
 use crate::config::Config;
 use crate::domain::item::ItemKind;
-use crate::render::messages::Messages;
+use crate::render::messages::{Medium, Messages};
 use crate::say;
 use crate::vault::Vault;
 
@@ -44,7 +44,7 @@ pub(super) fn templates(report: &mut Report, config: &Config) -> Option<Messages
     let zone = report.need("templates", config.zone())?;
     let messages = report.need("templates", Messages::load(Some(&config.path("templates".as_ref())), &zone))?;
     for kind in ItemKind::ALL {
-        report.need("templates", messages.sms(kind.name(), None))?;
+        report.need("templates", messages.text(Medium::Sms, kind.name(), None))?;
     }
     let n = ItemKind::ALL.len();
     report.good("templates", say!("{n} 类公开事项的短信模板可用", "SMS templates for {n} kinds of item"));

@@ -10,8 +10,8 @@ use crate::domain::audience;
 use crate::domain::item::{Content, validate};
 use crate::domain::privacy::{self, Finding};
 use crate::planner::today;
-use crate::render::RenderError;
 use crate::render::compose::Text;
+use crate::render::{Medium, RenderError};
 use crate::say;
 use crate::store::StoreError;
 use crate::store::dispatches::Mode;
@@ -158,10 +158,10 @@ pub(super) fn unit_of(app: &App, item: &Item) -> Site {
 
 /// Renders with the site's templates; variables of recipients stand as 〔name〕.
 pub(super) fn preview(app: &App, content: &Content, unit: &Site) -> Result<Preview, RenderError> {
-    let template = app.messages.sms(content.kind.name(), content.sms.as_deref())?;
+    let template = app.messages.text(Medium::Sms, content.kind.name(), content.sms.as_deref())?;
     let vars: Vec<String> = template.vars().iter().cloned().collect();
     let signature = app.registry.signature("sms").unwrap_or_default();
-    let mut composer = compose(&app.messages, content, unit, signature, Mode::Live)?;
+    let mut composer = compose(&app.messages, (Medium::Sms, content), unit, signature, Mode::Live)?;
     let values = |value: &dyn Fn(&str) -> Value| -> Value {
         vars.iter().map(|v| (v.clone(), value(v))).collect::<Map<_, _>>().into()
     };

@@ -146,7 +146,7 @@ async fn a_test_goes_to_the_given_phones_and_has_no_members() {
         let d = store.create_test_dispatch(&new, SMS, &phones).await.unwrap();
         assert_eq!((d.members, d.deliveries, d.phase.as_str()), (0, 2, "done"), "{}", t.engine);
         let waiting = store.load_batch(lease(store).await).await.unwrap();
-        assert_eq!(waiting[0].address_id, 1, "a known phone keeps its address");
+        assert_eq!(waiting[0].target, 1, "a known phone keeps its address");
         assert!(waiting.iter().all(|w| w.recipient_no.is_none()));
     }
 }

@@ -27,7 +27,7 @@ async fn the_most_urgent_batch_is_leased_first() {
             assert_eq!(lease.epoch, 1);
             order.push((lease.lane, lease.dispatch_no));
             let ready = store.load_batch(lease).await.unwrap();
-            assert!(ready.iter().all(|w| w.attempt == 1 && w.gone == 0 && w.vars_sealed.is_none()));
+            assert!(ready.iter().all(|w| w.attempt == 1 && w.gone == Some(0) && w.vars_sealed.is_none()));
             if lease.lane == 0 && order.len() == 2 {
                 // Immediate work only: the rest stays.
                 assert!(store.lease_batch(SMS, "w", 0).await.unwrap().is_none());

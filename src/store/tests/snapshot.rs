@@ -16,8 +16,8 @@ const WORLDS: u64 = 30;
 fn channels(batch_size: i64) -> [StepChannel; 3] {
     [
         sms(batch_size),
-        StepChannel { no: MAIL, kind: StepKind::Address(AddressKind::Email), batch_size },
-        StepChannel { no: VISIT, kind: StepKind::Visit, batch_size: 1 },
+        StepChannel { no: MAIL, kind: Target::Address(AddressKind::Email), batch_size },
+        StepChannel { no: VISIT, kind: Target::Visit, batch_size: 1 },
     ]
 }
 
@@ -117,7 +117,7 @@ async fn estimate_agrees(store: &Store, world: &World, s: &Setting<'_>, meant: &
         return; // refused before it is sent: someone's variables are missing
     }
     for channel in s.channels {
-        let personal = world.lists == Lists::All && channel.kind != StepKind::Visit;
+        let personal = world.lists == Lists::All && channel.kind != Target::Visit;
         let e = store.estimate_channel(s.predicate, channel.kind, personal, s.opt_out_kind).await.unwrap();
         let of = |what: &dyn Fn(i32) -> bool| {
             i64::try_from(meant.deliveries.iter().filter(|d| d.channel == channel.no && what(d.state)).count()).unwrap()

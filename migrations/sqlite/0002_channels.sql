@@ -1,0 +1,31 @@
+-- What channels besides SMS bring back: sheets put up and taken down, officers who
+-- confirmed.
+
+-- A call to duty officers belongs to the dispatch it is about; a further round to the
+-- one before it.
+ALTER TABLE dispatches ADD COLUMN parent_no BIGINT;
+CREATE INDEX dispatches_parent ON dispatches (parent_no) WHERE parent_no IS NOT NULL;
+
+-- 张贴回执: a sheet was put up, or taken down.
+CREATE TABLE postings (
+    dispatch_no  BIGINT NOT NULL,
+    ordinal      BIGINT NOT NULL,
+    action       TEXT NOT NULL,             -- posted, taken_down
+    at           BIGINT NOT NULL,
+    by_sealed    BLOB ,                      -- who put it up; a person's name
+    take_down_at BIGINT,                    -- when it is to come down
+    operator     TEXT NOT NULL,
+    recorded_at  BIGINT NOT NULL,
+    PRIMARY KEY (dispatch_no, ordinal, action, at)
+);
+
+-- 叫应: a duty officer of this region confirmed that the call of this dispatch came.
+CREATE TABLE confirmations (
+    dispatch_no BIGINT NOT NULL,
+    region_no   BIGINT NOT NULL,
+    how         TEXT NOT NULL,              -- link, reply, telephone
+    ordinal     BIGINT,                     -- of the delivery that was confirmed, if one was
+    operator    TEXT NOT NULL,              -- who entered it; empty for the officer's own
+    at          BIGINT NOT NULL,
+    PRIMARY KEY (dispatch_no, region_no, how, at)
+);
