@@ -2,9 +2,16 @@
 //! that turns it into pages. Layouts are Typst files under `templates/sheet/`; content
 //! goes in as data, never as markup.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::say;
+
+mod markdown;
+
+pub use markdown::blocks;
 
 /// What one document says; the name of its layout is the tag.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,6 +167,39 @@ pub enum PressError {
     Layout { layout: String, why: String },
     #[error("{}", broke(.0))]
     Process(String),
+}
+
+/// What a press works with.
+#[derive(Debug, Clone, Default)]
+pub struct PressSettings {
+    /// The site's own layouts; they win over the shipped ones.
+    pub templates: Option<PathBuf>,
+    /// The site's own fonts, files or folders; searched before the system's.
+    pub fonts: Vec<PathBuf>,
+}
+
+/// Prints documents, in child processes so that this one stays small. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Press {
+    settings: Arc<PressSettings>,
+}
+
+impl Press {
+    #[must_use]
+    pub fn new(settings: PressSettings) -> Self {
+        Self { settings: Arc::new(settings) }
+    }
+
+    /// Prints one document.
+    pub async fn print(&self, document: &Document, wants: Wants) -> Result<Printed, PressError> {
+        self.bind(std::slice::from_ref(document), wants).await
+    }
+
+    /// Prints several documents as one, each from a new page; a picture is of the first.
+    pub async fn bind(&self, _documents: &[Document], _wants: Wants) -> Result<Printed, PressError> {
+        tracing::trace!(settings = ?self.settings, "no press");
+        Err(PressError::NotBuilt)
+    }
 }
 
 fn broke(why: &str) -> String {
