@@ -14,11 +14,11 @@ fn serving(people: &str) -> String {
     )
 }
 
-/// Fills `chosen` with the points that serve the members of a span.
-pub(super) fn chosen_points(span: &str) -> String {
+/// The points that serve the members of a span, as the snapshot's target rows.
+pub(super) fn point_rows(span: &str) -> String {
     let people = format!("SELECT m.recipient_no, m.household_no, m.region_no FROM members m WHERE {span}");
     // A point serves many: what stands in `member` keeps it apart and links nobody.
-    format!("INSERT INTO chosen (member, target, via, variant) SELECT s.no, s.no, 1, 0 FROM ({}) s", serving(&people))
+    format!("SELECT s.no AS member, s.no AS target, 1 AS via, 0 AS variant FROM ({}) s", serving(&people))
 }
 
 impl Store {

@@ -173,25 +173,46 @@ impl Tx {
         }
         let mut added = 0;
         for channel in job.channels {
-            self.choose_targets(job, *channel, step, span).await?;
-            added += self.add_deliveries(job, *channel, step, job.dispatch.deliveries + added).await?;
+            let fresh = self.choose_targets(job, *channel, step, span).await?;
+            added += self.add_deliveries(job, *channel, (step, fresh), job.dispatch.deliveries + added).await?;
         }
         Ok(added)
     }
 
-    /// One target a member: the own address first, else the household's.
-    async fn choose_targets(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, span: Span) -> Result<()> {
-        let table = self.pick(
-            "CREATE TEMP TABLE IF NOT EXISTS chosen (member INTEGER PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, variant BIGINT NOT NULL)",
-            "CREATE TEMP TABLE IF NOT EXISTS chosen (member BIGINT PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, variant BIGINT NOT NULL)",
-        );
-        exec!(self, sqlx::query(table))?;
+    /// One target a member: the own address first, else the household's. Beside it the
+    /// delivery of this step that goes there already, and in `fresh` the targets that
+    /// have none, numbered in the order of their members. Returns how many those are.
+    async fn choose_targets(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, span: Span) -> Result<i64> {
+        for table in self.pick(CHOSEN_SQLITE, CHOSEN_POSTGRES) {
+            exec!(self, sqlx::query(table))?;
+        }
         exec!(self, sqlx::query("DELETE FROM chosen"))?;
+        exec!(self, sqlx::query("DELETE FROM fresh"))?;
         let whom = if step == 0 { "" } else { NOT_REACHED };
         // SQLite would rather look up the address itself than the short list of those gone.
-        let sql = chosen_sql(channel.kind, whom, self.pick("INDEXED BY addresses_gone", ""));
-        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;
-        Ok(())
+        let rows = target_rows(channel.kind, whom, self.pick("INDEXED BY addresses_gone", ""));
+        let sql = format!(
+            "INSERT INTO chosen (member, target, via, variant, delivery) SELECT f.member, f.target, f.via, f.variant, \
+             (SELECT d.ordinal FROM deliveries d WHERE d.dispatch_no = $1 AND d.step = $4 AND d.channel = $5 \
+              AND d.target = f.target AND d.variant = f.variant) FROM ({rows}) f"
+        );
+        exec!(
+            self,
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(job.dispatch.no)
+                .bind(span.after)
+                .bind(span.last)
+                .bind(step)
+                .bind(channel.no)
+        )?;
+        // SQLite numbers what it keeps; sorting for it, and for the distinct ones, cost
+        // more than the deliveries themselves.
+        let sql = self.pick(
+            "INSERT OR IGNORE INTO fresh (target, variant) SELECT target, variant FROM chosen WHERE delivery IS NULL ORDER BY member",
+            "INSERT INTO fresh (rn, target, variant) SELECT row_number() OVER (ORDER BY MIN(member)), target, variant FROM chosen \
+             WHERE delivery IS NULL GROUP BY target, variant",
+        );
+        Ok(signed(exec!(self, sqlx::query(sql))?))
     }
 
     /// Whether there is any opt-out to look for; where there is none no address need be
@@ -203,72 +224,83 @@ impl Tx {
         Ok(found > 0)
     }
 
-    /// A delivery for each target that has none yet in this step, linked to every
-    /// member it speaks to, and packed into batches.
-    async fn add_deliveries(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, base: i64) -> Result<i64> {
-        let targets: i64 = run!(self, |c| sqlx::query_scalar("SELECT COUNT(*) FROM chosen").fetch_one(c).await)?;
-        if targets == 0 {
-            return Ok(0);
+    /// A delivery for each fresh target, packed into batches, and links from every member
+    /// chosen to its delivery.
+    async fn add_deliveries(
+        &mut self,
+        job: &Chunking<'_>,
+        channel: StepChannel,
+        (step, fresh): (i32, i64),
+        base: i64,
+    ) -> Result<i64> {
+        let no = job.dispatch.no;
+        if fresh > 0 {
+            let batches = match channel.kind {
+                Target::Visit => 0,
+                _ => self.take_numbers("batch", fresh.div_euclid(channel.batch_size) + 1).await?,
+            };
+            let opt_outs = self.has_opt_outs(job).await?;
+            let sql = deliveries_sql(job, channel.kind, opt_outs);
+            exec!(
+                self,
+                sqlx::query(sqlx::AssertSqlSafe(sql))
+                    .bind(no)
+                    .bind(step)
+                    .bind(channel.no)
+                    .bind(base)
+                    .bind(batches)
+                    .bind(channel.batch_size)
+                    .bind(if channel.kind == Target::Visit { None } else { job.defer_until })
+            )?;
+            let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT batch, $1, $2, $3, COUNT(*), 0 FROM deliveries \
+                       WHERE dispatch_no = $1 AND ordinal > $4 AND ordinal <= $5 AND batch > 0 GROUP BY batch";
+            exec!(
+                self,
+                sqlx::query(sql).bind(no).bind(channel.no).bind(job.dispatch.lane).bind(base).bind(base + fresh)
+            )?;
         }
-        let batches = match channel.kind {
-            Target::Visit => 0,
-            _ => self.take_numbers("batch", targets.div_euclid(channel.batch_size) + 1).await?,
-        };
-        let (no, lane) = (job.dispatch.no, job.dispatch.lane);
-        let opt_outs = self.has_opt_outs(job).await?;
-        let sql = deliveries_sql(job, channel.kind, opt_outs);
-        let added = signed(exec!(
-            self,
-            sqlx::query(sqlx::AssertSqlSafe(sql))
-                .bind(no)
-                .bind(step)
-                .bind(channel.no)
-                .bind(base)
-                .bind(batches)
-                .bind(channel.batch_size)
-                .bind(if channel.kind == Target::Visit { None } else { job.defer_until })
-        )?);
         if matches!(channel.kind, Target::Address(_) | Target::Visit) {
-            self.link_members(job, channel, step).await?;
+            let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, \
+                       COALESCE(c.delivery, $2 + (SELECT f.rn FROM fresh f WHERE f.target = c.target AND f.variant = c.variant)), c.via FROM chosen c";
+            exec!(self, sqlx::query(sql).bind(no).bind(base))?;
         }
-        let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT batch, $1, $2, $3, COUNT(*), 0 FROM deliveries \
-                   WHERE dispatch_no = $1 AND ordinal > $4 AND ordinal <= $5 AND batch > 0 GROUP BY batch";
-        exec!(self, sqlx::query(sql).bind(no).bind(channel.no).bind(lane).bind(base).bind(base + added))?;
-        Ok(added)
-    }
-
-    /// Each delivery of these targets speaks to every member that chose its target.
-    async fn link_members(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32) -> Result<()> {
-        // CROSS JOIN holds SQLite to this order: the other way round every chunk would
-        // walk all deliveries there are.
-        let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, d.ordinal, c.via FROM chosen c \
-                   CROSS JOIN deliveries d WHERE d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = c.target AND d.variant = c.variant";
-        exec!(self, sqlx::query(sql).bind(job.dispatch.no).bind(step).bind(channel.no))?;
-        Ok(())
+        Ok(fresh)
     }
 }
+
+const CHOSEN_SQLITE: [&str; 2] = [
+    "CREATE TEMP TABLE IF NOT EXISTS chosen (member INTEGER PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, \
+     variant BIGINT NOT NULL, delivery BIGINT)",
+    "CREATE TEMP TABLE IF NOT EXISTS fresh (rn INTEGER PRIMARY KEY, target BIGINT NOT NULL, variant BIGINT NOT NULL, UNIQUE (target, variant))",
+];
+const CHOSEN_POSTGRES: [&str; 2] = [
+    "CREATE TEMP TABLE IF NOT EXISTS chosen (member BIGINT PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, \
+     variant BIGINT NOT NULL, delivery BIGINT)",
+    "CREATE TEMP TABLE IF NOT EXISTS fresh (rn BIGINT PRIMARY KEY, target BIGINT NOT NULL, variant BIGINT NOT NULL, UNIQUE (target, variant))",
+];
 
 /// Members whom no earlier step reached.
 const NOT_REACHED: &str = " AND NOT EXISTS (SELECT 1 FROM delivery_members dm JOIN deliveries e ON e.dispatch_no = dm.dispatch_no \
      AND e.ordinal = dm.delivery WHERE dm.dispatch_no = m.dispatch_no AND dm.member = m.ordinal AND e.reached_at IS NOT NULL)";
 
-fn chosen_sql(kind: Target, whom: &str, hint: &str) -> String {
+/// Who goes where: rows of (member, target, via, variant).
+fn target_rows(kind: Target, whom: &str, hint: &str) -> String {
     let span = "m.dispatch_no = $1 AND m.ordinal > $2 AND m.ordinal <= $3";
     let kind = match kind {
         Target::Address(kind) => kind,
         Target::Visit => {
             return format!(
-                "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, COALESCE(m.household_no, m.recipient_no), 1, 0 \
+                "SELECT m.ordinal AS member, COALESCE(m.household_no, m.recipient_no) AS target, 1 AS via, 0 AS variant \
                  FROM members m WHERE {span}{whom}"
             );
         }
         // One row for all of the span; what stands in `member` links nobody.
         Target::Account => {
             return format!(
-                "INSERT INTO chosen (member, target, via, variant) SELECT 0, 0, 1, 0 WHERE EXISTS (SELECT 1 FROM members m WHERE {span}{whom})"
+                "SELECT 0 AS member, 0 AS target, 1 AS via, 0 AS variant WHERE EXISTS (SELECT 1 FROM members m WHERE {span}{whom})"
             );
         }
-        Target::Point => return serving::chosen_points(&format!("{span}{whom}")),
+        Target::Point => return serving::point_rows(&format!("{span}{whom}")),
     };
     let kind = kind as i32;
     // Address and via in one number, so that one look-up finds both.
@@ -283,7 +315,7 @@ fn chosen_sql(kind: Target, whom: &str, hint: &str) -> String {
     format!(
         "WITH found AS MATERIALIZED (SELECT m.ordinal, CASE WHEN m.vars_sealed IS NULL THEN 0 ELSE m.ordinal END AS variant, \
          COALESCE({own}, {household} / 8 * 8 + {via}) AS way FROM members m WHERE {span}{whom}) \
-         INSERT INTO chosen (member, target, via, variant) SELECT ordinal, way / 8, way % 8, variant FROM found WHERE way IS NOT NULL"
+         SELECT ordinal AS member, way / 8 AS target, way % 8 AS via, variant FROM found WHERE way IS NOT NULL"
     )
 }
 
@@ -309,10 +341,7 @@ fn deliveries_sql(job: &Chunking<'_>, kind: Target, opt_outs: bool) -> String {
          CASE WHEN n.state = {queued} THEN $5 + (n.rn - 1) / $6 ELSE 0 END, \
          CASE WHEN n.state = {suppressed_code} THEN {opted_out} ELSE {quiet} END, \
          CASE WHEN n.state = {suppressed_code} THEN NULL ELSE CAST($7 AS BIGINT) END \
-         FROM (SELECT c.target, c.variant, row_number() OVER (ORDER BY MIN(c.member)) AS rn, \
-               CASE WHEN {suppressed} THEN {suppressed_code} ELSE {waiting} END AS state \
-               FROM chosen c WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 \
-               AND d.target = c.target AND d.variant = c.variant) GROUP BY c.target, c.variant) n",
+         FROM (SELECT c.rn, c.target, c.variant, CASE WHEN {suppressed} THEN {suppressed_code} ELSE {waiting} END AS state FROM fresh c) n",
         waiting = waiting.code(),
     )
 }
