@@ -20,6 +20,7 @@ mod backup;
 mod bench;
 mod check;
 mod completions;
+mod demo;
 mod import;
 mod init;
 mod item;
@@ -93,6 +94,7 @@ pub enum Command {
     Loopback(loopback::LoopbackArgs),
     Completions(completions::CompletionsArgs),
     Bench(bench::BenchArgs),
+    Demo(demo::DemoArgs),
 }
 
 /// How a command ended.
@@ -177,5 +179,6 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Loopback(args) => loopback::run(context, args).await,
         Command::Completions(args) => completions::run(&args),
         Command::Bench(args) => bench::run(context, args).await,
+        Command::Demo(args) => demo::run(context, args).await,
     }
 }

@@ -14,6 +14,7 @@ pub mod bare;
 pub mod batches;
 pub mod channels;
 pub mod dispatches;
+pub mod doubtful;
 pub mod error;
 pub mod estimate;
 pub mod groups;

@@ -9,6 +9,7 @@ mod chains;
 mod commands;
 mod crash;
 mod data_commands;
+mod demo;
 mod engine;
 mod faults;
 mod gateways;
