@@ -44,6 +44,9 @@ pub struct Waiting {
     /// Of the member whose own variables the text carries.
     pub recipient_no: Option<i64>,
     pub vars_sealed: Option<Vec<u8>>,
+    /// Variables that no list brings: of a call, the village and the link.
+    #[sqlx(skip)]
+    pub own: Option<serde_json::Value>,
 }
 
 /// What a takeover does with the window it finds.
