@@ -1,7 +1,9 @@
 //! Wires a site together: configuration, key, store, channels, and the engine that
 //! moves messages. Drains on shutdown.
 
+pub mod calls;
 pub mod prepare;
+mod situation;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -154,7 +156,10 @@ impl App {
         supervise(&tasks, &stop, scheduler.run());
         let tools = Tools {
             store: Arc::clone(&self.store),
-            jobs: Arc::new(Jobs::new(Arc::clone(&self.store), self.messages.clone(), self.site())),
+            jobs: Arc::new(
+                Jobs::new(Arc::clone(&self.store), self.messages.clone(), self.site())
+                    .linking_to(self.config.open_url()),
+            ),
             retry: self.config.retry.clone(),
             control: watched,
             wake: Arc::clone(&wake),
@@ -168,7 +173,8 @@ impl App {
         }
         tasks.close();
         let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
-        Ok(Engine { stop, tasks, wake, shared: web::Shared { desk, counts }, _lock: lock })
+        let page = web::calls::CallPage::load(&self.config.path("templates".as_ref()), &self.config.zone()?)?;
+        Ok(Engine { stop, tasks, wake, shared: web::Shared { desk, counts, page }, _lock: lock })
     }
 
     /// The lock of the embedded store; `None` where the store is a server.

@@ -179,6 +179,31 @@ pub struct Intake {
     pub reply_body: String,
 }
 
+/// What a person answered.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The number, as the gateway writes it.
+    pub from: String,
+    pub text: String,
+}
+
+impl std::fmt::Debug for Said {
+    /// Neither who nor what.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Said").finish_non_exhaustive()
+    }
+}
+
+/// Replies read from a callback, and what the gateway wants to hear back once they
+/// are on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub said: Vec<Said>,
+    pub reply_status: u16,
+    pub reply_type: String,
+    pub reply_body: String,
+}
+
 /// Why a callback was not believed or understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
@@ -205,4 +230,14 @@ pub trait Channel: Send + Sync {
 
     /// Reads the receipts in a callback.
     fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError>;
+
+    /// Whether what people answer comes back.
+    fn hears_replies(&self) -> bool {
+        false
+    }
+
+    /// Reads what people answered in a callback.
+    fn replies(&self, _callback: &Callback<'_>) -> Result<Heard, CallbackError> {
+        Err(CallbackError::NotTaken)
+    }
 }

@@ -18,6 +18,7 @@ use crate::store::operators::Operator;
 mod audit;
 mod backup;
 mod bench;
+mod calls;
 mod check;
 mod completions;
 mod demo;
@@ -33,6 +34,8 @@ mod plan;
 mod purge;
 mod reach;
 pub mod reach_view;
+mod replies;
+pub mod report;
 mod restore;
 mod send;
 mod serve;
@@ -86,6 +89,11 @@ pub enum Command {
     Rate(steer::Rate),
     Reach(reach::ReachArgs),
     Unreached(unreached::UnreachedArgs),
+    Call(calls::CallArgs),
+    Calls(calls::CallsArgs),
+    Confirm(calls::ConfirmArgs),
+    Replies(replies::RepliesArgs),
+    Report(report::ReportArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
@@ -171,6 +179,11 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Reach(args) => reach::run(context, args).await,
         Command::Unreached(args) => unreached::run(context, args).await,
+        Command::Call(args) => calls::call(context, args).await,
+        Command::Calls(args) => calls::calls(context, args).await,
+        Command::Confirm(args) => calls::confirm(context, args).await,
+        Command::Replies(args) => replies::run(context, args).await,
+        Command::Report(args) => report::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,

@@ -19,6 +19,10 @@ use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
 use crate::say;
 
+mod calls;
+
+pub use calls::CallsConfig;
+
 /// The file `gong init` writes, with every default in a comment.
 pub const TEMPLATE: &str = include_str!("../templates/gong.toml");
 
@@ -32,6 +36,7 @@ pub struct Config {
     pub review: ReviewConfig,
     pub quiet_hours: QuietConfig,
     pub plans: PlansConfig,
+    pub calls: CallsConfig,
     pub retry: RetrySettings,
     pub disk: DiskConfig,
     pub log: LogConfig,
@@ -211,6 +216,7 @@ impl Config {
         self.quiet()?;
         self.second_signature_within()?;
         self.default_plan()?;
+        self.call_plan()?;
         Ok(())
     }
 

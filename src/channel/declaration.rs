@@ -13,9 +13,11 @@ use super::{AddressKind, Class, Evidence, Limits, Target};
 use crate::render::{Medium, RenderError};
 use crate::say;
 
+mod heard;
 mod receipt;
 mod values;
 
+pub use heard::HeardSpec;
 pub use receipt::{
     AuthSpec, Normalise, ReceiptFormat, ReceiptId, ReceiptSpec, ReplySpec, StatusWord, TimeSpec, TimeUnit,
 };
@@ -62,6 +64,7 @@ pub struct Declaration {
     pub answer: Vec<AnswerRule>,
     pub answer_each: Option<AnswerEach>,
     pub receipt: Option<ReceiptSpec>,
+    pub reply: Option<HeardSpec>,
 }
 
 const fn phone() -> AddressKind {
@@ -296,14 +299,21 @@ impl Source<'_> {
                 ),
             ));
         }
+        if let Some(reply) = &read.reply {
+            self.check_auth("reply", &reply.auth)?;
+            if reply.format == ReceiptFormat::Json && ![&reply.from, &reply.text].iter().all(|p| p.starts_with('/')) {
+                return Err(self.error(
+                    reply.auth.expect.span().start,
+                    say!(
+                        "[reply] 的 from、text 应为 JSON 指针（以 / 开头）",
+                        "from and text of [reply] must be JSON pointers (starting with /)"
+                    ),
+                ));
+            }
+        }
         let Some(receipt) = &read.receipt else { return Ok(()) };
         let auth = &receipt.auth;
-        if auth.header.is_some() == auth.query.is_some() {
-            return Err(self.error(
-                auth.expect.span().start,
-                say!("[receipt.auth] 应有 header 或 query 之一", "[receipt.auth] needs either header or query"),
-            ));
-        }
+        self.check_auth("receipt", auth)?;
         if receipt.format == ReceiptFormat::Json && ![&receipt.id, &receipt.status].iter().all(|p| p.starts_with('/')) {
             return Err(self.error(
                 auth.expect.span().start,
@@ -314,5 +324,15 @@ impl Source<'_> {
             ));
         }
         Ok(())
+    }
+
+    fn check_auth(&self, section: &str, auth: &AuthSpec) -> Result<(), DeclarationError> {
+        if auth.header.is_some() != auth.query.is_some() {
+            return Ok(());
+        }
+        Err(self.error(
+            auth.expect.span().start,
+            say!("[{section}.auth] 应有 header 或 query 之一", "[{section}.auth] needs either header or query"),
+        ))
     }
 }

@@ -104,6 +104,7 @@ fn mode_notice(mode: &str) -> Option<String> {
     match mode {
         "live" => None,
         "drill" => Some(say!("【演练】不计入实际到达", "DRILL: not counted as real reach")),
+        "call" => Some(say!("【叫应】值班负责人，不计入到达", "CALL of duty officers: not counted as reach")),
         "dry" => Some(say!("【空跑】没有发出任何内容", "DRY RUN: nothing left")),
         _ => Some(say!("【测试】不计入实际到达", "TEST: not counted as real reach")),
     }

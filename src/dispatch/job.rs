@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::worker::Way;
 use crate::channel::{Channel, Outgoing, Target};
 use crate::clock::Millis;
 use crate::domain::delivery::Reason;
-use crate::domain::ids::DeliveryRef;
+use crate::domain::ids::{CallRef, DeliveryRef};
 use crate::domain::item::{Content, Lane};
 use crate::render::compose::{Composer, Sender};
 use crate::render::messages::{Medium, Messages};
@@ -59,13 +59,22 @@ pub struct Jobs {
     store: Arc<Store>,
     messages: Messages,
     site: Site,
+    /// Where people reach this site, without a slash at the end.
+    public_url: Option<String>,
     kept: Mutex<HashMap<(i64, i32), Arc<Job>>>,
 }
 
 impl Jobs {
     #[must_use]
     pub fn new(store: Arc<Store>, messages: Messages, site: Site) -> Self {
-        Self { store, messages, site, kept: Mutex::default() }
+        Self { store, messages, site, public_url: None, kept: Mutex::default() }
+    }
+
+    /// With links that people can open under this address.
+    #[must_use]
+    pub fn linking_to(mut self, public_url: Option<String>) -> Self {
+        self.public_url = public_url;
+        self
     }
 
     /// The job of `dispatch_no` on a channel.
@@ -79,14 +88,15 @@ impl Jobs {
         let content = self.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
         let item = self.store.item(&dispatch.item_id).await?;
         let unit = Site { name: item.unit, phone: item.unit_phone };
-        let composer = compose(
-            &self.messages,
-            (channel.medium(), &content),
-            if unit.name.is_empty() { &self.site } else { &unit },
-            &way.signature,
-            dispatch.mode,
-        )
-        .map_err(|e| StoreError::Refused(e.to_string()))?;
+        let unit = if unit.name.is_empty() { &self.site } else { &unit };
+        let composer = if dispatch.mode == Mode::Call {
+            let mark = self.store.called_about(&dispatch).await?.mode.mark();
+            let sender = Sender { name: &unit.name, phone: &unit.phone, signature: &way.signature, mark };
+            Composer::call(&self.messages, &content, &sender)
+        } else {
+            compose(&self.messages, (channel.medium(), &content), unit, &way.signature, dispatch.mode)
+        };
+        let composer = composer.map_err(|e| StoreError::Refused(e.to_string()))?;
         let repeatable = channel.limits().idempotent || is_repeated(&content, dispatch.lane);
         let job = Arc::new(Job {
             dispatch,
@@ -102,6 +112,23 @@ impl Jobs {
             kept.insert((dispatch_no, no), Arc::clone(&job));
         }
         Ok(job)
+    }
+
+    /// Gives the rows of a call their variables: the village, the link to confirm by
+    /// (empty where the site has no public address), and whether a reply is heard.
+    pub async fn fill_call(&self, lease: Lease, way: &Way, rows: &mut [Waiting]) -> Result<()> {
+        let places: HashMap<i64, String> = self.store.call_places(lease).await?.into_iter().collect();
+        let call_no = u32::try_from(lease.dispatch_no).unwrap_or(u32::MAX);
+        for row in rows {
+            let of = CallRef { call_no, ordinal: u32::try_from(row.ordinal).unwrap_or(u32::MAX) };
+            let link = self.public_url.as_ref().map(|url| format!("{url}/c/{}", self.store.vault.call_token(of)));
+            row.own = Some(json!({
+                "village": places.get(&row.ordinal).map_or("", String::as_str),
+                "link": link.unwrap_or_default(),
+                "replies": way.channel.hears_replies(),
+            }));
+        }
+        Ok(())
     }
 }
 
@@ -161,6 +188,7 @@ impl Job {
             ((name, _), _) => name.clone(),
         };
         let vars = match (&row.vars_sealed, row.recipient_no, self.dispatch.list_no) {
+            _ if row.own.is_some() => row.own.clone().unwrap_or_default(),
             (Some(sealed), Some(recipient), Some(list)) => {
                 let json = store.vault.open_sealed(Owner::ListRow(list, recipient), sealed).map_err(unreadable)?;
                 serde_json::from_slice(&json).unwrap_or(Value::Null)

@@ -13,6 +13,7 @@ use super::worker::{Tools, Way};
 use crate::domain::delivery::Reason;
 use crate::domain::item::Lane;
 use crate::store::batches::Lease;
+use crate::store::dispatches::Mode;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, StoreError};
 
@@ -79,7 +80,10 @@ async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Op
 
 async fn prepare(tools: &Tools, way: &Way, lease: Lease) -> Result<Batch> {
     let job = tools.jobs.job(lease.dispatch_no, way).await?;
-    let rows = tools.store.load_batch(lease).await?;
+    let mut rows = tools.store.load_batch(lease).await?;
+    if job.dispatch.mode == Mode::Call {
+        tools.jobs.fill_call(lease, way, &mut rows).await?;
+    }
     let (rows, unsendable) = {
         let (job, store) = (Arc::clone(&job), Arc::clone(&tools.store));
         // A thousand texts with variables take some milliseconds of one core.

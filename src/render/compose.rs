@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::RenderError;
-use super::messages::{Medium, Messages, Personal};
+use super::messages::{Medium, MessageTemplate, Messages, Personal};
 use crate::domain::item::{Content, Relation};
 use crate::domain::sms;
 
@@ -19,6 +19,9 @@ pub struct Sender<'a> {
     /// `【演练】`, `【测试】` or nothing.
     pub mark: &'a str,
 }
+
+/// The template of a call among those of SMS.
+const CALL: &str = "call";
 
 /// Makes the texts of one item version on one channel.
 pub struct Composer {
@@ -58,6 +61,23 @@ impl Composer {
     ) -> Result<Self, RenderError> {
         let own = content.sms.as_deref().filter(|_| medium == Medium::Sms);
         let template = messages.text(medium, content.kind.name(), own)?;
+        Self::with(&template, medium, content, sender)
+    }
+
+    /// The text that calls a duty officer (叫应), with the village and the link as variables.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn call(messages: &Messages, content: &Content, sender: &Sender<'_>) -> Result<Self, RenderError> {
+        Self::with(&messages.text(Medium::Sms, CALL, None)?, Medium::Sms, content, sender)
+    }
+
+    fn with(
+        template: &MessageTemplate,
+        medium: Medium,
+        content: &Content,
+        sender: &Sender<'_>,
+    ) -> Result<Self, RenderError> {
         let shared = json!({
             "item": item(content),
             "site": { "name": sender.name, "phone": sender.phone },

@@ -2,7 +2,7 @@
 //! chunk by chunk, in set-based statements. The cursor moves in the same
 //! transaction, so a crash resumes where it stopped and writes nothing twice.
 
-use super::dispatches::{Dispatch, Progress};
+use super::dispatches::{Dispatch, Mode, Progress};
 use super::{Result, Store, StoreError, Tx, serving};
 use crate::channel::Target;
 use crate::clock::Millis;
@@ -128,7 +128,7 @@ fn phase_after(job: &Chunking<'_>, done: bool, busy: &'static str) -> &'static s
 impl Tx {
     /// Commits a chunk with the move of its cursor; nothing of it happened when the
     /// dispatch was cancelled or ended meanwhile.
-    async fn close_chunk(mut self, to: &Progress, chunk: Chunk) -> Result<Chunk> {
+    pub(super) async fn close_chunk(mut self, to: &Progress, chunk: Chunk) -> Result<Chunk> {
         if !self.advance_dispatch(to).await? {
             return Ok(Chunk { members: 0, deliveries: 0, done: false });
         }
@@ -181,16 +181,22 @@ impl Tx {
 
     /// One target a member: the own address first, else the household's.
     async fn choose_targets(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, span: Span) -> Result<()> {
+        self.clear_chosen().await?;
+        let whom = if step == 0 { "" } else { NOT_REACHED };
+        // SQLite would rather look up the address itself than the short list of those gone.
+        let sql = chosen_sql(channel.kind, whom, self.pick("INDEXED BY addresses_gone", ""));
+        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;
+        Ok(())
+    }
+
+    /// The empty table that targets are chosen into.
+    pub(super) async fn clear_chosen(&mut self) -> Result<()> {
         let table = self.pick(
             "CREATE TEMP TABLE IF NOT EXISTS chosen (member INTEGER PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, variant BIGINT NOT NULL)",
             "CREATE TEMP TABLE IF NOT EXISTS chosen (member BIGINT PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, variant BIGINT NOT NULL)",
         );
         exec!(self, sqlx::query(table))?;
         exec!(self, sqlx::query("DELETE FROM chosen"))?;
-        let whom = if step == 0 { "" } else { NOT_REACHED };
-        // SQLite would rather look up the address itself than the short list of those gone.
-        let sql = chosen_sql(channel.kind, whom, self.pick("INDEXED BY addresses_gone", ""));
-        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;
         Ok(())
     }
 
@@ -205,7 +211,13 @@ impl Tx {
 
     /// A delivery for each target that has none yet in this step, linked to every
     /// member it speaks to, and packed into batches.
-    async fn add_deliveries(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, base: i64) -> Result<i64> {
+    pub(super) async fn add_deliveries(
+        &mut self,
+        job: &Chunking<'_>,
+        channel: StepChannel,
+        step: i32,
+        base: i64,
+    ) -> Result<i64> {
         let targets: i64 = run!(self, |c| sqlx::query_scalar("SELECT COUNT(*) FROM chosen").fetch_one(c).await)?;
         if targets == 0 {
             return Ok(0);
@@ -228,7 +240,8 @@ impl Tx {
                 .bind(channel.batch_size)
                 .bind(if channel.kind == Target::Visit { None } else { job.defer_until })
         )?);
-        if matches!(channel.kind, Target::Address(_) | Target::Visit) {
+        // A call has no members.
+        if job.dispatch.mode != Mode::Call && matches!(channel.kind, Target::Address(_) | Target::Visit) {
             self.link_members(job, channel, step).await?;
         }
         let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT batch, $1, $2, $3, COUNT(*), 0 FROM deliveries \
