@@ -1,5 +1,7 @@
 //! The reach report as people read it: tables for the terminal, CSV for the office.
 
+mod chart;
+pub mod page;
 mod sheet;
 
 use std::collections::BTreeMap;

@@ -16,6 +16,7 @@ pub async fn everything(play: &Play<'_>) -> anyhow::Result<BTreeMap<String, usiz
     site.stage.chapter(&say!("六、留给您的东西", "6. What is left for you"));
     samples(play).await?;
     site.show(&["reach", "1", "--csv", "reach.csv"]).await?;
+    site.show(&["reach", "1", "--format", "html", "--out", "reach.html"]).await?;
     next(&site.dir)?;
     count(&site.dir)
 }

@@ -78,6 +78,17 @@ impl Store {
         })
     }
 
+    /// How many members an electronic channel first reached in each second since the
+    /// dispatch was made; empty after a purge.
+    ///
+    /// # Errors
+    /// When there is no such dispatch, or the database fails.
+    pub async fn reach_over_time(&self, dispatch_no: i64, kinds: &ChannelKinds) -> Result<BTreeMap<i64, i64>> {
+        let mut tx = self.snapshot().await?;
+        let head = head(&mut tx, dispatch_no).await?;
+        first_reached(&mut tx, dispatch_no, &Wording::new(kinds, head.effective_at), head.created_at).await
+    }
+
     /// A read transaction in which every statement sees the same moment.
     async fn snapshot(&self) -> Result<Tx> {
         Ok(match &self.pool {
