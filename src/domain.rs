@@ -10,4 +10,5 @@ pub mod quiet;
 pub mod reach;
 pub mod recipient;
 pub mod region;
+pub mod serial;
 pub mod sms;

@@ -27,6 +27,7 @@ pub mod migrate;
 pub mod operators;
 pub mod optouts;
 pub mod points;
+pub mod postings;
 pub mod progress;
 pub mod purge;
 pub mod reach;
@@ -36,6 +37,7 @@ pub mod regions;
 pub mod schedule;
 pub mod schema;
 pub mod serving;
+pub mod sheets;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
