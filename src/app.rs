@@ -188,7 +188,9 @@ impl App {
         }
         tasks.close();
         let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
-        Ok(Engine { stop, tasks, wake, shared: web::Shared { desk, counts }, _lock: lock })
+        let pages = web::page::Pages::load(&self.config.path("templates".as_ref()), self.config.zone()?, self.site())?;
+        let shared = web::Shared { desk, counts, pages: Arc::new(pages) };
+        Ok(Engine { stop, tasks, wake, shared, _lock: lock })
     }
 
     /// The lock of the embedded store; `None` where the store is a server.

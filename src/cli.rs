@@ -29,12 +29,15 @@ mod merges;
 mod operator;
 pub mod output;
 mod plan;
+mod points;
+mod posted;
 mod purge;
 mod reach;
 pub mod reach_view;
 mod restore;
 mod send;
 mod serve;
+mod sheets;
 mod status;
 mod steer;
 mod unreached;
@@ -85,6 +88,9 @@ pub enum Command {
     Rate(steer::Rate),
     Reach(reach::ReachArgs),
     Unreached(unreached::UnreachedArgs),
+    Points(points::PointsArgs),
+    Posted(posted::PostedArgs),
+    Sheets(sheets::SheetsArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
@@ -168,6 +174,9 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Cancel(args) => steer::run(context, args, "cancelled").await,
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Reach(args) => reach::run(context, args).await,
+        Command::Points(args) => points::run(context, args).await,
+        Command::Posted(args) => posted::run(context, args).await,
+        Command::Sheets(args) => sheets::run(context, args).await,
         Command::Unreached(args) => unreached::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,

@@ -1,4 +1,9 @@
-//! The HTTP side: callbacks of gateways, health, metrics. Thin handlers.
+//! The HTTP side: callbacks of gateways, health, metrics, the pages behind QR codes.
+//! Thin handlers.
+
+mod html;
+pub mod page;
+pub mod points;
 
 use std::sync::Arc;
 
@@ -21,6 +26,7 @@ const MAX_CALLBACK: usize = 4 * 1024 * 1024;
 pub struct Shared {
     pub desk: ReceiptDesk,
     pub counts: Arc<Counts>,
+    pub pages: Arc<page::Pages>,
 }
 
 /// Every route.
@@ -31,6 +37,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(MAX_CALLBACK))
+        .merge(points::routes())
         .with_state(shared)
 }
 

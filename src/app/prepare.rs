@@ -249,7 +249,9 @@ impl App {
     }
 }
 
-fn unit(app: &App, item: &Item) -> Site {
+/// The unit that answers for an item, as texts name it.
+#[must_use]
+pub fn unit(app: &App, item: &Item) -> Site {
     if item.unit.is_empty() { app.site() } else { Site { name: item.unit.clone(), phone: item.unit_phone.clone() } }
 }
 

@@ -78,6 +78,11 @@ impl SheetMaker {
         }
     }
 
+    #[must_use]
+    pub const fn dispatch_no(&self) -> i64 {
+        self.dispatch_no
+    }
+
     /// The folder of the dispatch below the print queue.
     #[must_use]
     pub fn folder(&self) -> String {

@@ -10,6 +10,7 @@ use super::{Result, Store, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::{Event, State, next};
 use crate::domain::recipient::masked_name;
+use crate::domain::serial::Serial;
 use crate::vault::{Owner, Vault};
 
 /// What was done with a sheet.
@@ -127,6 +128,13 @@ impl Store {
             tx.commit().await?;
         }
         Ok(outcomes)
+    }
+
+    /// The receipts about one sheet, in the order in which they were entered.
+    pub async fn postings_of(&self, sheet: Serial) -> Result<Vec<PostingRow>> {
+        let sql = "SELECT ordinal, action, at, by_sealed, take_down_at, operator FROM postings WHERE dispatch_no = $1 AND ordinal = $2 \
+                   ORDER BY recorded_at, at";
+        Ok(read!(self, |db| sqlx::query_as(sql).bind(sheet.dispatch_no).bind(sheet.ordinal).fetch_all(db).await)?)
     }
 
     /// The receipts about a dispatch, in the order in which they were entered.

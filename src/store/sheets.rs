@@ -76,6 +76,14 @@ impl SheetRow {
     }
 }
 
+/// The dispatch that came after another in its chain.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct Successor {
+    pub item_id: String,
+    pub item_version: i32,
+    pub created_at: Millis,
+}
+
 /// Sheets by ordinal, and by point the serials that still hang there of what came before.
 #[derive(Debug, Default)]
 pub struct Boards {
@@ -117,6 +125,34 @@ impl Store {
         let condition = format!("d.dispatch_no = $1 AND d.step IN ({}) AND d.channel IN ({})", steps(), list(channels));
         let sql = format!("{} ORDER BY town, village, r.code, p.name, d.ordinal", rows_where(&condition));
         Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).fetch_all(db).await)?)
+    }
+
+    /// One sheet, if the dispatch has it on one of these channels.
+    pub async fn sheet(&self, serial: Serial, channels: &[i32]) -> Result<Option<SheetRow>> {
+        let condition = format!("d.dispatch_no = $1 AND d.ordinal = $2 AND d.channel IN ({})", list(channels));
+        let sql = rows_where(&condition);
+        Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(serial.dispatch_no)
+            .bind(serial.ordinal)
+            .fetch_optional(db)
+            .await)?)
+    }
+
+    /// The newest dispatch, in the same mode, of what came after in the chain: a later
+    /// item that updates, corrects, lifts or withdraws, or a later version.
+    pub async fn successor(&self, dispatch: &Dispatch) -> Result<Option<Successor>> {
+        let sql = "WITH RECURSIVE later (id) AS (\
+                     SELECT item_id FROM item_relations WHERE target_id = $1 AND relation <> 'interprets' \
+                     UNION SELECT r.item_id FROM item_relations r JOIN later l ON r.target_id = l.id WHERE r.relation <> 'interprets'\
+                   ) SELECT d.item_id, d.item_version, d.created_at FROM dispatches d WHERE d.mode = $3 AND d.no > $4 \
+                   AND (d.item_id IN (SELECT id FROM later) OR (d.item_id = $1 AND d.item_version > $2)) ORDER BY d.no DESC LIMIT 1";
+        Ok(read!(self, |db| sqlx::query_as(sql)
+            .bind(&dispatch.item_id)
+            .bind(dispatch.item_version)
+            .bind(dispatch.mode.name())
+            .bind(dispatch.no)
+            .fetch_optional(db)
+            .await)?)
     }
 
     /// What the sheets of a leased batch are made with.
