@@ -41,9 +41,8 @@ impl Board {
             Ok(printed) => printed,
             Err(PressError::Process(why)) => return failed(Class::Temporary, format!("press: {why}")),
             Err(PressError::NotBuilt) => return failed(Class::Misconfigured, "built without sheets".to_owned()),
-            Err(PressError::Layout { layout, why }) => {
-                return failed(Class::Misconfigured, format!("layout {layout}: {why}"));
-            }
+            // Whatever is wrong is so for every sheet: a layout, the fonts.
+            Err(error) => return failed(Class::Misconfigured, format!("press: {error}")),
         };
         let code = word(&printed.missing);
         if !printed.missing.is_empty() {

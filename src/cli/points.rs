@@ -12,11 +12,10 @@ use super::words::when;
 use super::{App, Context, Ended, output};
 use crate::clock::Millis;
 use crate::domain::delivery::State;
-use crate::domain::serial::Serial;
 use crate::say;
 use crate::store::dispatches::Dispatch;
 use crate::store::postings::{Action, PostingRow};
-use crate::store::sheets::SheetRow;
+use crate::store::sheets::{Related, SheetRow};
 
 /// Lists the sheets of a dispatch: where, in what state, put up by whom and until when;
 /// which are still up past their date, and which were replaced.
@@ -109,14 +108,14 @@ async fn sheets(app: &App, dispatch: &Dispatch) -> anyhow::Result<Vec<Sheet>> {
     for receipt in app.store.postings(dispatch.no).await? {
         receipts.entry(receipt.ordinal).or_default().push(receipt);
     }
-    let strings = |serials: &Vec<Serial>| serials.iter().map(ToString::to_string).collect();
+    let strings = |related: &Vec<Related>| related.iter().map(|r| r.serial.to_string()).collect();
     Ok(rows
         .iter()
         .map(|row| {
             let said = receipts.remove(&row.ordinal).unwrap_or_default();
             let sheet = Sheet {
                 take_down: before.get(&row.point_no).map(strings).unwrap_or_default(),
-                replaced_by: after.get(&row.point_no).and_then(|s| s.last()).map(ToString::to_string),
+                replaced_by: after.get(&row.point_no).and_then(|s| s.last()).map(|r| r.serial.to_string()),
                 ..as_said(app, dispatch, row, &said)
             };
             let up = matches!(row.state(), State::Printed | State::Posted);

@@ -1,6 +1,6 @@
 //! `gong sheets`: prints the sheets of a dispatch, once more or by hand.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,10 +15,9 @@ use crate::channel::point::{keep, word};
 use crate::dispatch::paper::{Sheet, SheetMaker};
 use crate::domain::delivery::State;
 use crate::domain::recipient::fold;
-use crate::domain::serial::Serial;
 use crate::say;
 use crate::sheet::{Cover, Document, Printed, Wants};
-use crate::store::sheets::SheetRow;
+use crate::store::sheets::{ByPoint, SheetRow};
 
 /// Sheets in the press at the same time.
 const AT_ONCE: usize = 4;
@@ -47,7 +46,7 @@ pub struct SheetsArgs {
 struct Run<'a> {
     app: &'a App,
     maker: SheetMaker,
-    before: HashMap<i64, Vec<Serial>>,
+    before: ByPoint,
     out: &'a Path,
     wants: Wants,
     bar: ProgressBar,
@@ -69,10 +68,10 @@ pub(super) async fn run(context: &Context, args: SheetsArgs) -> anyhow::Result<E
         narrow(&mut rows, town)?;
     }
     let item = app.store.item(&dispatch.item_id).await?;
-    let content = app.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
+    let said = app.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
     let mut run = Run {
         app: &app,
-        maker: SheetMaker::new(&content, &unit(&app, &item), &dispatch, &app.paper()?),
+        maker: SheetMaker::new(&said, &unit(&app, &item), &dispatch, &app.paper()?),
         before: app.store.sheets_before(&dispatch, &channels).await?,
         out: &args.out,
         wants: Wants { jpg: args.jpg },

@@ -13,7 +13,7 @@ use crate::domain::item::Content;
 use crate::domain::serial::{self, Serial};
 use crate::sheet::{Document, Notice};
 use crate::store::dispatches::Dispatch;
-use crate::store::sheets::SheetRow;
+use crate::store::sheets::{Related, SheetRow};
 use crate::vault::Vault;
 
 /// What every sheet of this site shares.
@@ -54,21 +54,17 @@ impl SheetMaker {
         }
     }
 
-    /// The sheet of a point; `before` are the serials that it takes the place of there.
+    /// The sheet of a point; `before` is what it takes the place of there.
     #[must_use]
-    pub fn make(&self, vault: &Vault, row: &SheetRow, before: &[Serial]) -> Sheet {
+    pub fn make(&self, vault: &Vault, row: &SheetRow, before: &[Related]) -> Sheet {
         let serial = row.serial(self.dispatch_no);
         let mut notice = self.notice.clone();
         notice.place = row.place();
         notice.serial = serial.to_string();
         notice.qr = Some(format!("{}/p/{}", self.public_url, token(vault, serial)));
         if !before.is_empty() {
-            let serials: Vec<String> = before.iter().map(ToString::to_string).collect();
-            let takes = format!("张贴本件时，请撤下序号 {} 的张贴件。", serials.join("、"));
-            notice.relation = Some(match notice.relation.take() {
-                Some(said) => format!("{}。{takes}", said.trim_end_matches(['。', '.'])),
-                None => takes,
-            });
+            let takes = earlier(before);
+            notice.relation = Some(format!("本件替换{takes}。旧件请撤下。"));
         }
         let stem = serial::file_stem(row.town(), row.village(), &self.title, &self.day, &serial.to_string());
         Sheet {
@@ -101,6 +97,16 @@ impl SheetMaker {
     pub const fn notice(&self) -> &Notice {
         &self.notice
     }
+}
+
+/// 《暴雨预警》（序号 3-12）、《暴雨预警更新》（序号 5-2）.
+fn earlier(sheets: &[Related]) -> String {
+    let titles = sheets.chunk_by(|a, b| a.title == b.title).map(|same| {
+        let serials: Vec<String> = same.iter().map(|one| one.serial.to_string()).collect();
+        let title = same.first().map_or("", |one| one.title.as_str());
+        format!("《{title}》（序号 {}）", serials.join("、"))
+    });
+    titles.collect::<Vec<_>>().join("、")
 }
 
 /// What names a sheet in its QR code: the id of an attempt that no gateway ever sees,

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// Letters kept of each part of a file name: with UTF-8 and five parts it stays below
-/// the 255 bytes that file systems take.
+/// Letters kept of each part of a file name: in UTF-8 all of it stays below the 255 bytes
+/// that file systems take.
 const PART: usize = 14;
-/// Letters kept of the title in a folder's name.
-const TITLE: usize = 40;
+/// Letters kept of the title.
+const TITLE: usize = 36;
 
 /// The serial number (序号) of a sheet: dispatch and delivery, `12-305`. Unique at the
 /// site, and the same however often the sheet is printed.
@@ -46,7 +46,7 @@ pub fn folder(dispatch_no: i64, title: &str) -> String {
 /// empty are left out.
 #[must_use]
 pub fn file_stem(town: &str, village: &str, title: &str, day: &str, serial: &str) -> String {
-    [safe(town, PART), safe(village, PART), safe(title, PART), safe(day, PART), safe(serial, TITLE)]
+    [safe(town, PART), safe(village, PART), safe(title, TITLE), safe(day, PART), safe(serial, TITLE)]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
@@ -82,7 +82,7 @@ mod tests {
         let stem = file_stem("河口镇", "", "../关于“汛期”\n转移:的 通知", "20260601", "3-12");
         assert_eq!(stem, "河口镇-关于_汛期_转移_的_通知-20260601-3-12");
         let long = "长".repeat(300);
-        assert!(file_stem(&long, &long, &long, &long, "3-12").len() <= 240);
+        assert!(file_stem(&long, &long, &long, &long, "3-12").len() <= 250);
         assert_eq!(folder(3, "a/b"), "3-a_b");
         assert!(folder(3, &long).len() <= 240);
     }

@@ -84,11 +84,22 @@ pub struct Successor {
     pub created_at: Millis,
 }
 
-/// Sheets by ordinal, and by point the serials that still hang there of what came before.
+/// A sheet of the same chain of items at some point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Related {
+    pub serial: Serial,
+    /// Of its item.
+    pub title: String,
+}
+
+/// Related sheets by the number of their point.
+pub type ByPoint = HashMap<i64, Vec<Related>>;
+
+/// Sheets by ordinal, and those of what came before that still hang at their points.
 #[derive(Debug, Default)]
 pub struct Boards {
     pub rows: HashMap<i64, SheetRow>,
-    pub before: HashMap<i64, Vec<Serial>>,
+    pub before: ByPoint,
 }
 
 fn rows_where(condition: &str) -> String {
@@ -166,7 +177,7 @@ impl Store {
 
     /// By point, the sheets that hang or may hang there of earlier versions of the item
     /// and of the items it follows; the interpretation of a policy replaces nothing.
-    pub async fn sheets_before(&self, dispatch: &Dispatch, channels: &[i32]) -> Result<HashMap<i64, Vec<Serial>>> {
+    pub async fn sheets_before(&self, dispatch: &Dispatch, channels: &[i32]) -> Result<ByPoint> {
         let chain = "SELECT target_id FROM item_relations WHERE item_id = $1 AND relation <> 'interprets' \
              UNION SELECT r.target_id FROM item_relations r JOIN chain c ON r.item_id = c.id WHERE r.relation <> 'interprets'";
         let hanging = [State::Printed, State::Posted, State::Uncertain, State::Unknown];
@@ -175,7 +186,7 @@ impl Store {
     }
 
     /// By point, the sheets that replaced those of this dispatch, oldest first.
-    pub async fn sheets_after(&self, dispatch: &Dispatch, channels: &[i32]) -> Result<HashMap<i64, Vec<Serial>>> {
+    pub async fn sheets_after(&self, dispatch: &Dispatch, channels: &[i32]) -> Result<ByPoint> {
         let chain = "SELECT item_id FROM item_relations WHERE target_id = $1 AND relation <> 'interprets' \
              UNION SELECT r.item_id FROM item_relations r JOIN chain c ON r.target_id = c.id WHERE r.relation <> 'interprets'";
         let printed = [State::Printed, State::Posted, State::TakenDown];
@@ -189,28 +200,29 @@ impl Store {
         (chain, which): (&str, &str),
         states: &[State],
         channels: &[i32],
-    ) -> Result<HashMap<i64, Vec<Serial>>> {
+    ) -> Result<ByPoint> {
         let states: Vec<i32> = states.iter().map(|s| s.code()).collect();
         let sql = format!(
-            "WITH RECURSIVE chain (id) AS ({chain}) SELECT e.target, e.dispatch_no, e.ordinal FROM dispatches o \
+            "WITH RECURSIVE chain (id) AS ({chain}) SELECT e.target, e.dispatch_no, e.ordinal, v.title FROM dispatches o \
+             JOIN item_versions v ON v.item_id = o.item_id AND v.version = o.item_version \
              JOIN deliveries e ON e.dispatch_no = o.no WHERE {which} AND o.mode = $3 \
              AND e.step IN ({}) AND e.channel IN ({}) AND e.state IN ({}) AND e.target > 0 ORDER BY e.dispatch_no, e.ordinal",
             steps(),
             list(channels),
             list(&states),
         );
-        let found: Vec<(i64, i64, i64)> = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        let found: Vec<(i64, i64, i64, String)> = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(&dispatch.item_id)
             .bind(dispatch.item_version)
             .bind(dispatch.mode.name())
             .bind(dispatch.no)
             .fetch_all(db)
             .await)?;
-        let mut serials: HashMap<i64, Vec<Serial>> = HashMap::new();
-        for (point, dispatch_no, ordinal) in found {
-            serials.entry(point).or_default().push(Serial { dispatch_no, ordinal });
+        let mut by_point = ByPoint::new();
+        for (point, dispatch_no, ordinal, title) in found {
+            by_point.entry(point).or_default().push(Related { serial: Serial { dispatch_no, ordinal }, title });
         }
-        Ok(serials)
+        Ok(by_point)
     }
 
     /// The ledger's words about printed sheets that begin with `prefix`, each with how

@@ -8,37 +8,34 @@ use crate::sheet::{Block, Run};
 /// Headings begin one level below the page's own title.
 #[must_use]
 pub fn of(blocks: &[Block]) -> String {
-    let mut out = String::new();
-    for block in blocks {
-        match block {
-            Block::Heading { level, text } => {
-                let level = level.saturating_add(1).clamp(2, 4);
-                out.push_str(&format!("<h{level}>{}</h{level}>\n", runs(text)));
-            }
-            Block::Paragraph { text } => out.push_str(&format!("<p>{}</p>\n", runs(text))),
-            Block::List { ordered, items } => {
-                let tag = if *ordered { "ol" } else { "ul" };
-                let items: String = items.iter().map(|item| format!("<li>{}</li>\n", of(item))).collect();
-                out.push_str(&format!("<{tag}>\n{items}</{tag}>\n"));
-            }
-            Block::Table { rows } => out.push_str(&table(rows)),
+    joined(blocks, block)
+}
+
+fn block(block: &Block) -> String {
+    match block {
+        Block::Heading { level, text } => {
+            let level = level.saturating_add(1).clamp(2, 4);
+            format!("<h{level}>{}</h{level}>\n", runs(text))
         }
+        Block::Paragraph { text } => format!("<p>{}</p>\n", runs(text)),
+        Block::List { ordered, items } => {
+            let tag = if *ordered { "ol" } else { "ul" };
+            format!("<{tag}>\n{}</{tag}>\n", joined(items, |item| format!("<li>{}</li>\n", of(item))))
+        }
+        Block::Table { rows } => table(rows),
     }
-    out
 }
 
 fn table(rows: &[Vec<Vec<Run>>]) -> String {
-    let cells = |row: &[Vec<Run>], open: &str, close: &str| -> String {
-        row.iter().map(|cell| format!("{open}{}{close}", runs(cell))).collect()
-    };
     let Some((head, body)) = rows.split_first() else { return String::new() };
-    let body: String = body.iter().map(|row| format!("<tr>{}</tr>\n", cells(row, "<td>", "</td>"))).collect();
-    let head = cells(head, "<th scope=\"col\">", "</th>");
+    let head = joined(head, |cell| format!("<th scope=\"col\">{}</th>", runs(cell)));
+    let row = |row: &Vec<Vec<Run>>| joined(row, |cell| format!("<td>{}</td>", runs(cell)));
+    let body = joined(body, |cells| format!("<tr>{}</tr>\n", row(cells)));
     format!("<div class=\"wide\"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n")
 }
 
 fn runs(text: &[Run]) -> String {
-    let run = |run: &Run| {
+    joined(text, |run| {
         let mut text = html_escape(&run.text).replace('\n', "<br>");
         if run.emphasis {
             text = format!("<em>{text}</em>");
@@ -47,8 +44,11 @@ fn runs(text: &[Run]) -> String {
             text = format!("<strong>{text}</strong>");
         }
         text
-    };
-    text.iter().map(run).collect()
+    })
+}
+
+fn joined<T>(parts: &[T], one: impl Fn(&T) -> String) -> String {
+    parts.iter().map(one).collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

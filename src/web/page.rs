@@ -188,11 +188,11 @@ async fn successor(store: &Store, pages: &Pages, opened: &Opened) -> Result<Opti
         _ => "已更新",
     };
     let after = store.sheets_after(&opened.dispatch, &opened.channels).await?;
-    let newest = after.get(&opened.row.point_no).and_then(|serials| serials.last());
+    let newest = after.get(&opened.row.point_no).and_then(|related| related.last());
     Ok(Some(Successor {
         word,
         title: content.title,
         at: pages.time(next.created_at, MINUTE),
-        path: newest.map(|serial| format!("/p/{}", token(&store.vault, *serial))),
+        path: newest.map(|related| format!("/p/{}", token(&store.vault, related.serial))),
     }))
 }
