@@ -15,10 +15,10 @@ use crate::domain::delivery::Word;
 use crate::render::Medium;
 
 pub mod declaration;
+pub mod http;
 pub mod point;
 pub mod registry;
 pub mod rehearsal;
-pub mod sms_http;
 
 /// One message for one target, ready to hand over.
 #[derive(Clone)]

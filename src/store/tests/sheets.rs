@@ -21,7 +21,7 @@ async fn village(store: &Store) {
 
 async fn printed(store: &Store, item: &Item) -> Dispatch {
     let d = snapshot(store, &order(item, 2), "TRUE", &mut StdRng::seed_from_u64(1)).await;
-    let lease = store.lease_batch(BOARD, "w", 2).await.unwrap().unwrap();
+    let lease = store.lease_batches(BOARD, "w", 2, 1).await.unwrap().remove(0);
     let marked = store.turn(BOARD, &[BatchTurn { mark: vec![1, 2], ..turn(lease) }]).await.unwrap().remove(0);
     assert_eq!(marked, [1, 2]);
     let change = super::super::turn::PRINTED;
