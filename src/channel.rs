@@ -16,6 +16,7 @@ use crate::render::Medium;
 
 pub mod declaration;
 pub mod http;
+pub mod point;
 pub mod registry;
 pub mod rehearsal;
 
@@ -25,7 +26,8 @@ pub struct Outgoing {
     /// The id of this attempt; the same for a repeat, another for a true retry.
     pub client_id: Uuid,
     /// A phone number in national form (`13900000000`), an e-mail address, the name of
-    /// an account's channel, or of a point.
+    /// an account's channel, or the file of a sheet: where it goes in the print queue,
+    /// without extension.
     pub to: Arc<str>,
     /// The subject of a mail, the headline of a post.
     pub title: Arc<str>,

@@ -31,6 +31,8 @@ mod merges;
 mod operator;
 pub mod output;
 mod plan;
+mod points;
+mod posted;
 mod purge;
 mod reach;
 pub mod reach_view;
@@ -39,6 +41,7 @@ pub mod report;
 mod restore;
 mod send;
 mod serve;
+mod sheets;
 mod status;
 mod steer;
 mod unreached;
@@ -94,6 +97,9 @@ pub enum Command {
     Confirm(calls::ConfirmArgs),
     Replies(replies::RepliesArgs),
     Report(report::ReportArgs),
+    Points(points::PointsArgs),
+    Posted(posted::PostedArgs),
+    Sheets(sheets::SheetsArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
@@ -178,6 +184,9 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Cancel(args) => steer::run(context, args, "cancelled").await,
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Reach(args) => reach::run(context, args).await,
+        Command::Points(args) => points::run(context, args).await,
+        Command::Posted(args) => posted::run(context, args).await,
+        Command::Sheets(args) => sheets::run(context, args).await,
         Command::Unreached(args) => unreached::run(context, args).await,
         Command::Call(args) => calls::call(context, args).await,
         Command::Calls(args) => calls::calls(context, args).await,

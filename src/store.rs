@@ -29,6 +29,7 @@ pub mod migrate;
 pub mod operators;
 pub mod optouts;
 pub mod points;
+pub mod postings;
 pub mod progress;
 pub mod purge;
 pub mod reach;
@@ -39,6 +40,7 @@ pub mod replies;
 pub mod schedule;
 pub mod schema;
 pub mod serving;
+pub mod sheets;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;

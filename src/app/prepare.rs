@@ -2,6 +2,10 @@
 //! what time, and whom it would not reach. `gong plan` shows it; `gong send` sends
 //! exactly that.
 
+mod sheets;
+
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -102,14 +106,23 @@ impl App {
         let text = self.audience_text(&item, wish).await?;
         let quiet = self.config.quiet()?;
         let audience = resolve(&self.store, &text, &self.config.attributes, &quiet).await?;
-        let (members, households) = self.count(&audience, &content).await?;
         let plan = match &wish.plan {
             Some(text) => Plan::parse(text)?,
             None => self.config.default_plan()?,
         };
         plan.check(&self.registry.names().collect::<Vec<_>>())?;
-        let mut job =
-            Job { app: self, content: &content, audience: &audience, unit: unit(self, &item), mode, list_no: None };
+        let boards = self.boards_of(&plan, &item, mode).await?;
+        let hang = boards.values().any(|n| *n > 0);
+        let (members, households) = self.count(&audience, &content, hang).await?;
+        let mut job = Job {
+            app: self,
+            content: &content,
+            audience: &audience,
+            unit: unit(self, &item),
+            mode,
+            list_no: None,
+            boards,
+        };
         let (channels, sample) = job.channels(&plan).await?;
         let list_no = job.list_no;
         let lane = wish.lane.clone().unwrap_or((content.lane() as i32, String::new()));
@@ -163,7 +176,9 @@ impl App {
         Ok(format!("told:({})", told.join(", ")))
     }
 
-    async fn count(&self, audience: &Audience, content: &Content) -> anyhow::Result<(i64, i64)> {
+    /// How many people and households; nobody is an error unless sheets are to be hung
+    /// beside earlier ones (`hang`).
+    async fn count(&self, audience: &Audience, content: &Content, hang: bool) -> anyhow::Result<(i64, i64)> {
         let quiet = self.config.quiet()?;
         let scope = match &content.scope {
             Some(scope) => Some(resolve(&self.store, scope, &self.config.attributes, &quiet).await?),
@@ -177,7 +192,7 @@ impl App {
                 "{outside} of the audience are outside what this item may be shown to ({scope}). Narrow the audience, or edit the item and have it approved again"
             )));
         }
-        if count.people == 0 {
+        if count.people == 0 && !hang {
             anyhow::bail!(StoreError::Refused(say!(
                 "发布对象是空的：没有人符合这个条件",
                 "the audience is empty: nobody fits the expression"
@@ -234,7 +249,9 @@ impl App {
     }
 }
 
-fn unit(app: &App, item: &Item) -> Site {
+/// The unit that answers for an item, as texts name it.
+#[must_use]
+pub fn unit(app: &App, item: &Item) -> Site {
     if item.unit.is_empty() { app.site() } else { Site { name: item.unit.clone(), phone: item.unit_phone.clone() } }
 }
 
@@ -250,6 +267,8 @@ struct Job<'a> {
     unit: Site,
     mode: Mode,
     list_no: Option<i64>,
+    /// Channels of sheets, each with the points where it follows an earlier item.
+    boards: BTreeMap<String, i64>,
 }
 
 impl Job<'_> {
@@ -277,6 +296,9 @@ impl Job<'_> {
         let Some(channel) = app.registry.get(name) else {
             anyhow::bail!(say!("没有名为“{name}”的渠道", "there is no channel named `{name}`"))
         };
+        if channel.target() == Target::Point {
+            return self.sheets(name, &*channel, sample).await;
+        }
         let signature = app.registry.signature(name).unwrap_or_default();
         let mut composer = compose(&app.messages, (channel.medium(), self.content), &self.unit, signature, self.mode)?;
         let kind = channel.target();

@@ -40,6 +40,8 @@ pub enum Kind {
     SmsHttp,
     /// A post over HTTP to one account: a chat robot, a webhook.
     Media,
+    /// Sheets for notice boards.
+    Point,
     Rehearsal,
 }
 
@@ -77,6 +79,7 @@ impl Declaration {
     pub fn aim(&self) -> (Target, Medium) {
         match (self.kind.get_ref(), self.address) {
             (Kind::Media, _) => (Target::Account, Medium::Media),
+            (Kind::Point, _) => (Target::Point, Medium::Sheet),
             (_, AddressKind::Phone) => (Target::Address(AddressKind::Phone), Medium::Sms),
             (_, AddressKind::Email) => (Target::Address(AddressKind::Email), Medium::Email),
         }

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::say;
+use crate::sheet::Press;
 use crate::store::Store;
 use crate::vault::Vault;
 
@@ -111,7 +112,7 @@ async fn site(report: &mut Report, config: Config, connect: bool) {
     let Some(store) = store else { return };
     data::look(report, &config, &store).await;
     if let Some(messages) = messages {
-        engine(report, &App { config, store: Arc::new(store), messages, registry });
+        engine(report, &App { config, store: Arc::new(store), messages, registry, press: Press::default() });
     }
 }
 

@@ -11,7 +11,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::domain::reach::facts::Unreached;
 use crate::domain::reach::{People, Proof, ReachReport};
 use crate::say;
-pub use sheet::{csv, csv_row, csv_row_head};
+pub use sheet::{csv, csv_row, csv_row_head, line as csv_line};
 
 /// What people ask the reach of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -53,6 +53,9 @@ pub fn narrow(mut report: ReachReport, by: By) -> ReachReport {
     if by != By::Channel {
         report.by_channel.clear();
     }
+    if by != By::Town {
+        report.sheets.clear();
+    }
     report
 }
 
@@ -61,6 +64,7 @@ pub fn narrow(mut report: ReachReport, by: By) -> ReachReport {
 pub fn table_by(report: &ReachReport, by: By) -> String {
     let narrowed = narrow(report.clone(), by);
     let table = match by {
+        By::Town if !narrowed.sheets.is_empty() => format!("{}\n\n{}", regions(&narrowed), sheets(&narrowed)),
         By::Region | By::Town | By::Village => regions(&narrowed),
         By::Group => groups(&narrowed),
         By::Channel => channels(&narrowed),
@@ -85,6 +89,9 @@ pub fn table(report: &ReachReport) -> String {
     towns.by_region.retain(|r| !matches!(r.level.as_str(), "village" | "custom"));
     parts.push(regions(&towns));
     parts.push(channels(report));
+    if !report.sheets.is_empty() {
+        parts.push(sheets(report));
+    }
     parts.join("\n\n")
 }
 
@@ -265,6 +272,25 @@ fn channels(report: &ReachReport) -> String {
     table.to_string()
 }
 
+fn sheets(report: &ReachReport) -> String {
+    let headings = vec![
+        say!("张贴件（镇）", "sheets (town)"),
+        say!("应张贴", "planned"),
+        say!("已打印", "printed"),
+        say!("已张贴", "posted"),
+        say!("张贴率", "share"),
+        say!("已撤下", "taken down"),
+    ];
+    let mut table = new_table(headings, 1);
+    for t in &report.sheets {
+        let mut cells = vec![t.name.clone()];
+        cells.extend([t.planned, t.printed, t.posted].map(|n| n.to_string()));
+        cells.extend([share(t.posted, t.planned), t.taken_down.to_string()]);
+        table.add_row(cells);
+    }
+    table.to_string()
+}
+
 /// `n` of `whole` in per cent with one decimal, rounded down: 100% means all.
 fn share(n: i64, whole: i64) -> String {
     if whole == 0 {
@@ -292,7 +318,7 @@ fn span(seconds: Option<i64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::reach::{ChannelKind, ChannelRow, GroupRow, RegionRow};
+    use crate::domain::reach::{ChannelKind, ChannelRow, GroupRow, RegionRow, TownSheets};
     use unicode_width::UnicodeWidthStr as _;
 
     pub(super) fn report() -> ReachReport {
@@ -311,6 +337,14 @@ mod tests {
         ReachReport {
             as_of: jiff::Timestamp::UNIX_EPOCH,
             covered_households: 1,
+            sheets: vec![TownSheets {
+                region_no: 2,
+                name: "甲镇".into(),
+                planned: 4,
+                printed: 3,
+                posted: 2,
+                taken_down: 1,
+            }],
             by_region: vec![region(1, None, "河口县"), region(2, Some(1), "Hekou 莲花镇")],
             by_channel: vec![ChannelRow { cost_milli: 1_045, ..ChannelRow::new("短信".into(), sms) }],
             time_to_50_s: Some(75),
@@ -335,6 +369,7 @@ mod tests {
         assert!(villages.contains("| 河口县/Hekou 莲花镇 |"), "{villages}");
         assert!(!villages.contains("短信"), "{villages}");
         assert!(table_by(&report, By::Channel).contains("短信"));
+        assert!(table_by(&report, By::Town).contains("| 甲镇"), "{}", table_by(&report, By::Town));
         assert!(table_by(&report, By::Group).contains("=cmd()"));
         assert!(!table(&report).contains("莲花镇"), "villages are left to --by village");
         assert_eq!(csv(&narrow(report, By::Group)).lines().count(), 3);

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{App, Context, Ended, output};
+use crate::channel::point::MISSING;
 use crate::domain::delivery::State;
 use crate::say;
 use crate::store::dispatches::Dispatch;
@@ -39,6 +40,8 @@ pub struct Report {
     pub lane: i32,
     pub step: i32,
     pub steps: usize,
+    /// Sheets with characters that no font has.
+    pub lacking: i64,
     /// How many of each state, by channel.
     pub channels: BTreeMap<String, BTreeMap<&'static str, i64>>,
 }
@@ -54,7 +57,10 @@ pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
         let name = names.get(&count.channel).cloned().unwrap_or_default();
         *channels.entry(name).or_default().entry(state).or_default() += count.n;
     }
+    let printed = [State::Printed, State::Posted, State::TakenDown].iter().any(|s| states.contains_key(s.name()));
+    let lacking = if printed { app.store.sheet_words(d.no, MISSING).await? } else { Vec::new() };
     Ok(Report {
+        lacking: lacking.iter().map(|(_, n)| n).sum(),
         dispatch: d.id.clone(),
         item: d.item_id.clone(),
         members: d.members,
@@ -83,6 +89,13 @@ pub(super) async fn run(context: &Context, args: StatusArgs) -> anyhow::Result<E
         output::json(&report)?;
     } else {
         output::line(words(&report));
+        if report.lacking > 0 {
+            let (lacking, no) = (report.lacking, report.no);
+            output::note(say!(
+                "{lacking} 份张贴件有字没有字体可用，纸上是空的。安装字体后重新打印：gong sheets {no}",
+                "{lacking} sheets lack characters that no font has. Install a font and print them again: gong sheets {no}"
+            ));
+        }
     }
     Ok(Ended::Done)
 }

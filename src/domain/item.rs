@@ -17,6 +17,7 @@ mod validate;
 pub use content::Content;
 pub use error::ItemError;
 pub use parse::{Format, parse};
+pub use times::{Edge, point};
 pub use validate::{Problem, validate};
 
 /// Reads a point in time as people write it, a date or a date with a time of day in the

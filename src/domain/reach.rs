@@ -173,6 +173,19 @@ pub struct GroupRow {
     pub people: People,
 }
 
+/// The sheets of one town, in deliveries: planned ⊇ printed ⊇ posted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TownSheets {
+    pub region_no: i64,
+    pub name: String,
+    pub planned: i64,
+    /// In the print queue, or further.
+    pub printed: i64,
+    /// Somebody confirmed that it hangs, or hung.
+    pub posted: i64,
+    pub taken_down: i64,
+}
+
 /// One channel, in deliveries (not people):
 /// `deliveries = pending + waiting + arrived + failed + undelivered + unknown + suppressed + cancelled`,
 /// where the arrived are those whose state says so.
@@ -288,6 +301,9 @@ pub struct ReachReport {
     /// The union of the households served by posted points: an estimate, never
     /// added to people.
     pub covered_households: i64,
+    /// Sheets for notice boards, a row a town; empty where none were planned.
+    #[serde(default)]
+    pub sheets: Vec<TownSheets>,
     /// Depth first; every region above a member has a row.
     pub by_region: Vec<RegionRow>,
     pub by_channel: Vec<ChannelRow>,

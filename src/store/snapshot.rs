@@ -168,11 +168,10 @@ impl Tx {
 
     /// Deliveries of every channel of one step for one span of members.
     async fn add_step(&mut self, job: &Chunking<'_>, step: i32, span: Span) -> Result<i64> {
-        if span.last <= span.after {
-            return Ok(0);
-        }
+        let nobody = span.last <= span.after;
         let mut added = 0;
-        for channel in job.channels {
+        // A lift of sheets alone has no members, and points all the same.
+        for channel in job.channels.iter().filter(|c| !nobody || c.kind == Target::Point) {
             self.choose_targets(job, *channel, step, span).await?;
             added += self.add_deliveries(job, *channel, step, job.dispatch.deliveries + added).await?;
         }
@@ -183,6 +182,9 @@ impl Tx {
     async fn choose_targets(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, span: Span) -> Result<()> {
         self.clear_chosen().await?;
         let whom = if step == 0 { "" } else { NOT_REACHED };
+        if channel.kind == Target::Point && self.choose_followed(job.dispatch, channel.no, span.after == 0).await? {
+            return Ok(());
+        }
         // SQLite would rather look up the address itself than the short list of those gone.
         let sql = chosen_sql(channel.kind, whom, self.pick("INDEXED BY addresses_gone", ""));
         exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;

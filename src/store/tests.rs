@@ -5,9 +5,11 @@ mod batches;
 mod histories;
 mod parts;
 mod plans;
+mod points;
 mod receipts;
 mod registers;
 mod schedule;
+mod sheets;
 mod snapshot;
 mod turns;
 

@@ -19,6 +19,7 @@ mod layers;
 mod ledger;
 mod lists;
 mod migrations;
+mod points;
 mod rig;
 mod settle;
 mod site;

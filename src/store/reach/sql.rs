@@ -39,6 +39,11 @@ impl Wording {
         &self.electronic
     }
 
+    /// The delivery is a sheet.
+    pub(super) fn points(&self) -> &str {
+        &self.points
+    }
+
     /// A sheet hangs, or hung before it was taken down.
     pub(super) fn posted(&self) -> String {
         let (posted, down) = (State::Posted.code(), State::TakenDown.code());
