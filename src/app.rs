@@ -2,6 +2,7 @@
 //! moves messages. Drains on shutdown.
 
 pub mod prepare;
+pub mod samples;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

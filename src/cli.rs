@@ -18,6 +18,7 @@ use crate::store::operators::Operator;
 mod audit;
 mod backup;
 mod bench;
+mod book;
 mod check;
 mod completions;
 mod import;
@@ -33,11 +34,13 @@ mod purge;
 mod reach;
 pub mod reach_view;
 mod restore;
+mod results;
 mod send;
 mod serve;
 mod status;
 mod steer;
 mod unreached;
+mod visits;
 mod words;
 
 /// gong: one approved item, every person it concerns.
@@ -85,6 +88,8 @@ pub enum Command {
     Rate(steer::Rate),
     Reach(reach::ReachArgs),
     Unreached(unreached::UnreachedArgs),
+    Visits(visits::VisitsArgs),
+    Results(results::ResultsArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
@@ -169,6 +174,8 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Reach(args) => reach::run(context, args).await,
         Command::Unreached(args) => unreached::run(context, args).await,
+        Command::Visits(args) => visits::run(context, args).await,
+        Command::Results(args) => results::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,

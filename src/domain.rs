@@ -11,3 +11,4 @@ pub mod reach;
 pub mod recipient;
 pub mod region;
 pub mod sms;
+pub mod visit;

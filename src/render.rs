@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::say;
 
 mod check;
+mod closing;
 pub mod compose;
 mod helpers;
 

@@ -231,6 +231,7 @@ impl Vault {
             Owner::Point(no) => (4, no, 0),
             Owner::Officer(region) => (5, region, 0),
             Owner::Receipt(no) => (6, no, 0),
+            Owner::Visit(dispatch, ordinal) => (8, dispatch, ordinal),
         };
         aad[0] = tag;
         aad[1..9].copy_from_slice(&a.to_be_bytes());
@@ -250,6 +251,8 @@ pub enum Owner {
     Point(i64),
     Officer(i64),
     Receipt(i64),
+    /// (dispatch, delivery): who knocked there.
+    Visit(i64, i64),
 }
 
 fn new_mac(key: &[u8]) -> Hmac<Sha256> {

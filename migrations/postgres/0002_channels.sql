@@ -29,3 +29,6 @@ CREATE TABLE confirmations (
     at          BIGINT NOT NULL,
     PRIMARY KEY (dispatch_no, region_no, how, at)
 );
+
+-- 入户通知: who knocked, a person's name.
+ALTER TABLE visits ADD COLUMN by_sealed BYTEA;

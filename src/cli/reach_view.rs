@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::domain::reach::facts::Unreached;
 use crate::domain::reach::{People, Proof, ReachReport};
 use crate::say;
-pub use sheet::{csv, csv_row, csv_row_head};
+pub use sheet::{csv, csv_row, csv_row_head, line as csv_line};
 
 /// What people ask the reach of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

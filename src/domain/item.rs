@@ -17,6 +17,7 @@ mod validate;
 pub use content::Content;
 pub use error::ItemError;
 pub use parse::{Format, parse};
+pub use times::{Edge, point};
 pub use validate::{Problem, validate};
 
 const HOUR: Millis = 3_600_000;

@@ -2,8 +2,10 @@
 //! into memory: they are counted by ranges of ordinals, so that neither our memory
 //! nor the database's grows with the audience, all inside one snapshot.
 
+mod doors;
 #[cfg(test)]
 mod oracle;
+mod results;
 mod sql;
 mod unreached;
 
@@ -13,6 +15,8 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
+pub use doors::{Door, DoorFilter, OpenDoor};
+pub use results::{NameCard, Outcome, Standing as MemberStanding};
 pub use unreached::UnreachedRow;
 
 use super::{Pool, Result, Store, StoreError, Tx};
