@@ -278,7 +278,7 @@ pub fn next(state: State, event: Event) -> Option<State> {
         (S::Planned | S::Queued | S::Retry | S::Deferred, Event::Cancel) => S::Cancelled,
         (S::Sent | S::Uncertain, Event::WaitOver) => S::Unknown,
         (_, Event::Receipt { word, current }) => return after_receipt(state, word, current),
-        (_, Event::Visited(result)) => return after_visit(state, result.state()),
+        (_, Event::Visited(result)) => return result.after(state),
         _ => return None,
     };
     Some(to)
@@ -300,17 +300,6 @@ fn after_receipt(state: State, word: Word, current: bool) -> Option<State> {
         return None;
     }
     (claimed.rank() > state.rank()).then_some(claimed)
-}
-
-/// Whoever was told stays told. A later visit may find those who were out, and set right
-/// what a neighbour said; nobody there says nothing new.
-fn after_visit(state: State, found: State) -> Option<State> {
-    let news = match state {
-        State::Listed => true,
-        State::Absent | State::Moved | State::Refused => found != state && found != State::Absent,
-        _ => false,
-    };
-    news.then_some(found)
 }
 
 #[cfg(test)]

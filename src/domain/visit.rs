@@ -86,6 +86,20 @@ impl VisitResult {
         }
     }
 
+    /// The state after this result; `None` where it says nothing new. Whoever was told
+    /// stays told. A later visit may find those who were out, and set right what a
+    /// neighbour said.
+    #[must_use]
+    pub(super) fn after(self, state: State) -> Option<State> {
+        let found = self.state();
+        let news = match state {
+            State::Listed => true,
+            State::Absent | State::Moved | State::Refused => found != state && found != State::Absent,
+            _ => false,
+        };
+        news.then_some(found)
+    }
+
     /// The result that a delivery's state tells of.
     #[must_use]
     pub fn of(state: State) -> Option<Self> {

@@ -5,6 +5,7 @@
 // The helpers are not `#[test]` functions, so the lint's own exception misses them.
 #![allow(clippy::unwrap_used)]
 
+mod agency;
 mod chains;
 mod commands;
 mod crash;
@@ -25,3 +26,4 @@ mod source;
 mod support;
 mod throttle;
 mod tour;
+mod visits;

@@ -262,3 +262,6 @@ fn phones_sql(source: &str) -> String {
          ) every_phone ORDER BY home, far, recipient_no, priority"
     )
 }
+
+#[cfg(test)]
+mod tests;
