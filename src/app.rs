@@ -4,6 +4,7 @@
 pub mod calls;
 pub mod prepare;
 mod situation;
+pub mod samples;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -19,6 +19,7 @@ mod audit;
 mod backup;
 mod bench;
 mod calls;
+mod book;
 mod check;
 mod completions;
 mod demo;
@@ -39,12 +40,14 @@ pub mod reach_view;
 mod replies;
 pub mod report;
 mod restore;
+mod results;
 mod send;
 mod serve;
 mod sheets;
 mod status;
 mod steer;
 mod unreached;
+mod visits;
 mod words;
 
 /// gong: one approved item, every person it concerns.
@@ -100,6 +103,8 @@ pub enum Command {
     Points(points::PointsArgs),
     Posted(posted::PostedArgs),
     Sheets(sheets::SheetsArgs),
+    Visits(visits::VisitsArgs),
+    Results(results::ResultsArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
@@ -193,6 +198,8 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Confirm(args) => calls::confirm(context, args).await,
         Command::Replies(args) => replies::run(context, args).await,
         Command::Report(args) => report::run(context, args).await,
+        Command::Visits(args) => visits::run(context, args).await,
+        Command::Results(args) => results::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,

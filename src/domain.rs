@@ -14,3 +14,4 @@ pub mod region;
 pub mod report;
 pub mod serial;
 pub mod sms;
+pub mod visit;

@@ -11,6 +11,8 @@ mod run;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod visits;
 mod who;
 
 pub use run::{ImportError, Mode, Progress, Run, Summary};
+pub use who::masked_cell;

@@ -48,6 +48,7 @@ pub(crate) mod testing;
 mod tests;
 pub mod turn;
 pub mod upkeep;
+pub mod visits;
 
 use std::path::PathBuf;
 

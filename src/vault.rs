@@ -254,6 +254,7 @@ impl Vault {
             Owner::Receipt(no) => (6, no, 0),
             Owner::Reply(no) => (9, no, 0),
             Owner::Posting(dispatch, ordinal) => (12, dispatch, ordinal),
+            Owner::Visit(dispatch, ordinal) => (8, dispatch, ordinal),
         };
         aad[0] = tag;
         aad[1..9].copy_from_slice(&a.to_be_bytes());
@@ -276,6 +277,8 @@ pub enum Owner {
     Reply(i64),
     /// (dispatch, delivery): who put a sheet up.
     Posting(i64, i64),
+    /// (dispatch, delivery): who knocked there.
+    Visit(i64, i64),
 }
 
 fn new_mac(key: &[u8]) -> Hmac<Sha256> {

@@ -139,6 +139,8 @@ impl App {
             lane_reason: lane.1,
             plan,
             list_no,
+            // A further round follows the one it goes on from.
+            parent_no: if let [one] = audience.rounds[..] { Some(one) } else { None },
             expected: serde_json::json!({ "members": members, "deliveries": preview.deliveries }).to_string(),
             created_by: operator.to_owned(),
             expires_at,
@@ -345,7 +347,7 @@ impl Job<'_> {
         target: (AddressKind, Option<&str>),
         estimate: ChannelEstimate,
     ) -> anyhow::Result<(u32, i64, String)> {
-        let list = self.list()?;
+        let list = self.app.list_of(self.audience).await?;
         self.list_no = Some(list);
         let (mut most, mut all, mut made, mut sample, mut after) = (0, 0_i64, 0_i64, String::new(), 0);
         loop {
@@ -372,16 +374,6 @@ impl Job<'_> {
             ))
         );
         Ok((most, all, sample))
-    }
-
-    fn list(&self) -> anyhow::Result<i64> {
-        match self.audience.lists.as_slice() {
-            [one] => Ok(*one),
-            _ => anyhow::bail!(StoreError::Refused(say!(
-                "正文用到每人不同的变量，发布对象必须恰好来自一份名单。写法：--to '名单:某某'",
-                "the text has variables for each recipient, so the audience must come from exactly one list. Write: --to 'list:NAME'"
-            ))),
-        }
     }
 }
 

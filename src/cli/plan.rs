@@ -1,22 +1,31 @@
 //! `gong plan`: what would be sent, in one screen.
 
 use clap::Args;
+use serde_json::json;
 
 use super::{Context, Ended, output};
 use crate::app::prepare::{Preview, Wish};
+use crate::app::samples::Sample;
 use crate::domain::item::Lane;
 use crate::say;
 use crate::store::dispatches::Mode;
+use crate::store::operators::Role;
 
 /// Shows what sending an item would do: how many people, what it costs, how long it
 /// takes, and whom it does not reach. Nothing is written.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "gong plan 3\ngong plan 3 --to '区域:河口镇 且 非 组:党员干部'\ngong plan 3 --to 'region:532532101000' --plan 'sms > 30m > visit'"
+    after_help = "gong plan 3\ngong plan 3 --to '区域:河口镇 且 非 组:党员干部'\ngong plan 3 --to 'region:532532101000' --plan 'sms > 30m > visit'\ngong plan 3 --to '名单:2026年补贴' --samples 5"
 )]
 pub struct PlanArgs {
     #[command(flatten)]
     pub what: What,
+    /// How many merged messages to show, where everybody gets a text of their own.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub samples: usize,
+    /// Shows names, numbers and texts as they are.
+    #[arg(long)]
+    pub reveal: bool,
 }
 
 /// What to send, to whom and how; `send` takes the same.
@@ -75,11 +84,28 @@ fn mode(word: &str) -> anyhow::Result<Mode> {
 pub(super) async fn run(context: &Context, args: PlanArgs) -> anyhow::Result<Ended> {
     let app = context.app().await?;
     let prepared = app.prepare(&args.what.item, &args.what.wish()?, "").await?;
+    let samples = app.samples(&prepared, args.samples, args.reveal).await?;
+    if args.reveal {
+        let operator = context.operator(&app).await?;
+        operator.need(Role::Dispatcher)?;
+        let detail = json!({ "samples": samples.len() });
+        app.store.note_act(&operator.name, "reveal", &prepared.item.id, &detail).await?;
+    }
+    let mut preview = prepared.preview;
+    if !args.reveal
+        && let Some(first) = samples.first()
+    {
+        // What stands for the text is one of them, and no less private.
+        preview.sample.clone_from(&first.text);
+    }
     if context.global.json {
-        output::json(&prepared.preview)?;
+        let mut all = serde_json::to_value(&preview)?;
+        all["samples"] = serde_json::to_value(&samples)?;
+        output::json(&all)?;
         return Ok(Ended::Done);
     }
-    show(&prepared.preview);
+    show(&preview);
+    show_samples(&samples);
     if prepared.item.state != "approved" {
         output::note(say!(
             "事项还没有审核通过，不能发布。下一步：gong item approve",
@@ -87,6 +113,21 @@ pub(super) async fn run(context: &Context, args: PlanArgs) -> anyhow::Result<End
         ));
     }
     Ok(Ended::Done)
+}
+
+fn show_samples(samples: &[Sample]) {
+    if samples.is_empty() {
+        return;
+    }
+    let n = samples.len();
+    output::line(say!("合成后的短信，取 {n} 条：", "{n} of the merged messages:"));
+    for Sample { row_no, name, to, parts, text, longest } in samples {
+        let mark = if *longest { say!("，最长的一条", ", the longest of all") } else { String::new() };
+        output::line(say!(
+            "  第 {row_no} 行  {name}  {to}  {parts} 条{mark}\n    {text}",
+            "  row {row_no}  {name}  {to}  {parts} parts{mark}\n    {text}"
+        ));
+    }
 }
 
 /// Prints a preview for people.

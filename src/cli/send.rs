@@ -174,6 +174,7 @@ async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Resu
         lane_reason: String::new(),
         plan: first,
         list_no: None,
+        parent_no: None,
         expected: "{}".to_owned(),
         created_by: operator.to_owned(),
         expires_at: now + 600_000,

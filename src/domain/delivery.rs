@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::visit::VisitResult;
+
 /// Where a delivery stands. The numbers are stored; they never change meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -259,6 +261,8 @@ pub enum Event {
     TakeDown,
     /// A receipt; `current` when it speaks of the latest attempt.
     Receipt { word: Word, current: bool },
+    /// Somebody knocked at the door.
+    Visited(VisitResult),
 }
 
 /// The table of transitions: the state after `event`, or `None` where the event
@@ -286,6 +290,7 @@ pub fn next(state: State, event: Event) -> Option<State> {
         }
         (S::Printed | S::Posted, Event::TakeDown) => S::TakenDown,
         (_, Event::Receipt { word, current }) => return after_receipt(state, word, current),
+        (_, Event::Visited(result)) => return result.after(state),
         _ => return None,
     };
     Some(to)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::RenderError;
+use super::closing::Closing;
 use super::messages::{Medium, MessageTemplate, Messages, Personal};
 use crate::domain::item::{Content, Relation};
 use crate::domain::sms;
@@ -28,6 +29,7 @@ pub struct Composer {
     medium: Medium,
     title: Arc<str>,
     signature: String,
+    closing: Closing,
     texts: Texts,
 }
 
@@ -84,12 +86,14 @@ impl Composer {
             "mode_mark": sender.mark,
         });
         let signature = sender.signature.to_owned();
+        let closing = Closing::new(content, sender);
         let title: Arc<str> = headline(content, sender.mark).into();
         if !template.vars().is_empty() {
-            return Ok(Self { medium, title, signature, texts: Texts::Own(Box::new(template.personal(shared))) });
+            let texts = Texts::Own(Box::new(template.personal(shared)));
+            return Ok(Self { medium, title, signature, closing, texts });
         }
-        let text = finish(medium, &title, &signature, &template.render(&shared)?);
-        Ok(Self { medium, title, signature, texts: Texts::Same(text) })
+        let text = finish(medium, &title, &signature, &closing.close(&template.render(&shared)?));
+        Ok(Self { medium, title, signature, closing, texts: Texts::Same(text) })
     }
 
     /// Whether every recipient has a text of its own.
@@ -105,7 +109,10 @@ impl Composer {
     pub fn text(&mut self, vars: Value) -> Result<Text, RenderError> {
         match &mut self.texts {
             Texts::Same(text) => Ok(text.clone()),
-            Texts::Own(personal) => Ok(finish(self.medium, &self.title, &self.signature, &personal.render(vars)?)),
+            Texts::Own(personal) => {
+                let text = personal.render(vars)?;
+                Ok(finish(self.medium, &self.title, &self.signature, &self.closing.close(&text)))
+            }
         }
     }
 }
@@ -174,5 +181,29 @@ mod tests {
     #[test]
     fn markdown_becomes_running_text() {
         assert_eq!(plain("# 通知\n\n各村：\n\n- 请**立即**转移\n- 带好药品\n"), "通知 各村：请立即转移 带好药品");
+    }
+
+    /// Whatever the kind and the medium, a text says who sends it and where to call back.
+    #[test]
+    fn every_shipped_text_names_the_unit_and_a_number() {
+        let messages = Messages::load(None, &jiff::tz::TimeZone::UTC).unwrap();
+        let sender = Sender { name: "某县应急管理局", phone: "0873-5550000", signature: "", mark: "" };
+        for kind in crate::domain::item::ItemKind::ALL {
+            for (medium, issuer, relation) in Medium::TEXTS.into_iter().flat_map(|m| {
+                let lifts = Some(Relation::Lifts);
+                [(m, None, None), (m, Some("某县人民政府"), None), (m, None, lifts)]
+            }) {
+                let mut content = Content::new(kind);
+                content.title = "关于防汛的事".to_owned();
+                content.body = "请看公告栏。".repeat(200);
+                content.issuer = issuer.map(str::to_owned);
+                content.relations = relation.map(|r| (r, "1".to_owned())).into_iter().collect();
+                let template = messages.text(medium, kind.name(), None).unwrap();
+                let data = json!({ "item": item(&content), "site": { "name": sender.name, "phone": sender.phone }, "mode_mark": "" });
+                let text = template.render(&data).unwrap();
+                let unit = issuer.unwrap_or(sender.name);
+                assert!(text.contains(unit) && text.contains(sender.phone), "{kind:?} {medium:?}: {text}");
+            }
+        }
     }
 }

@@ -3,8 +3,10 @@
 //! nor the database's grows with the audience, all inside one snapshot.
 
 mod boards;
+mod doors;
 #[cfg(test)]
 mod oracle;
+mod results;
 mod sql;
 mod unreached;
 
@@ -14,6 +16,8 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
+pub use doors::{Door, DoorFilter, OpenDoor};
+pub use results::{NameCard, Outcome, Standing as MemberStanding};
 pub use unreached::UnreachedRow;
 
 use super::{Pool, Result, Store, StoreError, Tx};

@@ -116,6 +116,7 @@ fn order(item: &Item, lane: i32) -> NewDispatch {
         lane_reason: String::new(),
         plan: Plan::parse("sms").unwrap(),
         list_no: None,
+        parent_no: None,
         expected: "{}".into(),
         created_by: "甲".into(),
         expires_at: NOON + DAY,

@@ -5,6 +5,7 @@
 // The helpers are not `#[test]` functions, so the lint's own exception misses them.
 #![allow(clippy::unwrap_used)]
 
+mod agency;
 mod chains;
 mod commands;
 mod crash;
@@ -27,3 +28,4 @@ mod source;
 mod support;
 mod throttle;
 mod tour;
+mod visits;

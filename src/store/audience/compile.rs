@@ -39,11 +39,12 @@ pub(super) struct Compiler<'a> {
     postgres: bool,
     negated: bool,
     pub lists: BTreeSet<i64>,
+    pub rounds: BTreeSet<i64>,
 }
 
 impl<'a> Compiler<'a> {
     pub fn new(found: &'a FoundNames, attrs: &'a Attributes, today: i32, postgres: bool) -> Self {
-        Self { found, attrs, today, postgres, negated: false, lists: BTreeSet::new() }
+        Self { found, attrs, today, postgres, negated: false, lists: BTreeSet::new(), rounds: BTreeSet::new() }
     }
 
     pub fn compile(&mut self, expr: &Expr) -> Compiled<Expr> {
@@ -133,6 +134,9 @@ impl<'a> Compiler<'a> {
         }
         if referent == Referent::List && !self.negated {
             self.lists.extend(&nos);
+        }
+        if referent == Referent::Unreached && !self.negated {
+            self.rounds.extend(&nos);
         }
         let nos = numbers(nos);
         let sql = match referent {

@@ -44,6 +44,11 @@ impl Wording {
         &self.points
     }
 
+    /// The delivery is a visit.
+    pub(super) fn visit(&self) -> &str {
+        &self.visit
+    }
+
     /// A sheet hangs, or hung before it was taken down.
     pub(super) fn posted(&self) -> String {
         let (posted, down) = (State::Posted.code(), State::TakenDown.code());
