@@ -1,6 +1,7 @@
 //! Wires a site together: configuration, key, store, channels, and the engine that
 //! moves messages. Drains on shutdown.
 
+pub mod posts;
 pub mod prepare;
 
 use std::fs::File;
@@ -109,7 +110,13 @@ impl App {
         let kind = |way: &Way| {
             let limits = way.channel.limits();
             let receipts = limits.evidence == Evidence::Receipts;
-            (way.no, ChannelKind::Electronic { receipts, price_milli: limits.price_milli })
+            let kind = match way.channel.target() {
+                Target::Address(_) => ChannelKind::Electronic { receipts, price_milli: limits.price_milli },
+                Target::Account => ChannelKind::Account,
+                Target::Point => ChannelKind::Point,
+                Target::Visit => ChannelKind::Visit,
+            };
+            (way.no, kind)
         };
         let mut kinds: ChannelKinds = self.ways().await?.iter().map(kind).collect();
         kinds.insert(self.store.channel_no(VISIT).await?, ChannelKind::Visit);

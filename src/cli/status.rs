@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{App, Context, Ended, output};
+use crate::channel::Target;
 use crate::domain::delivery::State;
 use crate::say;
 use crate::store::dispatches::Dispatch;
@@ -41,6 +42,14 @@ pub struct Report {
     pub steps: usize,
     /// How many of each state, by channel.
     pub channels: BTreeMap<String, BTreeMap<&'static str, i64>>,
+    pub posts: Posts,
+}
+
+/// Posts in accounts, which go to nobody in particular.
+#[derive(Debug, Default, Serialize)]
+pub struct Posts {
+    pub planned: i64,
+    pub published: i64,
 }
 
 /// Counts a dispatch.
@@ -53,6 +62,11 @@ pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
         *states.entry(state).or_default() += count.n;
         let name = names.get(&count.channel).cloned().unwrap_or_default();
         *channels.entry(name).or_default().entry(state).or_default() += count.n;
+    }
+    let mut posts = Posts::default();
+    for (_, states) in channels.iter().filter(|(name, _)| is_account(app, name)) {
+        posts.planned += states.values().sum::<i64>();
+        posts.published += states.get(State::Sent.name()).unwrap_or(&0);
     }
     Ok(Report {
         dispatch: d.id.clone(),
@@ -68,7 +82,12 @@ pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
         step: d.step + 1,
         steps: d.plan.steps.len(),
         channels,
+        posts,
     })
+}
+
+fn is_account(app: &App, channel: &str) -> bool {
+    app.registry.get(channel).is_some_and(|c| c.target() == Target::Account)
 }
 
 pub(super) async fn run(context: &Context, args: StatusArgs) -> anyhow::Result<Ended> {
@@ -161,9 +180,13 @@ fn words(r: &Report) -> String {
     let (no, state, counts) = (r.no, state_word(&r.state), counts(&r.states));
     let (members, deliveries) = (output::number(r.members), output::number(r.deliveries));
     let (step, steps) = (r.step, r.steps);
+    let posts = match (r.posts.published, r.posts.planned) {
+        (_, 0) => String::new(),
+        (out, all) => say!("；其中公开发布 {out}/{all} 篇", "; {out} of {all} posts are published"),
+    };
     say!(
-        "发布任务 {no} {state}，第 {step}/{steps} 步：{members} 人，{deliveries} 条发送记录（{counts}）",
-        "dispatch {no} {state}, step {step}/{steps}: {members} people, {deliveries} deliveries ({counts})"
+        "发布任务 {no} {state}，第 {step}/{steps} 步：{members} 人，{deliveries} 条发送记录（{counts}）{posts}",
+        "dispatch {no} {state}, step {step}/{steps}: {members} people, {deliveries} deliveries ({counts}){posts}"
     )
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::worker::Way;
-use crate::channel::{Channel, Outgoing, Target};
+use crate::channel::{Channel, Limits, Outgoing, Target};
 use crate::clock::Millis;
 use crate::domain::delivery::Reason;
 use crate::domain::ids::DeliveryRef;
@@ -86,6 +86,7 @@ impl Jobs {
             &way.signature,
             dispatch.mode,
         )
+        .and_then(|made| fitting(made, channel.limits()))
         .map_err(|e| StoreError::Refused(e.to_string()))?;
         let repeatable = channel.limits().idempotent || is_repeated(&content, dispatch.lane);
         let job = Arc::new(Job {
@@ -121,6 +122,11 @@ pub fn compose(
     )
 }
 
+/// The same texts, made to fit the channel where it says how.
+pub fn fitting(made: Composer, limits: &Limits) -> std::result::Result<Composer, crate::render::RenderError> {
+    made.within(limits.max_bytes, limits.read_on.as_deref())
+}
+
 /// Where a gateway cannot tell a repeat, the item decides: what is urgent is said
 /// twice rather than not at all, a routine notice waits for a receipt.
 #[must_use]
@@ -154,6 +160,8 @@ impl Job {
     ) -> std::result::Result<Outgoing, (Reason, String)> {
         let unreadable = |_| (Reason::Permanent, "sealed data does not open".to_owned());
         let to = match (&self.channel, &row.address_sealed) {
+            // The rehearsal stands in for accounts and points too, and needs nobody's address.
+            ((name, _), _) if self.dispatch.mode == Mode::Dry => name.clone(),
             ((_, Target::Address(_)), Some(sealed)) if row.gone == Some(0) => {
                 store.vault.open_text(Owner::Address(row.target), sealed).map_err(unreadable)?
             }
@@ -167,9 +175,11 @@ impl Job {
             }
             _ => Value::Null,
         };
-        let text = match self.composer.lock() {
+        let (text, facts) = match self.composer.lock() {
             Ok(mut composer) => {
-                composer.text(vars).map_err(|_| (Reason::Permanent, "the text lacks a variable".to_owned()))?
+                let text =
+                    composer.text(vars).map_err(|_| (Reason::Permanent, "the text lacks a variable".to_owned()))?;
+                (text, composer.facts())
             }
             Err(_) => return Err((Reason::Permanent, "the text cannot be made".to_owned())),
         };
@@ -184,6 +194,7 @@ impl Job {
             title: text.title,
             text: text.text,
             html: text.html,
+            facts,
             parts: text.parts,
         })
     }
