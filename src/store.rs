@@ -27,7 +27,7 @@ pub mod migrate;
 pub mod operators;
 pub mod optouts;
 pub mod points;
-mod posts;
+pub mod posts;
 pub mod progress;
 pub mod purge;
 pub mod reach;
