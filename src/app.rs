@@ -2,6 +2,7 @@
 //! moves messages. Drains on shutdown.
 
 pub mod calls;
+pub mod posts;
 pub mod prepare;
 mod situation;
 pub mod samples;
@@ -116,12 +117,15 @@ impl App {
     /// stands in for all in a dry run, is among them.
     pub async fn channel_kinds(&self) -> Result<ChannelKinds, StoreError> {
         let kind = |way: &Way| {
-            if way.channel.target() == Target::Point {
-                return (way.no, ChannelKind::Point);
-            }
             let limits = way.channel.limits();
             let receipts = limits.evidence == Evidence::Receipts;
-            (way.no, ChannelKind::Electronic { receipts, price_milli: limits.price_milli })
+            let kind = match way.channel.target() {
+                Target::Address(_) => ChannelKind::Electronic { receipts, price_milli: limits.price_milli },
+                Target::Account => ChannelKind::Account,
+                Target::Point => ChannelKind::Point,
+                Target::Visit => ChannelKind::Visit,
+            };
+            (way.no, kind)
         };
         let mut kinds: ChannelKinds = self.ways().await?.iter().map(kind).collect();
         kinds.insert(self.store.channel_no(VISIT).await?, ChannelKind::Visit);

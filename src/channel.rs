@@ -34,6 +34,8 @@ pub struct Outgoing {
     pub text: Arc<str>,
     /// The same text as HTML, where the channel takes both.
     pub html: Option<Arc<str>>,
+    /// The item's fields by name, for channels that hand them on beside the text.
+    pub facts: Option<Arc<serde_json::Value>>,
     /// Billable parts of `text`, signature included.
     pub parts: u32,
 }
@@ -106,6 +108,19 @@ pub enum Target {
     Visit,
 }
 
+impl Target {
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Address(_) => "address",
+            Self::Account => "account",
+            Self::Point => "point",
+            Self::Visit => "visit",
+        }
+    }
+}
+
 /// What a channel can prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,6 +142,11 @@ pub struct Limits {
     pub batch: usize,
     /// A longer text is refused when the item is planned.
     pub max_parts: u32,
+    /// UTF-8 bytes of a text; what is longer is refused when the item is planned,
+    /// unless `read_on` is there.
+    pub max_bytes: Option<usize>,
+    /// A longer text ends after the last sentence that fits, and goes on with this.
+    pub read_on: Option<Arc<str>>,
     pub evidence: Evidence,
     /// How long a receipt may take before the delivery is `unknown`.
     pub receipt_wait: Duration,

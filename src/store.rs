@@ -30,6 +30,7 @@ pub mod operators;
 pub mod optouts;
 pub mod points;
 pub mod postings;
+pub mod posts;
 pub mod progress;
 pub mod purge;
 pub mod reach;

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::App;
+use super::{App, posts};
 use crate::channel::{AddressKind, Evidence, Target};
 use crate::clock::Millis;
-use crate::dispatch::job::{Site, compose};
+use crate::dispatch::job::{Site, compose, fitting};
 use crate::domain::item::{Content, Relation};
 use crate::domain::plan::{Plan, VISIT};
 use crate::planner::{REHEARSAL, resolve};
@@ -46,7 +46,10 @@ pub struct Wish {
 #[derive(Debug, Clone, Serialize)]
 pub struct ChannelPreview {
     pub channel: String,
+    /// address, account, point or visit: what `deliveries` counts.
+    pub target: &'static str,
     pub deliveries: i64,
+    /// 0 for a post, which goes to nobody in particular.
     pub addressable: i64,
     pub via_household: i64,
     pub suppressed: i64,
@@ -57,6 +60,10 @@ pub struct ChannelPreview {
     /// At the declared rate.
     pub minutes: f64,
     pub receipts: bool,
+    /// The text, or one of them.
+    pub text: String,
+    /// It was cut to what the channel takes.
+    pub cut: bool,
 }
 
 /// What would be sent.
@@ -76,6 +83,8 @@ pub struct Preview {
     /// Some of them: masked name, region, why.
     pub no_address_some: Vec<NoAddress>,
     pub villages_without_point: Vec<String>,
+    /// Accounts in which what this follows was posted, and which the plan leaves out.
+    pub not_posted: Vec<String>,
     pub lane: &'static str,
     pub expires_at: Millis,
     /// The text, or one of them.
@@ -237,6 +246,7 @@ impl App {
             no_address,
             no_address_some: some.into_iter().map(|u| self.named(u)).collect(),
             villages_without_point: self.store.villages_without_point(&audience.predicate).await?,
+            not_posted: self.not_posted(item, plan).await?,
             lane: "",
             expires_at: 0,
             sample: String::new(),
@@ -302,8 +312,9 @@ impl Job<'_> {
             return self.sheets(name, &*channel, sample).await;
         }
         let signature = app.registry.signature(name).unwrap_or_default();
-        let mut composer = compose(&app.messages, (channel.medium(), self.content), &self.unit, signature, self.mode)?;
-        let kind = channel.target();
+        let made = compose(&app.messages, (channel.medium(), self.content), &self.unit, signature, self.mode)?;
+        let (mut composer, kind) = (fitting(made, channel.limits())?, channel.target());
+        posts::check(name, &*channel, &mut composer)?;
         let opt_out = self.content.honours_opt_out().then(|| self.content.kind.name());
         let estimate =
             app.store.estimate_channel(&self.audience.predicate, kind, composer.is_personal(), opt_out).await?;
@@ -324,7 +335,9 @@ impl Job<'_> {
                 "the text has {each} parts; channel {name} takes {most} at most. Give the item a shorter text of its own (sms:)"
             )));
         }
-        *sample = text;
+        if sample.is_empty() {
+            sample.clone_from(&text);
+        }
         let rate = if self.mode == Mode::Dry {
             app.registry.get(REHEARSAL).map_or(1.0, |c| c.limits().rate)
         } else {
@@ -336,6 +349,10 @@ impl Job<'_> {
         let minutes = parts as f64 / rate / 60.0;
         made.minutes = minutes;
         made.receipts = limits.evidence == Evidence::Receipts;
+        (made.target, made.text, made.cut) = (kind.name(), text, composer.is_cut());
+        if kind == Target::Account {
+            made.addressable = 0;
+        }
         Ok((made, kind))
     }
 
@@ -380,6 +397,7 @@ impl Job<'_> {
 fn preview(name: &str, e: ChannelEstimate, (each, parts): (u32, i64)) -> ChannelPreview {
     ChannelPreview {
         channel: name.to_owned(),
+        target: Target::Visit.name(),
         deliveries: e.targets,
         addressable: e.addressable,
         via_household: e.via_household,
@@ -389,5 +407,7 @@ fn preview(name: &str, e: ChannelEstimate, (each, parts): (u32, i64)) -> Channel
         cost_milli: 0,
         minutes: 0.0,
         receipts: false,
+        text: String::new(),
+        cut: false,
     }
 }

@@ -81,6 +81,12 @@ pub fn table(report: &ReachReport) -> String {
         parts.push(notice);
     }
     parts.push(summary(report));
+    if !report.by_channel.is_empty() && report.by_channel.iter().all(|c| c.evidence == Proof::Published) {
+        parts.push(say!(
+            "本次只在公开账号发布，没有逐人发送，因此没有人计为到达",
+            "this was posted in accounts alone; nothing went to anybody in particular, so nobody counts as reached"
+        ));
+    }
     if report.people.unreached > 0 {
         parts.push(reasons(&report.people));
     }
@@ -134,6 +140,7 @@ fn proof(proof: Proof) -> String {
     match proof {
         Proof::Receipts => say!("回执", "receipts"),
         Proof::AcceptOnly => say!("无回执", "accept-only"),
+        Proof::Published => say!("公开发布（篇，不计人数）", "published (posts, not people)"),
         Proof::Posted => say!("张贴确认", "posted"),
         Proof::Told => say!("当面告知", "told"),
     }
@@ -260,8 +267,11 @@ fn channels(report: &ReachReport) -> String {
     ];
     let mut table = new_table(headings, 2);
     for c in &report.by_channel {
-        let reached =
-            if c.evidence == Proof::AcceptOnly && c.reached == 0 { "-".into() } else { c.reached.to_string() };
+        let reached = if matches!(c.evidence, Proof::AcceptOnly | Proof::Published) && c.reached == 0 {
+            "-".into()
+        } else {
+            c.reached.to_string()
+        };
         let mut cells = vec![c.channel.clone(), proof(c.evidence), c.deliveries.to_string(), c.handed_over.to_string()];
         cells.push(reached);
         let rest = [c.seen, c.failed, c.undelivered, c.unknown, c.suppressed, c.pending, c.parts];

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::paper::{Paper, SheetMaker};
 use super::worker::Way;
-use crate::channel::{Channel, Outgoing, Target};
+use crate::channel::{Channel, Limits, Outgoing, Target};
 use crate::clock::Millis;
 use crate::domain::delivery::Reason;
 use crate::domain::ids::{CallRef, DeliveryRef};
@@ -135,7 +135,7 @@ impl Jobs {
         } else {
             compose(&self.messages, (way.channel.medium(), content), unit, &way.signature, dispatch.mode)
         };
-        made.map_err(|e| StoreError::Refused(e.to_string()))
+        made.and_then(|made| fitting(made, way.channel.limits())).map_err(|e| StoreError::Refused(e.to_string()))
     }
 
     /// Gives the rows of a call their variables: the village, the link to confirm by
@@ -170,6 +170,11 @@ pub fn compose(
         content,
         &Sender { name: &unit.name, phone: &unit.phone, signature, mark: mode.mark() },
     )
+}
+
+/// The same texts, made to fit the channel where it says how.
+pub fn fitting(made: Composer, limits: &Limits) -> std::result::Result<Composer, crate::render::RenderError> {
+    made.within(limits.max_bytes, limits.read_on.as_deref())
 }
 
 /// Where a gateway cannot tell a repeat, the item decides: what is urgent is said
@@ -222,6 +227,8 @@ impl Job {
     ) -> std::result::Result<Outgoing, (Reason, String)> {
         let unreadable = |_| (Reason::Permanent, "sealed data does not open".to_owned());
         let to = match (&self.channel, &row.address_sealed) {
+            // The rehearsal stands in for accounts and points too, and needs nobody's address.
+            ((name, _), _) if self.dispatch.mode == Mode::Dry => name.clone(),
             ((_, Target::Address(_)), Some(sealed)) if row.gone == Some(0) => {
                 store.vault.open_text(Owner::Address(row.target), sealed).map_err(unreadable)?
             }
@@ -236,9 +243,11 @@ impl Job {
             }
             _ => Value::Null,
         };
-        let text = match composer.lock() {
+        let (text, facts) = match composer.lock() {
             Ok(mut composer) => {
-                composer.text(vars).map_err(|_| (Reason::Permanent, "the text lacks a variable".to_owned()))?
+                let text =
+                    composer.text(vars).map_err(|_| (Reason::Permanent, "the text lacks a variable".to_owned()))?;
+                (text, composer.facts())
             }
             Err(_) => return Err((Reason::Permanent, "the text cannot be made".to_owned())),
         };
@@ -248,6 +257,7 @@ impl Job {
             title: text.title,
             text: text.text,
             html: text.html,
+            facts,
             parts: text.parts,
         })
     }
@@ -279,6 +289,7 @@ fn prepare_sheet(
         title: sheet.title.into(),
         text: text.into(),
         html: None,
+        facts: None,
         parts: 1,
     })
 }

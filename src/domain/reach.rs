@@ -17,6 +17,8 @@ use facts::{ACCEPT_ONLY, DIRECT, EARLY, ELECTRONIC, Facts, HANDED, HOUSEHOLD, SE
 pub enum ChannelKind {
     /// To a phone or mailbox. `price_milli` is thousandths of a yuan a part.
     Electronic { receipts: bool, price_milli: i64 },
+    /// A post of an account, for whoever reads it: it reaches nobody in particular.
+    Account,
     /// A board, screen or loudspeaker; targets are points.
     Point,
     /// At the door or by telephone; targets are households or recipients.
@@ -34,6 +36,8 @@ pub enum Proof {
     Receipts,
     /// Nothing (无回执).
     AcceptOnly,
+    /// It stands in an account for whoever reads it (公开发布).
+    Published,
     /// Somebody confirmed that it hangs.
     Posted,
     /// Somebody confirmed that they were told.
@@ -194,7 +198,7 @@ pub struct ChannelRow {
     pub channel: String,
     pub evidence: Proof,
     pub deliveries: i64,
-    /// Points: printed. Visits: listed.
+    /// Accounts: published. Points: printed. Visits: listed.
     pub handed_over: i64,
     /// Points: posted. Visits: told.
     pub reached: i64,
@@ -231,6 +235,7 @@ impl ChannelRow {
         let evidence = match kind {
             Some(ChannelKind::Electronic { receipts: true, .. }) => Proof::Receipts,
             Some(ChannelKind::Electronic { receipts: false, .. }) | None => Proof::AcceptOnly,
+            Some(ChannelKind::Account) => Proof::Published,
             Some(ChannelKind::Point) => Proof::Posted,
             Some(ChannelKind::Visit) => Proof::Told,
         };

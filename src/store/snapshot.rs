@@ -14,6 +14,8 @@ use crate::domain::recipient::Via;
 pub struct StepChannel {
     /// Number in `channels`.
     pub no: i32,
+    /// The number of the channel that `no`, the rehearsal, stands in for; else `no`.
+    pub stands_for: i32,
     pub kind: Target,
     /// Deliveries a batch: clamp(rate × 60 s, 1, 1000).
     pub batch_size: i64,
@@ -188,6 +190,10 @@ impl Tx {
         // SQLite would rather look up the address itself than the short list of those gone.
         let sql = chosen_sql(channel.kind, whom, self.pick("INDEXED BY addresses_gone", ""));
         exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;
+        // In a dry run an account or a point stands on the channel of the addresses.
+        if channel.stands_for != channel.no && !matches!(channel.kind, Target::Address(_)) {
+            exec!(self, sqlx::query("UPDATE chosen SET variant = $1").bind(-i64::from(channel.stands_for)))?;
+        }
         Ok(())
     }
 

@@ -83,6 +83,7 @@ fn messages(range: std::ops::Range<u32>) -> Vec<Outgoing> {
         title: "".into(),
         text: "【某县】汛情 50% a&b+c，请转移".into(),
         html: None,
+        facts: None,
         parts: 1,
     };
     range.map(message).collect()

@@ -155,6 +155,7 @@ fn message(n: u32, text: &str) -> Outgoing {
         title: "".into(),
         text: text.into(),
         html: None,
+        facts: None,
         parts: 1,
     }
 }
