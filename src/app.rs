@@ -28,6 +28,7 @@ use crate::planner::{PlannedChannel, Planner, REHEARSAL};
 use crate::receipts::ReceiptDesk;
 use crate::render::messages::Messages;
 use crate::say;
+use crate::sheet::Press;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Counts;
 use crate::vault::Vault;
@@ -39,6 +40,7 @@ pub struct App {
     pub store: Arc<Store>,
     pub messages: Messages,
     pub registry: Registry,
+    pub press: Press,
 }
 
 impl App {
@@ -74,7 +76,8 @@ impl App {
             to_send,
         };
         let registry = Registry::build(&config.channels, &site)?;
-        Ok(Self { config, store: Arc::new(store), messages, registry })
+        let press = Press::new(config.press());
+        Ok(Self { config, store: Arc::new(store), messages, registry, press })
     }
 
     /// The site as texts name it.

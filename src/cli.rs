@@ -29,12 +29,14 @@ mod merges;
 mod operator;
 pub mod output;
 mod plan;
+mod press;
 mod purge;
 mod reach;
 pub mod reach_view;
 mod restore;
 mod send;
 mod serve;
+mod sheet;
 mod status;
 mod steer;
 mod unreached;
@@ -85,6 +87,7 @@ pub enum Command {
     Rate(steer::Rate),
     Reach(reach::ReachArgs),
     Unreached(unreached::UnreachedArgs),
+    Sheet(sheet::SheetArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
@@ -93,6 +96,8 @@ pub enum Command {
     Loopback(loopback::LoopbackArgs),
     Completions(completions::CompletionsArgs),
     Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    Press(press::PressArgs),
 }
 
 /// How a command ended.
@@ -169,6 +174,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Reach(args) => reach::run(context, args).await,
         Command::Unreached(args) => unreached::run(context, args).await,
+        Command::Sheet(args) => sheet::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
@@ -177,5 +183,6 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Loopback(args) => loopback::run(context, args).await,
         Command::Completions(args) => completions::run(&args),
         Command::Bench(args) => bench::run(context, args).await,
+        Command::Press(args) => press::run(&args),
     }
 }

@@ -20,6 +20,7 @@ mod lists;
 mod migrations;
 mod rig;
 mod settle;
+mod sheets;
 mod site;
 mod source;
 mod support;
