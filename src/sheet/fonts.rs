@@ -44,8 +44,8 @@ const PARTS: [Part; 5] = [
             "Noto Serif CJK SC",
             "FandolSong",
             "SimSun",
-            "AR PL UMing CN",
             "AR PL SungtiL GB",
+            "AR PL UMing CN",
         ],
     },
     Part {
@@ -66,8 +66,8 @@ const PARTS: [Part; 5] = [
             "Source Han Serif SC",
             "FandolSong",
             "SimSun",
-            "AR PL UMing CN",
             "AR PL SungtiL GB",
+            "AR PL UMing CN",
         ],
     },
     Part {
@@ -112,8 +112,8 @@ const PARTS: [Part; 5] = [
             "Noto Serif CJK SC",
             "Source Han Serif SC",
             "FandolSong",
-            "AR PL UMing CN",
             "AR PL SungtiL GB",
+            "AR PL UMing CN",
         ],
     },
 ];

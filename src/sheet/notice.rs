@@ -114,9 +114,9 @@ fn hanging(content: &Content, days: u32, by: &Signing<'_>) -> String {
     match content.expires_at {
         Some(until) => {
             let until = dated(until, by.zone);
-            say!("{days} 天（{from}至{until}）", "{days} days ({from} to {until})")
+            say!("{days}天（{from}至{until}）", "{days} days ({from} to {until})")
         }
-        None => say!("{days} 天（自{from}起）", "{days} days (from {from})"),
+        None => say!("{days}天（自{from}起）", "{days} days (from {from})"),
     }
 }
 
@@ -211,7 +211,7 @@ mod tests {
         content.issuer = Some("某镇人民政府".to_owned());
         let notice = super::notice(&content, &by(&zone));
         assert_eq!(notice.unit, "某镇人民政府");
-        assert_eq!(notice.facts[0], ("公示期".to_owned(), "7 天（自2026年7月1日起）".to_owned()));
+        assert_eq!(notice.facts[0], ("公示期".to_owned(), "7天（自2026年7月1日起）".to_owned()));
         assert_eq!(notice.facts[1].0, "异议电话");
     }
 }

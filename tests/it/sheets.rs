@@ -2,7 +2,7 @@
 
 #![cfg(feature = "sheets")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gong::sheet::{Cover, Document, DoorKnock, Level, Notice, Press, PressSettings, Printed, Report, Wants, blocks};
 
@@ -10,7 +10,7 @@ const JPG: Wants = Wants { jpg: true };
 
 fn settings() -> PressSettings {
     // Fixed fonts, so that a page is the same on every machine.
-    let fonts = vec![PathBuf::from("/usr/share/fonts/truetype/arphic"), PathBuf::from("/usr/share/fonts/truetype/wqy")];
+    let fonts = ["arphic-gbsn00lp", "arphic", "wqy"].map(|f| Path::new("/usr/share/fonts/truetype").join(f)).to_vec();
     PressSettings {
         fonts,
         own_fonts_only: true,
@@ -70,7 +70,7 @@ fn publication() -> Notice {
         title: "关于2026年第三季度南溪镇农村最低生活保障拟纳入对象名单的公示".into(),
         body: blocks(&body),
         facts: vec![
-            ("公示期".into(), "7 天（自2026年7月1日起）".into()),
+            ("公示期".into(), "7天（自2026年7月1日起）".into()),
             ("异议电话".into(), "0873-0000001".into()),
             ("咨询电话".into(), "0873-0000000".into()),
         ],
