@@ -34,6 +34,7 @@ pub mod output;
 mod plan;
 mod points;
 mod posted;
+mod press;
 mod purge;
 mod reach;
 pub mod reach_view;
@@ -44,6 +45,7 @@ mod results;
 mod send;
 mod serve;
 mod sheets;
+mod sheet;
 mod status;
 mod steer;
 mod unreached;
@@ -105,6 +107,7 @@ pub enum Command {
     Sheets(sheets::SheetsArgs),
     Visits(visits::VisitsArgs),
     Results(results::ResultsArgs),
+    Sheet(sheet::SheetArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
@@ -114,6 +117,8 @@ pub enum Command {
     Completions(completions::CompletionsArgs),
     Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    Press(press::PressArgs),
 }
 
 /// How a command ended.
@@ -200,6 +205,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Report(args) => report::run(context, args).await,
         Command::Visits(args) => visits::run(context, args).await,
         Command::Results(args) => results::run(context, args).await,
+        Command::Sheet(args) => sheet::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
@@ -209,5 +215,6 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Completions(args) => completions::run(&args),
         Command::Bench(args) => bench::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
+        Command::Press(args) => press::run(&args),
     }
 }
