@@ -20,13 +20,6 @@ pub use parse::{Format, parse};
 pub use times::{Edge, point};
 pub use validate::{Problem, validate};
 
-/// Reads a point in time as people write it, a date or a date with a time of day in the
-/// site's zone; see [`times`].
-#[must_use]
-pub fn point(text: &str, zone: &jiff::tz::TimeZone) -> Option<Millis> {
-    times::point(text, zone, times::Edge::Start)
-}
-
 const HOUR: Millis = 3_600_000;
 const DAY: Millis = 24 * HOUR;
 
