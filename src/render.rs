@@ -16,6 +16,7 @@ use crate::say;
 use pieces::Pieces;
 
 mod check;
+mod closing;
 pub mod compose;
 mod helpers;
 mod pieces;

@@ -16,8 +16,8 @@ const WORLDS: u64 = 30;
 fn channels(batch_size: i64) -> [StepChannel; 3] {
     [
         sms(batch_size),
-        StepChannel { no: MAIL, kind: Target::Address(AddressKind::Email), batch_size },
-        StepChannel { no: VISIT, kind: Target::Visit, batch_size: 1 },
+        StepChannel { no: MAIL, stands_for: MAIL, kind: Target::Address(AddressKind::Email), batch_size },
+        StepChannel { no: VISIT, stands_for: VISIT, kind: Target::Visit, batch_size: 1 },
     ]
 }
 
