@@ -75,7 +75,7 @@ impl Composer {
         }
         let text = finish(medium, &title, &signature, &template.render(&shared)?);
         let post = medium == Medium::Media;
-        let facts = post.then(|| Arc::new(shared["item"].clone()));
+        let facts = post.then(|| Arc::new(handed_on(shared["item"].clone(), sender)));
         let source = post.then(|| Box::new((template, shared)));
         Ok(Self { medium, title, signature, texts: Texts::Same(text), source, facts, cut: false })
     }
@@ -190,6 +190,16 @@ fn item(content: &Content) -> Value {
     item
 }
 
+/// The fields of an item as another system gets them: who answers for it is there.
+fn handed_on(mut item: Value, sender: &Sender<'_>) -> Value {
+    for (field, of_unit) in [("issuer", sender.name), ("phone", sender.phone)] {
+        if item[field].as_str().is_none_or(str::is_empty) {
+            item[field] = of_unit.into();
+        }
+    }
+    item
+}
+
 fn facts(content: &Content) -> Value {
     let relation = content.relations.first().map(|(relation, _)| *relation);
     json!({
@@ -224,7 +234,7 @@ pub fn lines(markdown: &str) -> String {
             Event::Text(text) | Event::Code(text) => out.push_str(&text),
             Event::HardBreak => out.push('\n'),
             Event::Start(Tag::Item) => {
-                out.push_str(if out.is_empty() || out.ends_with('\n') { "· " } else { "\n· " })
+                out.push_str(if out.is_empty() || out.ends_with('\n') { "· " } else { "\n· " });
             }
             Event::End(TagEnd::TableCell) => out.push(' '),
             Event::End(
