@@ -123,7 +123,14 @@ fn turns(rows: &[(Lease, i64)], group: usize, at: i64) -> Vec<Vec<BatchTurn>> {
 
 fn of_batch(turn: &mut Vec<BatchTurn>, lease: Lease) -> &mut BatchTurn {
     let at = turn.iter().position(|t| t.lease.no == lease.no).unwrap_or_else(|| {
-        turn.push(BatchTurn { lease, records: Vec::new(), unsent: Vec::new(), mark: Vec::new(), close: false, whole: false });
+        turn.push(BatchTurn {
+            lease,
+            records: Vec::new(),
+            unsent: Vec::new(),
+            mark: Vec::new(),
+            close: false,
+            whole: false,
+        });
         turn.len() - 1
     });
     &mut turn[at]
