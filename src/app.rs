@@ -29,7 +29,7 @@ use crate::planner::{PlannedChannel, Planner, REHEARSAL};
 use crate::receipts::ReceiptDesk;
 use crate::render::messages::Messages;
 use crate::say;
-use crate::sheet::{Press, PressSettings};
+use crate::sheet::Press;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Counts;
 use crate::vault::Vault;
@@ -67,8 +67,7 @@ impl App {
         let zone = config.zone()?;
         let messages = Messages::load(Some(&config.path("templates".as_ref())), &zone)?;
         let (channels_dir, public_url) = (config.path("channels".as_ref()), config.public_url());
-        let press =
-            Press::new(PressSettings { templates: Some(config.path("templates/sheet".as_ref())), fonts: Vec::new() });
+        let press = Press::new(config.press());
         let site = ChannelSite {
             channels_dir: channels_dir.is_dir().then_some(channels_dir.as_path()),
             base_dir: &config.base,

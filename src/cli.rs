@@ -31,12 +31,14 @@ pub mod output;
 mod plan;
 mod points;
 mod posted;
+mod press;
 mod purge;
 mod reach;
 pub mod reach_view;
 mod restore;
 mod send;
 mod serve;
+mod sheet;
 mod sheets;
 mod status;
 mod steer;
@@ -91,6 +93,7 @@ pub enum Command {
     Points(points::PointsArgs),
     Posted(posted::PostedArgs),
     Sheets(sheets::SheetsArgs),
+    Sheet(sheet::SheetArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
@@ -99,6 +102,8 @@ pub enum Command {
     Loopback(loopback::LoopbackArgs),
     Completions(completions::CompletionsArgs),
     Bench(bench::BenchArgs),
+    #[command(hide = true)]
+    Press(press::PressArgs),
 }
 
 /// How a command ended.
@@ -178,6 +183,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Posted(args) => posted::run(context, args).await,
         Command::Sheets(args) => sheets::run(context, args).await,
         Command::Unreached(args) => unreached::run(context, args).await,
+        Command::Sheet(args) => sheet::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
@@ -186,5 +192,6 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Loopback(args) => loopback::run(context, args).await,
         Command::Completions(args) => completions::run(&args),
         Command::Bench(args) => bench::run(context, args).await,
+        Command::Press(args) => press::run(&args),
     }
 }

@@ -97,7 +97,7 @@ impl Jobs {
         let unit = Site { name: item.unit, phone: item.unit_phone };
         let unit = if unit.name.is_empty() { &self.site } else { &unit };
         let says = match channel.target() {
-            Target::Point => Says::Sheet(Box::new(SheetMaker::new(&content, unit, &dispatch, &self.paper))),
+            Target::Point => Says::Sheet(Box::new(SheetMaker::new(content.clone(), unit, &dispatch, &self.paper))),
             _ => Says::Message(Mutex::new(
                 compose(&self.messages, (channel.medium(), &content), unit, &way.signature, dispatch.mode)
                     .map_err(|e| StoreError::Refused(e.to_string()))?,

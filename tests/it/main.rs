@@ -21,6 +21,7 @@ mod migrations;
 mod points;
 mod rig;
 mod settle;
+mod sheets;
 mod site;
 mod source;
 mod support;
