@@ -4,6 +4,7 @@ pub mod groups;
 pub mod lists;
 pub mod optouts;
 pub mod points;
+pub mod postings;
 pub mod recipients;
 pub mod regions;
 mod run;

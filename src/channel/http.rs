@@ -9,17 +9,20 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 
 use super::registry::{Parts, RegistryError};
-use super::{Callback, CallbackError, Channel, Class, Intake, Limits, Outcome, Outgoing, Target};
+use super::{Callback, CallbackError, Channel, Class, Heard, Intake, Limits, Outcome, Outgoing, Target};
 use crate::clock::Clock;
 use crate::render::Medium;
 
 mod answer;
+mod auth;
 mod client;
+mod heard;
 mod receipt;
 mod request;
 
 use answer::Answers;
 use client::{Client, Failure};
+use heard::Replies;
 use receipt::Receipts;
 use request::Requests;
 
@@ -31,6 +34,7 @@ pub struct Http {
     requests: Requests,
     answers: Answers,
     receipts: Option<Receipts>,
+    replies: Option<Replies>,
     client: Client,
     clock: Clock,
     /// Contexts at rest: the parts that never change stay in them.
@@ -46,6 +50,7 @@ impl Http {
         let requests = Requests::build(&parts)?;
         let answers = Answers::build(&parts)?;
         let receipts = Receipts::build(&parts)?;
+        let replies = Replies::build(&parts)?;
         let (target, medium) = parts.declaration.aim();
         let client = Client::new(parts.limits.in_flight, parts.timeout);
         Ok(Self {
@@ -55,6 +60,7 @@ impl Http {
             requests,
             answers,
             receipts,
+            replies,
             client,
             clock: parts.site.clock.clone(),
             idle: Mutex::new(Vec::new()),
@@ -135,6 +141,14 @@ impl Channel for Http {
 
     fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError> {
         self.receipts.as_ref().ok_or(CallbackError::NotTaken)?.read(callback)
+    }
+
+    fn hears_replies(&self) -> bool {
+        self.replies.is_some()
+    }
+
+    fn replies(&self, callback: &Callback<'_>) -> Result<Heard, CallbackError> {
+        self.replies.as_ref().ok_or(CallbackError::NotTaken)?.read(callback)
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Context, Ended, output};
 use crate::app::prepare::{Preview, Wish};
 use crate::app::samples::Sample;
+use crate::channel::Target;
 use crate::domain::item::Lane;
 use crate::say;
 use crate::store::dispatches::Mode;
@@ -129,14 +130,20 @@ fn show_samples(samples: &[Sample]) {
         ));
     }
 }
+/// What a channel's deliveries are where they go to an account.
+const POST: &str = Target::Account.name();
 
 /// Prints a preview for people.
 pub(super) fn show(p: &Preview) {
     let (members, households) = (output::number(p.members), output::number(p.households));
-    output::line(say!(
-        "将通知 {members} 人 / {households} 户",
-        "{members} people in {households} households will be told"
-    ));
+    output::line(if p.channels.iter().all(|c| c.target == POST) {
+        say!(
+            "只公开发布，不逐人通知；对象 {members} 人 / {households} 户",
+            "it is posted and goes to nobody in particular; the audience is {members} people in {households} households"
+        )
+    } else {
+        say!("将通知 {members} 人 / {households} 户", "{members} people in {households} households will be told")
+    });
     let (audience, plan, lane) = (&p.audience, &p.plan, p.lane);
     output::line(say!("对象：{audience}", "audience: {audience}"));
     output::line(say!("步骤：{plan}    紧急程度：{lane}", "plan: {plan}    lane: {lane}"));
@@ -154,10 +161,11 @@ pub(super) fn show(p: &Preview) {
     ];
     let mut table = output::table(&head);
     for c in &p.channels {
+        let (deliveries, post) = (output::number(c.deliveries), c.target == POST);
         table.add_row([
             c.channel.clone(),
-            output::number(c.deliveries),
-            output::number(c.addressable),
+            if post { say!("{deliveries} 篇", "{deliveries} post") } else { deliveries },
+            if post { "-".to_owned() } else { output::number(c.addressable) },
             output::number(c.via_household),
             output::number(c.suppressed),
             c.parts_each.to_string(),
@@ -168,12 +176,42 @@ pub(super) fn show(p: &Preview) {
         ]);
     }
     output::line(table);
-    output::line(say!("短信内容：", "text:"));
-    output::line(format!("  {}", p.sample));
+    texts(p);
     missing(p);
 }
 
+/// The text of every channel, said once where they are the same.
+fn texts(p: &Preview) {
+    let mut shown: Vec<&str> = Vec::new();
+    for c in p.channels.iter().filter(|c| !c.text.is_empty()) {
+        if shown.contains(&c.text.as_str()) {
+            continue;
+        }
+        shown.push(&c.text);
+        let channel = &c.channel;
+        output::line(say!("内容（{channel}）：", "text ({channel}):"));
+        for line in c.text.lines() {
+            output::line(format!("  {line}"));
+        }
+        if c.cut {
+            let bytes = c.text.len();
+            output::line(say!(
+                "  （正文超过该渠道的长度，已在句末截短为 {bytes} 字节；要全文请写短一些）",
+                "  (longer than the channel takes: cut at the end of a sentence to {bytes} bytes; for all of it, write less)"
+            ));
+        }
+    }
+}
+
 fn missing(p: &Preview) {
+    if !p.not_posted.is_empty() {
+        let (names, plan) = (p.not_posted.join("、"), p.plan.split('>').next().unwrap_or_default().trim());
+        let with = [&[plan.to_owned()], &p.not_posted[..]].concat().join(",");
+        output::line(say!(
+            "原来的内容还发布在 {names}，这次的步骤里没有。要在那里也更正或解除，加上：--plan '{with}'",
+            "what this follows also stands on {names}, which the plan leaves out. To correct or lift it there too, add: --plan '{with}'"
+        ));
+    }
     if p.no_address > 0 {
         let n = output::number(p.no_address);
         output::line(say!("没有可用号码或地址的 {n} 人，例如：", "{n} people have no address, for example:"));

@@ -13,6 +13,8 @@ use super::worker::{Tools, Way};
 use crate::domain::delivery::Reason;
 use crate::domain::item::Lane;
 use crate::store::batches::Lease;
+use crate::store::dispatches::Mode;
+use crate::store::sheets::Boards;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, StoreError};
 
@@ -79,11 +81,16 @@ async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Op
 
 async fn prepare(tools: &Tools, way: &Way, lease: Lease) -> Result<Batch> {
     let job = tools.jobs.job(lease.dispatch_no, way).await?;
-    let rows = tools.store.load_batch(lease).await?;
+    let mut rows = tools.store.load_batch(lease).await?;
+    if job.dispatch.mode == Mode::Call {
+        tools.jobs.fill_call(lease, way, &mut rows).await?;
+    }
+    let boards =
+        if job.is_sheets() { tools.store.boards(&job.dispatch, lease, way.no).await? } else { Boards::default() };
     let (rows, unsendable) = {
         let (job, store) = (Arc::clone(&job), Arc::clone(&tools.store));
         // A thousand texts with variables take some milliseconds of one core.
-        tokio::task::spawn_blocking(move || job.prepare(&store, lease, rows))
+        tokio::task::spawn_blocking(move || job.prepare(&store, lease, rows, &boards))
             .await
             .map_err(|e| crate::store::StoreError::Damaged(e.to_string()))?
     };

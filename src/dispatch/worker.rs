@@ -23,7 +23,7 @@ use super::breaker::Breaker;
 use super::control::Control;
 use super::job::{Jobs, Ready};
 use super::loading::{self, Batch, Loaded};
-use super::outcome::{Tried, decide};
+use super::outcome::{Tried, decide, taken_by};
 use super::pacer::Pacer;
 use super::retry::RetrySettings;
 use super::window::{Line, Sent, Window};
@@ -357,7 +357,7 @@ impl Worker {
             code: code.to_owned(),
             at: sent.at,
             parts: i32::try_from(row.out.parts).unwrap_or(i32::MAX),
-            change,
+            change: taken_by(self.way.channel.target(), change),
             handles: match &sent.outcome {
                 Outcome::Accepted { gateway_ids, .. } => gateway_ids.clone(),
                 Outcome::Failed { .. } => Vec::new(),

@@ -62,6 +62,12 @@ impl ItemKind {
         self.words().0
     }
 
+    /// The Chinese name, whatever the language of this process: texts are Chinese.
+    #[must_use]
+    pub const fn zh(self) -> &'static str {
+        self.words().1
+    }
+
     /// The name people see, in the language of this process.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -194,6 +200,12 @@ impl Relation {
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.words().0
+    }
+
+    /// The Chinese word that stands before a title.
+    #[must_use]
+    pub const fn zh(self) -> &'static str {
+        self.words().1
     }
 
     /// The name people see, in the language of this process.

@@ -54,6 +54,9 @@ pub struct Waiting {
     pub recipient_no: Option<i64>,
     #[serde(deserialize_with = "from_hex")]
     pub vars_sealed: Option<Vec<u8>>,
+    /// Variables that no list brings: of a call, the village and the link.
+    #[sqlx(skip)]
+    pub own: Option<serde_json::Value>,
 }
 
 /// Bytes from hexadecimal digits; null and nothing are none.

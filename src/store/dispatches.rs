@@ -258,7 +258,8 @@ impl Store {
         Ok(read!(self, |db| sqlx::query_as(sql).fetch_all(db).await)?)
     }
 
-    /// Pauses, resumes or cancels; refuses what makes no sense in its state.
+    /// Pauses, resumes or cancels, with the calls about it; refuses what makes no sense
+    /// in its state.
     pub async fn steer_dispatch(&self, no: i64, to: &str, operator: &str) -> Result<()> {
         let from = match to {
             "paused" => "state = 'active'",
@@ -266,7 +267,9 @@ impl Store {
             _ => "state IN ('active', 'paused')",
         };
         let mut tx = self.begin().await?;
-        let sql = format!("UPDATE dispatches SET state = $2 WHERE no = $1 AND {from}");
+        let sql = format!(
+            "UPDATE dispatches SET state = $2 WHERE (no = $1 OR (parent_no = $1 AND mode = 'call')) AND {from}"
+        );
         let changed = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(to))?;
         if changed == 0 {
             let state: String = run!(&mut tx, |c| sqlx::query_scalar("SELECT state FROM dispatches WHERE no = $1")
@@ -286,7 +289,7 @@ impl Store {
 impl Tx {
     /// Inserts a dispatch if exactly its version is approved, and says so in the
     /// audit log; returns number and id.
-    async fn insert_dispatch(&mut self, new: &NewDispatch, now: Millis) -> Result<(i64, String)> {
+    pub(super) async fn insert_dispatch(&mut self, new: &NewDispatch, now: Millis) -> Result<(i64, String)> {
         let no = self.take_numbers("dispatch", 1).await?;
         let id = uuid::Uuid::now_v7().to_string();
         let plan = serde_json::to_string(&new.plan).map_err(|e| StoreError::Damaged(e.to_string()))?;

@@ -5,9 +5,11 @@ mod batches;
 mod histories;
 mod parts;
 mod plans;
+mod points;
 mod receipts;
 mod registers;
 mod schedule;
+mod sheets;
 mod snapshot;
 mod turns;
 
@@ -142,7 +144,7 @@ fn phone_row(store: &Store, id: i64, gone: i32) -> String {
 }
 
 fn sms(batch_size: i64) -> StepChannel {
-    StepChannel { no: SMS, kind: Target::Address(AddressKind::Phone), batch_size }
+    StepChannel { no: SMS, stands_for: SMS, kind: Target::Address(AddressKind::Phone), batch_size }
 }
 
 fn job<'a>(dispatch: &'a Dispatch, channels: &'a [StepChannel]) -> Chunking<'a> {

@@ -11,16 +11,17 @@ use serde_json::{Map, Value, json};
 use toml::Spanned;
 use uuid::Uuid;
 
-use crate::channel::Outgoing;
 use crate::channel::declaration::{BodyFormat, DeclarationError, RequestSpec};
 use crate::channel::registry::{Parts, RegistryError};
+use crate::channel::{Outgoing, Target};
 use crate::clock::Millis;
-use crate::render::{Compiled, Engine, Escape};
+use crate::render::messages::is_item_field;
+use crate::render::{Compiled, Engine, Escape, compose};
 use crate::say;
 
 /// What every template of a request may read, beside vars, secrets and lets.
 const KNOWN: &[&str] =
-    &["to", "tos", "text", "parts", "client_id", "client_ids", "callback_url", "signature", "url", "body"];
+    &["to", "tos", "title", "text", "parts", "client_id", "client_ids", "callback_url", "signature", "url", "body"];
 
 /// The compiled request of a declaration.
 pub(super) struct Requests {
@@ -105,6 +106,7 @@ impl Requests {
             to: "13900000000".into(),
             title: "例".into(),
             html: None,
+            facts: Some(compose::no_facts().into()),
             text: "【例】\"引号\"\\ & = +\n第二行".into(),
             parts: 1,
         };
@@ -184,6 +186,8 @@ impl Requests {
         };
         put("to", &|| Value::from(&*first.to));
         put("text", &|| Value::from(&*first.text));
+        put("title", &|| Value::from(&*first.title));
+        put("item", &|| first.facts.as_deref().cloned().unwrap_or(Value::Null));
         put("parts", &|| first.parts.into());
         put("client_id", &|| first.client_id.to_string().into());
         put("tos", &|| group.iter().map(|m| Value::from(&*m.to)).collect());
@@ -234,6 +238,8 @@ pub(super) fn known(parts: &Parts<'_>, path: &str) -> bool {
         Some(("let", name)) => {
             parts.declaration.request.as_ref().is_some_and(|r| r.lets.iter().any(|l| l.name == name))
         }
+        // A post has one item behind it; a message to somebody is its text and no more.
+        Some(("item", name)) => parts.declaration.aim().0 == Target::Account && is_item_field(name),
         Some(_) => false,
         None => KNOWN.contains(&path),
     }

@@ -125,6 +125,7 @@ fn csv_channel(kind: &str, c: &ChannelRow) -> Vec<String> {
 }
 
 /// One CSV line (RFC 4180) whose cells no spreadsheet takes for a formula.
+#[must_use]
 pub fn line(cells: &[String]) -> String {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     // A vector takes every byte and the cells are UTF-8, so neither step can fail.

@@ -11,7 +11,7 @@ use crate::dispatch::job::{Site, compose};
 use crate::render::Medium;
 use crate::render::compose::{headline, plain};
 use crate::say;
-use crate::sheet::{Document, DoorKnock, Press, PressSettings, Wants};
+use crate::sheet::{Document, DoorKnock, Wants};
 
 /// Widths of the columns of `list::heads`, in characters.
 const WIDTHS: [f64; 11] = [9.0, 12.0, 20.0, 6.0, 15.0, 18.0, 16.0, 10.0, 18.0, 10.0, 16.0];
@@ -150,10 +150,7 @@ async fn tables(listing: &Listing<'_>, common: &Common, out: &Path) -> anyhow::R
 }
 
 async fn pages(listing: &Listing<'_>, common: &Common, out: &Path) -> anyhow::Result<Printed> {
-    let press = Press::new(PressSettings {
-        templates: Some(listing.app.config.path("templates".as_ref())),
-        ..PressSettings::default()
-    });
+    let press = &listing.app.press;
     let mut printed = Printed::default();
     for village in &listing.villages {
         let document = Document::DoorKnock(DoorKnock {

@@ -39,6 +39,11 @@ impl Wording {
         &self.electronic
     }
 
+    /// The delivery is a sheet.
+    pub(super) fn points(&self) -> &str {
+        &self.points
+    }
+
     /// The delivery is a visit.
     pub(super) fn visit(&self) -> &str {
         &self.visit
