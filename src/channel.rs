@@ -15,9 +15,9 @@ use crate::domain::delivery::Word;
 use crate::render::Medium;
 
 pub mod declaration;
+pub mod http;
 pub mod registry;
 pub mod rehearsal;
-pub mod sms_http;
 
 /// One message for one target, ready to hand over.
 #[derive(Clone)]

@@ -37,8 +37,8 @@ use crate::store::{Result, Store};
 const FLUSH: Duration = Duration::from_millis(100);
 /// How often an idle worker looks for a ready batch nobody told it of.
 const IDLE: Duration = Duration::from_millis(250);
-/// Batches leased and made ready at the same time.
-const LOADS: usize = 4;
+/// Loads at the same time; each leases several batches and makes them ready.
+const LOADS: usize = 2;
 /// How often leases are renewed: three times in the time of one.
 const RENEW: Duration = Duration::from_millis(LEASE.unsigned_abs() / 3);
 /// How long a turn waits after the store refused one.
@@ -79,7 +79,7 @@ pub struct Worker {
     line: Line,
     in_flight: FuturesUnordered<BoxFuture<'static, Vec<Sent>>>,
     turn: Option<JoinHandle<Turned>>,
-    loads: FuturesUnordered<JoinHandle<(Lane, Result<Option<Batch>>)>>,
+    loads: FuturesUnordered<JoinHandle<(Lane, Result<Vec<Batch>>)>>,
     /// Something is new to the line that no operator's decision was laid against yet.
     unobeyed: bool,
     /// Nothing was ready up to a lane when last asked; ask again then, or when woken.
@@ -191,7 +191,7 @@ impl Worker {
                 return;
             }
             let (tools, way) = (self.tools.clone(), self.way.clone());
-            self.loads.push(tokio::spawn(async move { (wanted, loading::next_batch(&tools, &way, wanted).await) }));
+            self.loads.push(tokio::spawn(async move { (wanted, loading::next_batches(&tools, &way, wanted).await) }));
         }
     }
 
@@ -275,13 +275,15 @@ impl Worker {
         }
     }
 
-    fn loaded(&mut self, wanted: Lane, loaded: Result<Option<Batch>>) {
+    fn loaded(&mut self, wanted: Lane, loaded: Result<Vec<Batch>>) {
         match loaded {
-            Ok(Some(batch)) => {
-                self.line.add(Loaded::new(batch));
+            Ok(batches) if batches.is_empty() => self.look_at = (Instant::now() + IDLE, wanted),
+            Ok(batches) => {
+                for batch in batches {
+                    self.line.add(Loaded::new(batch));
+                }
                 self.unobeyed = true;
             }
-            Ok(None) => self.look_at = (Instant::now() + IDLE, wanted),
             Err(error) => {
                 tracing::warn!(channel = self.way.name, %error, "cannot load a batch; trying again");
                 self.look_at = (Instant::now() + STORE_PAUSE, Lane::Routine);

@@ -5,6 +5,7 @@
 // The helpers are not `#[test]` functions, so the lint's own exception misses them.
 #![allow(clippy::unwrap_used)]
 
+mod calls;
 mod chains;
 mod commands;
 mod crash;

@@ -1,4 +1,4 @@
-//! SMS over HTTP: any gateway a declaration describes.
+//! Messages over HTTP: any gateway, chat robot or webhook a declaration describes.
 //!
 //! One request a group of equal texts; templates compiled once; the class of every
 //! failure says whether the gateway can have taken the message.
@@ -27,7 +27,7 @@ use receipt::Receipts;
 use request::Requests;
 
 /// A gateway behind HTTP.
-pub struct SmsHttp {
+pub struct Http {
     limits: Limits,
     target: Target,
     medium: Medium,
@@ -41,7 +41,7 @@ pub struct SmsHttp {
     idle: Mutex<Vec<handlebars::Context>>,
 }
 
-impl SmsHttp {
+impl Http {
     /// Compiles a declaration.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ fn groups(batch: &[Outgoing], most: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-impl Channel for SmsHttp {
+impl Channel for Http {
     fn limits(&self) -> &Limits {
         &self.limits
     }
