@@ -68,7 +68,7 @@ fn links(texts: &Texts) -> Vec<(String, String)> {
 async fn a_red_alert_calls_until_somebody_of_each_village_confirms() {
     let texts = Texts::start().await;
     let mut site = Site::new().await.with(AWAKE).with_kannel(texts.addr, "rate = 500, evidence = \"accept_only\"");
-    let clock = Clock::held(jiff::Timestamp::now().as_millisecond());
+    let clock = Clock::held(Clock::System.now());
     let app = site.open_at(clock.clone()).await;
     site.settle(&app, 40).await;
     officers(&site, &app).await;
