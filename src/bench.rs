@@ -11,6 +11,7 @@ pub mod gateway;
 mod import;
 mod peak;
 mod receipts;
+mod sheets;
 mod site;
 mod sms;
 mod snapshot;
@@ -37,6 +38,8 @@ pub enum Name {
     Import,
     /// Receipts by client id, a hundred a callback.
     Receipts,
+    /// Sheets on paper, one after the other, by one printing process.
+    Sheets,
 }
 
 /// How to measure.
@@ -105,6 +108,7 @@ impl Name {
             Self::Dispatch => 200_000,
             Self::Sms => 50_000,
             Self::Receipts => 100_000,
+            Self::Sheets => 2_000,
         }
     }
 }
@@ -122,6 +126,7 @@ pub async fn run(name: Name, settings: &Settings) -> anyhow::Result<Report> {
         Name::Sms => sms::run(settings, n).await?,
         Name::Import => import::run(settings, n).await?,
         Name::Receipts => receipts::run(settings, n).await?,
+        Name::Sheets => sheets::run(settings, n).await?,
     };
     Ok(report(measured, if settings.store.is_some() { "postgres" } else { "sqlite" }))
 }

@@ -12,4 +12,6 @@ pub mod reach;
 pub mod recipient;
 pub mod region;
 pub mod report;
+pub mod serial;
 pub mod sms;
+pub mod visit;

@@ -243,12 +243,12 @@ impl Planner {
     fn channel(&self, name: &str, mode: Mode) -> Result<StepChannel> {
         if name == VISIT {
             let visit = self.find(VISIT)?;
-            return Ok(StepChannel { no: visit.no, kind: Target::Visit, batch_size: 1 });
+            return Ok(StepChannel { no: visit.no, stands_for: visit.no, kind: Target::Visit, batch_size: 1 });
         }
         let declared = self.find(name)?;
         // Nothing leaves in a dry run: the rehearsal takes it all.
         let real = if mode == Mode::Dry { self.find(REHEARSAL)? } else { declared };
-        Ok(StepChannel { no: real.no, kind: declared.kind, batch_size: real.batch_size() })
+        Ok(StepChannel { no: real.no, stands_for: declared.no, kind: declared.kind, batch_size: real.batch_size() })
     }
 
     fn find(&self, name: &str) -> Result<&PlannedChannel> {

@@ -15,6 +15,7 @@ pub mod batches;
 pub mod calls;
 pub mod channels;
 pub mod dispatches;
+pub mod doubtful;
 pub mod error;
 pub mod estimate;
 pub mod groups;
@@ -28,6 +29,8 @@ pub mod migrate;
 pub mod operators;
 pub mod optouts;
 pub mod points;
+pub mod postings;
+pub mod posts;
 pub mod progress;
 pub mod purge;
 pub mod reach;
@@ -38,6 +41,7 @@ pub mod replies;
 pub mod schedule;
 pub mod schema;
 pub mod serving;
+pub mod sheets;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -45,6 +49,7 @@ pub(crate) mod testing;
 mod tests;
 pub mod turn;
 pub mod upkeep;
+pub mod visits;
 
 use std::path::PathBuf;
 

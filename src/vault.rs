@@ -253,6 +253,8 @@ impl Vault {
             Owner::Officer(region) => (5, region, 0),
             Owner::Receipt(no) => (6, no, 0),
             Owner::Reply(no) => (9, no, 0),
+            Owner::Posting(dispatch, ordinal) => (12, dispatch, ordinal),
+            Owner::Visit(dispatch, ordinal) => (8, dispatch, ordinal),
         };
         aad[0] = tag;
         aad[1..9].copy_from_slice(&a.to_be_bytes());
@@ -273,6 +275,10 @@ pub enum Owner {
     Officer(i64),
     Receipt(i64),
     Reply(i64),
+    /// (dispatch, delivery): who put a sheet up.
+    Posting(i64, i64),
+    /// (dispatch, delivery): who knocked there.
+    Visit(i64, i64),
 }
 
 fn new_mac(key: &[u8]) -> Hmac<Sha256> {

@@ -1,4 +1,9 @@
-//! The HTTP side: callbacks of gateways, health, metrics. Thin handlers.
+//! The HTTP side: callbacks of gateways, health, metrics, the pages behind QR codes.
+//! Thin handlers.
+
+mod html;
+pub mod page;
+pub mod points;
 
 pub mod calls;
 
@@ -24,6 +29,7 @@ pub struct Shared {
     pub desk: ReceiptDesk,
     pub counts: Arc<Counts>,
     pub page: calls::CallPage,
+    pub pages: Arc<page::Pages>,
 }
 
 /// Every route.
@@ -36,6 +42,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(MAX_CALLBACK))
+        .merge(points::routes())
         .with_state(shared)
 }
 

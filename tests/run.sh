@@ -42,6 +42,12 @@ need_tools() {
   command -v cc >/dev/null || install build-essential
 }
 
+# Sheets need fonts, and tools that read what was printed.
+need_sheets() {
+  deploy/services/fonts.sh || return 1
+  command -v pdftotext >/dev/null || install poppler-utils
+}
+
 need_postgres() {
   local conf=/etc/postgresql-common/createcluster.conf
   compgen -G "${GONG_PG_BIN:-/usr/lib/postgresql/*/bin}/initdb" >/dev/null && return
@@ -79,6 +85,7 @@ if [ -n "${CI:-}" ] && [ -z "${CARGO_TARGET_DIR:-}" ]; then
 fi
 
 stage "tools" need_tools
+stage "fonts and PDF tools" need_sheets
 if [ "$embedded" = yes ]; then
   unset GONG_TEST_POSTGRES
   engines="SQLite only (--embedded)"

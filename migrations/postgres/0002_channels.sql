@@ -40,3 +40,6 @@ CREATE TABLE replies (
     said_sealed BYTEA NOT NULL              -- JSON: from, text
 );
 INSERT INTO counters (name, value) VALUES ('reply', 0);
+
+-- 入户通知: who knocked, a person's name.
+ALTER TABLE visits ADD COLUMN by_sealed BYTEA;

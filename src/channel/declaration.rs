@@ -40,6 +40,8 @@ pub enum Kind {
     SmsHttp,
     /// A post over HTTP to one account: a chat robot, a webhook.
     Media,
+    /// Sheets for notice boards.
+    Point,
     Rehearsal,
 }
 
@@ -77,11 +79,15 @@ impl Declaration {
     pub fn aim(&self) -> (Target, Medium) {
         match (self.kind.get_ref(), self.address) {
             (Kind::Media, _) => (Target::Account, Medium::Media),
+            (Kind::Point, _) => (Target::Point, Medium::Sheet),
             (_, AddressKind::Phone) => (Target::Address(AddressKind::Phone), Medium::Sms),
             (_, AddressKind::Email) => (Target::Address(AddressKind::Email), Medium::Email),
         }
     }
 }
+
+/// A text of less holds no unit and phone beside its title.
+const LEAST_BYTES: usize = 200;
 
 /// `[limits]`, of a declaration or of the site; the site's win.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -92,6 +98,10 @@ pub struct LimitsSpec {
     pub in_flight: Option<usize>,
     pub batch: Option<usize>,
     pub max_parts: Option<u32>,
+    /// UTF-8 bytes of a text.
+    pub max_bytes: Option<usize>,
+    /// Where to read on, at the end of a text cut to `max_bytes`; empty: it is refused.
+    pub read_on: Option<String>,
     pub evidence: Option<Evidence>,
     pub receipt_wait: Option<Span>,
     pub idempotent: Option<bool>,
@@ -115,6 +125,8 @@ impl LimitsSpec {
             in_flight: self.in_flight.or(under.in_flight).unwrap_or(16),
             batch: self.batch.or(under.batch).unwrap_or(1),
             max_parts: self.max_parts.or(under.max_parts).unwrap_or(10),
+            max_bytes: self.max_bytes.or(under.max_bytes),
+            read_on: self.read_on.as_deref().or(under.read_on.as_deref()).filter(|r| !r.is_empty()).map(Into::into),
             evidence,
             receipt_wait: span(self.receipt_wait, under.receipt_wait, Duration::from_hours(48)),
             idempotent: self.idempotent.or(under.idempotent).unwrap_or(false),
@@ -126,6 +138,7 @@ impl LimitsSpec {
             (limits.in_flight == 0 || limits.in_flight > 4096, "in_flight"),
             (limits.batch == 0 || limits.batch > 5000, "batch"),
             (limits.max_parts == 0, "max_parts"),
+            (limits.max_bytes.is_some_and(|n| n < LEAST_BYTES), "max_bytes"),
             (limits.price_milli < 0, "price_milli"),
             (timeout.is_zero() || timeout > Duration::from_mins(5), "timeout"),
             (evidence == Evidence::Receipts && !receipts, "evidence"),
@@ -161,8 +174,8 @@ pub enum BodyFormat {
     Text,
 }
 
-/// `[request]`: templates over to, tos, text, parts, `client_id`, `client_ids`,
-/// `callback_url`, signature, vars and secrets.
+/// `[request]`: templates over to, tos, title, text, parts, `client_id`, `client_ids`,
+/// `callback_url`, signature, vars and secrets; of a post also the fields of the item.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestSpec {

@@ -54,6 +54,8 @@ enum Name {
     Import,
     /// receipts, a hundred a callback
     Receipts,
+    /// sheets on paper, by one printing process
+    Sheets,
     /// The other side of `sms`; started by it.
     #[value(hide = true)]
     Gateway,
@@ -66,6 +68,7 @@ pub(super) async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<En
         Name::Sms => bench::Name::Sms,
         Name::Import => bench::Name::Import,
         Name::Receipts => bench::Name::Receipts,
+        Name::Sheets => bench::Name::Sheets,
         Name::Gateway => return gateway(&args).await,
     };
     let settings = Settings {

@@ -10,7 +10,7 @@ use super::words::{refused, when};
 use super::{App, Context, Ended, output};
 use crate::clock::Millis;
 use crate::domain::calls::{How, Village};
-use crate::domain::item::point;
+use crate::domain::item::{Edge, point};
 use crate::say;
 use crate::store::calls::Confirming;
 use crate::store::dispatches::Dispatch;

@@ -9,7 +9,7 @@ use clap::Args;
 use super::{Context, Ended, output};
 use crate::domain::report::Situation;
 use crate::say;
-use crate::sheet::{self, Document, Press, Report, Wants};
+use crate::sheet::{self, Document, Report, Wants};
 
 /// Writes the situation report of a dispatch: text to paste, or a file.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &Context, args: ReportArgs) -> anyhow::Result<E
         let kind = to.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         let bytes = match kind.as_str() {
             "pdf" => {
-                let printed = Press::default().print(&document(&situation, &zone), Wants::default()).await?;
+                let printed = app.press.print(&document(&situation, &zone), Wants::default()).await?;
                 missing(&printed.missing);
                 printed.pdf
             }

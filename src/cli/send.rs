@@ -8,6 +8,7 @@ use super::plan::{self, What};
 use super::{Context, Ended, calls, output, status};
 use crate::app::calls::Called;
 use crate::app::prepare::Prepared;
+use crate::channel::{AddressKind, Target};
 use crate::dispatch::job::{Site, compose};
 use crate::domain::item::Content;
 use crate::domain::recipient::Phone;
@@ -161,6 +162,13 @@ async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Resu
         )
     );
     let name = plan.steps.first().and_then(|s| s.channels.first()).cloned().unwrap_or_default();
+    anyhow::ensure!(
+        app.registry.get(&name).is_some_and(|c| c.target() == Target::Address(AddressKind::Phone)),
+        say!(
+            "渠道 {name} 不发往手机号码，不能用 --test-to。先用 --mode dry 或另建一个测试群的渠道",
+            "channel {name} does not go to phone numbers, so --test-to is not for it. Use --mode dry, or a channel to a chat of your own"
+        )
+    );
     let channel = app.store.channel_no(&name).await?;
     let first = crate::domain::plan::Plan { steps: vec![crate::domain::plan::Step { channels: vec![name], wait: 0 }] };
     let now = app.store.now();
@@ -174,6 +182,7 @@ async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Resu
         lane_reason: String::new(),
         plan: first,
         list_no: None,
+        parent_no: None,
         expected: "{}".to_owned(),
         created_by: operator.to_owned(),
         expires_at: now + 600_000,

@@ -14,6 +14,7 @@ use crate::domain::delivery::Reason;
 use crate::domain::item::Lane;
 use crate::store::batches::Lease;
 use crate::store::dispatches::Mode;
+use crate::store::sheets::Boards;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, StoreError};
 
@@ -84,10 +85,12 @@ async fn prepare(tools: &Tools, way: &Way, lease: Lease) -> Result<Batch> {
     if job.dispatch.mode == Mode::Call {
         tools.jobs.fill_call(lease, way, &mut rows).await?;
     }
+    let boards =
+        if job.is_sheets() { tools.store.boards(&job.dispatch, lease, way.no).await? } else { Boards::default() };
     let (rows, unsendable) = {
         let (job, store) = (Arc::clone(&job), Arc::clone(&tools.store));
         // A thousand texts with variables take some milliseconds of one core.
-        tokio::task::spawn_blocking(move || job.prepare(&store, lease, rows))
+        tokio::task::spawn_blocking(move || job.prepare(&store, lease, rows, &boards))
             .await
             .map_err(|e| crate::store::StoreError::Damaged(e.to_string()))?
     };

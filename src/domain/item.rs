@@ -17,14 +17,8 @@ mod validate;
 pub use content::Content;
 pub use error::ItemError;
 pub use parse::{Format, parse};
+pub use times::{Edge, point};
 pub use validate::{Problem, validate};
-
-/// Reads a point in time as people write it, a date or a date with a time of day in the
-/// site's zone; see [`times`].
-#[must_use]
-pub fn point(text: &str, zone: &jiff::tz::TimeZone) -> Option<Millis> {
-    times::point(text, zone, times::Edge::Start)
-}
 
 const HOUR: Millis = 3_600_000;
 const DAY: Millis = 24 * HOUR;
@@ -66,6 +60,12 @@ impl ItemKind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.words().0
+    }
+
+    /// The Chinese name, whatever the language of this process: texts are Chinese.
+    #[must_use]
+    pub const fn zh(self) -> &'static str {
+        self.words().1
     }
 
     /// The name people see, in the language of this process.
@@ -200,6 +200,12 @@ impl Relation {
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.words().0
+    }
+
+    /// The Chinese word that stands before a title.
+    #[must_use]
+    pub const fn zh(self) -> &'static str {
+        self.words().1
     }
 
     /// The name people see, in the language of this process.

@@ -170,6 +170,12 @@ impl Ledger {
         self.stats.refused += 1;
     }
 
+    /// Counts a well-formed request that came too fast.
+    pub fn throttle(&mut self) {
+        self.stats.requests += 1;
+        self.stats.throttled += 1;
+    }
+
     /// Decides about a request and counts it.
     pub fn judge(&mut self, behaviour: &Behaviour, message: &Message<'_>, marks: Marks, now: Millis) -> Verdict {
         self.stats.requests += 1;

@@ -331,6 +331,7 @@ mod tests {
             lane_reason: String::new(),
             plan: Plan::parse("sms").unwrap(),
             list_no: None,
+            parent_no: None,
             expected: "{}".to_owned(),
             created_by: "张三".to_owned(),
             expires_at: i64::MAX,

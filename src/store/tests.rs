@@ -6,9 +6,11 @@ mod calls;
 mod histories;
 mod parts;
 mod plans;
+mod points;
 mod receipts;
 mod registers;
 mod schedule;
+mod sheets;
 mod snapshot;
 mod turns;
 
@@ -115,6 +117,7 @@ fn order(item: &Item, lane: i32) -> NewDispatch {
         lane_reason: String::new(),
         plan: Plan::parse("sms").unwrap(),
         list_no: None,
+        parent_no: None,
         expected: "{}".into(),
         created_by: "甲".into(),
         expires_at: NOON + DAY,
@@ -142,7 +145,7 @@ fn phone_row(store: &Store, id: i64, gone: i32) -> String {
 }
 
 fn sms(batch_size: i64) -> StepChannel {
-    StepChannel { no: SMS, kind: Target::Address(AddressKind::Phone), batch_size }
+    StepChannel { no: SMS, stands_for: SMS, kind: Target::Address(AddressKind::Phone), batch_size }
 }
 
 fn job<'a>(dispatch: &'a Dispatch, channels: &'a [StepChannel]) -> Chunking<'a> {

@@ -206,7 +206,7 @@ impl Tx {
             return Ok(());
         }
         self.append_attempts(turn).await?;
-        let (taken, other): (Vec<&Record>, Vec<&Record>) = turn.records.iter().partition(|r| r.change == TAKEN);
+        let (taken, other): (Vec<&Record>, Vec<&Record>) = turn.records.iter().partition(|r| r.change.is_taken());
         let mut changed = self.record_taken(turn.lease, &taken).await?;
         changed += self.record_other(turn.lease, &other).await?;
         self.mark_gone(&turn.records).await?;
@@ -249,19 +249,20 @@ impl Tx {
         Ok(())
     }
 
-    /// The common case: the gateway took them. One group a number of parts.
+    /// The common case: the gateway took them. One group a state and number of parts.
     async fn record_taken(&mut self, lease: Lease, taken: &[&Record]) -> Result<u64> {
         let mut changed = 0;
         let mut rest = taken.to_vec();
-        while let Some(parts) = rest.first().map(|r| r.parts) {
-            let (same, others): (Vec<&Record>, Vec<&Record>) = rest.into_iter().partition(|r| r.parts == parts);
+        while let Some((state, parts)) = rest.first().map(|r| (r.change.state, r.parts)) {
+            let (same, others): (Vec<&Record>, Vec<&Record>) =
+                rest.into_iter().partition(|r| (r.change.state, r.parts) == (state, parts));
             rest = others;
             let rows: Vec<i64> = same.iter().map(|r| r.ordinal).collect();
             let at = same.iter().map(|r| r.at).max().unwrap_or(0);
             let sql = self.pick(
-                "UPDATE deliveries SET state = 3, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
+                "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
                  AND ordinal IN (SELECT value FROM json_each($6)) AND batch = $2 AND epoch = $3 AND state = 2",
-                "UPDATE deliveries SET state = 3, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
+                "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
                  (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($6::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
             );
             changed += exec!(
@@ -273,6 +274,7 @@ impl Tx {
                     .bind(parts)
                     .bind(at)
                     .bind(json!(rows).to_string())
+                    .bind(state.code())
             )?;
         }
         Ok(changed)
@@ -341,7 +343,9 @@ impl Tx {
     /// Results that found their row in another state: a receipt was faster, or the
     /// batch was taken over. "The gateway took it" is evidence all the same.
     async fn enter_late(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
-        let taken: Vec<&Record> = turn.records.iter().filter(|r| r.class == CLASS_ACCEPTED).collect();
+        // A sheet printed by a worker that was fenced is printed again, over the same file.
+        let taken: Vec<&Record> =
+            turn.records.iter().filter(|r| r.class == CLASS_ACCEPTED && r.change == TAKEN).collect();
         if taken.is_empty() {
             return Ok(());
         }
@@ -368,6 +372,16 @@ impl Tx {
         self.apply_claims(store, channel, &claims).await
     }
 }
+
+impl Change {
+    /// Nothing of it is left to do: the gateway has it, or it lies in the print queue.
+    fn is_taken(&self) -> bool {
+        *self == TAKEN || *self == PRINTED
+    }
+}
+
+/// What a sheet in the print queue does to a row.
+pub const PRINTED: Change = Change { state: State::Printed, ..TAKEN };
 
 /// What "the gateway took it" does to a row.
 pub const TAKEN: Change = Change { state: State::Sent, reason: Reason::None, next_at: None, failures: 0, attempts: 0 };

@@ -5,11 +5,13 @@
 // The helpers are not `#[test]` functions, so the lint's own exception misses them.
 #![allow(clippy::unwrap_used)]
 
+mod agency;
 mod calls;
 mod chains;
 mod commands;
 mod crash;
 mod data_commands;
+mod demo;
 mod engine;
 mod faults;
 mod gateways;
@@ -19,10 +21,13 @@ mod layers;
 mod ledger;
 mod lists;
 mod migrations;
+mod points;
 mod rig;
 mod settle;
+mod sheets;
 mod site;
 mod source;
 mod support;
 mod throttle;
 mod tour;
+mod visits;

@@ -138,6 +138,7 @@ async fn a_rehearsal_takes_everything_and_nothing_leaves() {
         title: "".into(),
         text: "x".into(),
         html: None,
+        facts: None,
         parts: 1,
     };
     let outcomes = channel.send(&vec![message; 1000]).await;
