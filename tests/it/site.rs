@@ -116,7 +116,7 @@ impl Site {
         let path = self.dir.path().join("gong.toml");
         let public = self.public;
         let text = format!(
-            "[site]\nname = \"河口县应急管理局\"\nphone = \"0873-5550000\"\n[server]\nlisten = \"{public}\"\n[disk]\nreserve_mb = 0\n{}",
+            "[site]\nname = \"河口县应急管理局\"\nphone = \"0873-5550000\"\n[server]\nlisten = \"{public}\"\npublic_url = \"http://{public}\"\n[disk]\nreserve_mb = 0\n{}",
             self.extra
         );
         std::fs::write(&path, text).unwrap();
