@@ -268,8 +268,12 @@ pub async fn copy_database(from: &Path, to: &Path) -> Result<()> {
     let part = Path::new(&part);
     let done = copy_into(from, part).await.and_then(|()| Ok(fs::rename(part, to).map_err(sqlx::Error::Io)?));
     if done.is_err() {
-        // The first error says more than a second one would.
-        let _ = fs::remove_file(part);
+        let mut journal = part.as_os_str().to_owned();
+        journal.push("-journal");
+        for left in [part, Path::new(&journal)] {
+            // The first error says more than a second one would.
+            let _ = fs::remove_file(left);
+        }
     }
     done
 }
