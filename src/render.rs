@@ -16,6 +16,7 @@ use crate::say;
 
 mod check;
 pub mod compose;
+pub mod following;
 mod helpers;
 
 pub mod messages;

@@ -12,6 +12,7 @@ use crate::domain::delivery::Reason;
 use crate::domain::ids::DeliveryRef;
 use crate::domain::item::{Content, Lane};
 use crate::render::compose::{Composer, Sender};
+use crate::render::following::Following;
 use crate::render::messages::{Medium, Messages};
 use crate::store::batches::{Lease, Waiting};
 use crate::store::dispatches::{Dispatch, Mode};
@@ -57,15 +58,15 @@ pub struct Unsendable {
 /// Makes jobs and keeps them while their dispatch goes on.
 pub struct Jobs {
     store: Arc<Store>,
-    messages: Messages,
+    templates: Following,
     site: Site,
     kept: Mutex<HashMap<(i64, i32), Arc<Job>>>,
 }
 
 impl Jobs {
     #[must_use]
-    pub fn new(store: Arc<Store>, messages: Messages, site: Site) -> Self {
-        Self { store, messages, site, kept: Mutex::default() }
+    pub fn new(store: Arc<Store>, templates: Following, site: Site) -> Self {
+        Self { store, templates, site, kept: Mutex::default() }
     }
 
     /// The job of `dispatch_no` on a channel.
@@ -80,7 +81,7 @@ impl Jobs {
         let item = self.store.item(&dispatch.item_id).await?;
         let unit = Site { name: item.unit, phone: item.unit_phone };
         let composer = compose(
-            &self.messages,
+            &self.templates.current(),
             (channel.medium(), &content),
             if unit.name.is_empty() { &self.site } else { &unit },
             &way.signature,

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::error::ItemError;
 use super::field::Field;
+use super::lines::Lines;
 use super::raw::{self, Entry, Node};
 use super::times::{self, Edge};
 use super::{Content, ItemKind, Level, Relation};
@@ -38,6 +39,11 @@ impl Format {
 /// Reads `source` as an item. What it lacks is for [`super::validate`] to say; what it
 /// says wrongly is an error here.
 pub fn parse(source: &str, format: Format, tz: &TimeZone) -> Result<Content, ItemError> {
+    parse_placed(source, format, tz).map(|(content, _)| content)
+}
+
+/// [`parse`], with the lines on which the fields stand.
+pub fn parse_placed(source: &str, format: Format, tz: &TimeZone) -> Result<(Content, Lines), ItemError> {
     let source = source.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let (entries, body) = match format {
         Format::Toml => (raw::toml(&source, 1)?, ""),
@@ -52,8 +58,17 @@ pub fn parse(source: &str, format: Format, tz: &TimeZone) -> Result<Content, Ite
     if content.body.is_empty() {
         body.trim().clone_into(&mut content.body);
     }
+    let lines =
+        Lines::new(fields.iter().map(|(field, entry)| (*field, entry.line)).collect(), first_line(&source, body));
     take_heading(&mut content);
-    Ok(content)
+    Ok((content, lines))
+}
+
+/// The line on which the text of `body`, the end of `source`, begins.
+fn first_line(source: &str, body: &str) -> Option<usize> {
+    let blank = body.len() - body.trim_start().len();
+    let before = source.len() - body.len() + blank;
+    (blank < body.len()).then(|| source[..before].matches('\n').count() + 1)
 }
 
 /// Front matter and what follows it.

@@ -1,6 +1,7 @@
 //! Items as people write them, and the mistakes they make.
 
 use super::*;
+use crate::domain::item::Place;
 use crate::domain::item::validate;
 use proptest::prelude::*;
 
@@ -135,4 +136,20 @@ proptest! {
         prop_assert!(parse(&front, Format::Json, &shanghai()).is_err());
         let _ = parse(&front, Format::Toml, &shanghai());
     }
+}
+
+#[test]
+fn fields_are_found_where_they_stand_or_should() {
+    let placed = |source: &str, format| parse_placed(source, format, &TimeZone::UTC).unwrap().1;
+    let lines = placed("\n---\n类型: 公示\n异议电话: 纪委\n失效: +6h\n---\n\n# 名单\n正文\n", Format::Markdown);
+    assert_eq!(lines.place("objection_phone"), Some(Place::At(4)));
+    assert_eq!(lines.place("expires_in"), Some(Place::At(5)));
+    assert_eq!(lines.place("title"), Some(Place::At(8)));
+    assert_eq!(lines.place("phone"), Some(Place::After(5)));
+    let lines = placed("kind = 'notice'\nphone = 'x'\nactions = [\n 'a',\n]\ntitle = 'b'\n", Format::Toml);
+    assert_eq!((lines.place("title"), lines.place("phone")), (Some(Place::At(6)), Some(Place::At(2))));
+    assert_eq!(lines.place("body"), Some(Place::After(6)));
+    let lines = placed("{\n \"kind\": \"notice\",\n \"phone\": \"x\"\n}", Format::Json);
+    assert_eq!((lines.place("phone"), lines.place("title")), (Some(Place::At(3)), Some(Place::After(3))));
+    assert_eq!(lines.place("no such field"), None);
 }
