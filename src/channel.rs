@@ -15,6 +15,7 @@ use crate::domain::delivery::Word;
 use crate::render::Medium;
 
 pub mod declaration;
+pub mod failover;
 pub mod registry;
 pub mod rehearsal;
 pub mod sms_http;
@@ -205,4 +206,9 @@ pub trait Channel: Send + Sync {
 
     /// Reads the receipts in a callback.
     fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError>;
+
+    /// Reads the receipts in a callback of one of the channel's gateways, by its name.
+    fn receipts_of(&self, _gateway: &str, _callback: &Callback<'_>) -> Result<Intake, CallbackError> {
+        Err(CallbackError::NotTaken)
+    }
 }

@@ -27,6 +27,7 @@ pub struct Shared {
 pub fn router(shared: Shared) -> Router {
     Router::new()
         .route("/callbacks/{channel}", any(callback))
+        .route("/callbacks/{channel}/{gateway}", any(callback_of))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -41,13 +42,34 @@ async fn callback(
     method: Method,
     (headers, body): (HeaderMap, Bytes),
 ) -> Response {
+    take(&shared, (&channel, None), &query, method.as_str(), (headers, body)).await
+}
+
+/// A callback of one of the gateways of a channel.
+async fn callback_of(
+    State(shared): State<Shared>,
+    Path((channel, gateway)): Path<(String, String)>,
+    Query(query): Query<Vec<(String, String)>>,
+    method: Method,
+    (headers, body): (HeaderMap, Bytes),
+) -> Response {
+    take(&shared, (&channel, Some(&gateway)), &query, method.as_str(), (headers, body)).await
+}
+
+async fn take(
+    shared: &Shared,
+    (channel, gateway): (&str, Option<&str>),
+    query: &[(String, String)],
+    method: &str,
+    (headers, body): (HeaderMap, Bytes),
+) -> Response {
     let headers: Vec<(String, String)> = headers
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
     let now = shared.desk.store.now();
-    let callback = Callback { method: method.as_str(), query: &query, headers: &headers, body: &body, now };
-    match shared.desk.take(&channel, &callback).await {
+    let callback = Callback { method, query, headers: &headers, body: &body, now };
+    match shared.desk.take_of(channel, gateway, &callback).await {
         Ok(intake) => {
             let status = StatusCode::from_u16(intake.reply_status).unwrap_or(StatusCode::OK);
             (status, [(header::CONTENT_TYPE, intake.reply_type)], intake.reply_body).into_response()

@@ -81,7 +81,7 @@ impl Declaration {
 }
 
 /// `[limits]`, of a declaration or of the site; the site's win.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsSpec {
     /// Parts a second.

@@ -268,10 +268,8 @@ pub async fn copy_database(from: &Path, to: &Path) -> Result<()> {
     let part = Path::new(&part);
     let done = copy_into(from, part).await.and_then(|()| Ok(fs::rename(part, to).map_err(sqlx::Error::Io)?));
     if done.is_err() {
-        let mut journal = part.as_os_str().to_owned();
-        journal.push("-journal");
-        for left in [part, Path::new(&journal)] {
-            // The first error says more than a second one would.
+        // The first error says more than a second one would.
+        for left in [part.display().to_string(), format!("{}-journal", part.display())] {
             let _ = fs::remove_file(left);
         }
     }

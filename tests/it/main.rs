@@ -10,6 +10,7 @@ mod commands;
 mod crash;
 mod data_commands;
 mod engine;
+mod failover;
 mod faults;
 mod gateways;
 mod house;
