@@ -19,6 +19,10 @@ use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
 use crate::say;
 
+mod calendar;
+
+pub use calendar::{CalendarFault, CalendarFileError};
+
 /// The file `gong init` writes, with every default in a comment.
 pub const TEMPLATE: &str = include_str!("../templates/gong.toml");
 

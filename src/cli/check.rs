@@ -104,6 +104,7 @@ async fn site(report: &mut Report, config: Config, connect: bool) {
         None => None,
     };
     let messages = files::templates(report, &config);
+    files::calendar(report, &config);
     let registry = ways::channels(report, &config);
     if connect {
         ways::connect(report, &config).await;
