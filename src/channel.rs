@@ -16,9 +16,9 @@ use crate::render::Medium;
 
 pub mod declaration;
 pub mod failover;
+pub mod http;
 pub mod registry;
 pub mod rehearsal;
-pub mod sms_http;
 
 /// One message for one target, ready to hand over.
 #[derive(Clone)]

@@ -12,8 +12,8 @@ use serde::Deserialize;
 
 use super::declaration::{Declaration, DeclarationError, Kind, LimitsSpec, Source};
 use super::failover::{Failover, Member};
+use super::http::Http;
 use super::rehearsal::Rehearsal;
-use super::sms_http::SmsHttp;
 use super::{Channel, Limits};
 use crate::clock::Clock;
 use crate::say;
@@ -251,7 +251,7 @@ fn build_one(name: &str, setting: &ChannelSettings, site: &Site<'_>) -> Result<E
     let kind = *declaration.kind.get_ref();
     let parts = Parts { name, source, declaration, limits, timeout, vars, secrets, signature: signature.clone(), site };
     let channel: Arc<dyn Channel> = match kind {
-        Kind::SmsHttp | Kind::Media => Arc::new(SmsHttp::build(parts)?),
+        Kind::SmsHttp | Kind::Media => Arc::new(Http::build(parts)?),
         Kind::Rehearsal => Arc::new(Rehearsal::new(parts.limits, parts.declaration.aim())),
     };
     Ok(Entry { channel, signature })

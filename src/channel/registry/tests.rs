@@ -4,7 +4,7 @@ use std::fs;
 
 use uuid::Uuid;
 
-use super::super::sms_http::tests::site;
+use super::super::http::tests::site;
 use super::*;
 use crate::channel::{Callback, CallbackError, Evidence, Outcome, Outgoing};
 

@@ -1,4 +1,4 @@
-//! SMS over HTTP: any gateway a declaration describes.
+//! Messages over HTTP: any gateway, chat robot or webhook a declaration describes.
 //!
 //! One request a group of equal texts; templates compiled once; the class of every
 //! failure says whether the gateway can have taken the message.
@@ -24,7 +24,7 @@ use receipt::Receipts;
 use request::Requests;
 
 /// A gateway behind HTTP.
-pub struct SmsHttp {
+pub struct Http {
     limits: Limits,
     target: Target,
     medium: Medium,
@@ -37,7 +37,7 @@ pub struct SmsHttp {
     idle: Mutex<Vec<handlebars::Context>>,
 }
 
-impl SmsHttp {
+impl Http {
     /// Compiles a declaration.
     ///
     /// # Errors
@@ -102,7 +102,7 @@ fn groups(batch: &[Outgoing], most: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-impl Channel for SmsHttp {
+impl Channel for Http {
     fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -117,6 +117,9 @@ impl Channel for SmsHttp {
 
     fn send<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Outcome>> {
         async move {
+            if let [one] = batch {
+                return self.send_group(vec![one]).await;
+            }
             let groups = groups(batch, self.limits.batch);
             let sent = groups.iter().map(|g| self.send_group(g.iter().map(|i| &batch[*i]).collect()));
             let mut outcomes = vec![failed(Class::Unknown, String::new()); batch.len()];
