@@ -117,6 +117,9 @@ impl Channel for Http {
 
     fn send<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Outcome>> {
         async move {
+            if let [one] = batch {
+                return self.send_group(vec![one]).await;
+            }
             let groups = groups(batch, self.limits.batch);
             let sent = groups.iter().map(|g| self.send_group(g.iter().map(|i| &batch[*i]).collect()));
             let mut outcomes = vec![failed(Class::Unknown, String::new()); batch.len()];

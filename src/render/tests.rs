@@ -242,3 +242,21 @@ proptest! {
         prop_assert_eq!(&parsed["t"], &parsed["u"]);
     }
 }
+
+proptest::proptest! {
+    /// A template of plain values renders as handlebars itself does.
+    #[test]
+    fn pieces_render_as_handlebars_does(a in "\\PC{0,12}", n in proptest::prelude::any::<i64>(), text in "[a-z&<\u{4e00}-\u{4e20} ]{0,12}") {
+        let source = format!("{text}{{{{a}}}}-{{{{{{b.a}}}}}}{{{{! note }}}} {{{{b.n}}}}{text}");
+        let data = serde_json::json!({"a": a, "b": {"a": a, "n": n}});
+        for escape in [Escape::Bare, Escape::Html, Escape::Url, Escape::Json, Escape::Form] {
+            let mut plain = super::registry(escape, &TimeZone::UTC);
+            plain.register_template_string("t", &source).unwrap();
+            let engine = Engine::texts(escape, &TimeZone::UTC);
+            let compiled = engine.compile("t", &source, &|_| true).unwrap();
+            proptest::prop_assert!(compiled.pieces.is_some());
+            let context = Context::wraps(&data).unwrap();
+            proptest::prop_assert_eq!(compiled.render(&context).unwrap(), plain.render("t", &data).unwrap());
+        }
+    }
+}

@@ -163,11 +163,11 @@ async fn again(store: &Store, dispatch: &Dispatch) -> Dispatch {
 }
 
 async fn lease(store: &Store) -> Lease {
-    store.lease_batch(SMS, "w", 2).await.unwrap().unwrap()
+    store.lease_batches(SMS, "w", 2, 1).await.unwrap().remove(0)
 }
 
 fn turn(lease: Lease) -> BatchTurn {
-    BatchTurn { lease, records: Vec::new(), unsent: Vec::new(), mark: Vec::new(), close: false }
+    BatchTurn { lease, records: Vec::new(), unsent: Vec::new(), mark: Vec::new(), close: false, whole: false }
 }
 
 async fn run(store: &Store, turn: BatchTurn) -> Vec<i64> {

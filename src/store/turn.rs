@@ -63,6 +63,8 @@ pub struct BatchTurn {
     pub mark: Vec<i64>,
     /// Nothing of it is left after this turn.
     pub close: bool,
+    /// It closes, and every row it had was marked: none can be queued still.
+    pub whole: bool,
 }
 
 impl Store {
@@ -78,8 +80,9 @@ impl Store {
             tx.give_back(turn).await?;
             marked.push(tx.mark(turn, now).await?);
         }
-        let done: Vec<Lease> = turns.iter().filter(|t| t.close).map(|t| t.lease).collect();
-        tx.close_batches(&done).await?;
+        let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
+        tx.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         tx.commit().await?;
         Ok(marked)
     }
@@ -106,6 +109,7 @@ impl Store {
             records,
             unsent: Vec::new(),
             close: false,
+            whole: false,
         };
         let mut tx = self.begin().await?;
         tx.hold_back(0, std::slice::from_ref(&turn)).await?;

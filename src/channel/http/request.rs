@@ -1,5 +1,7 @@
 //! From messages to an HTTP request, by the declaration's templates.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use handlebars::Context;
 use http_body_util::Full;
@@ -32,6 +34,8 @@ pub(super) struct Requests {
     /// Path and query the gateway is to call, when the request tells it.
     callback: Option<Compiled>,
     fixed: Value,
+    /// What any template reads: nothing else is made.
+    reads: BTreeSet<String>,
 }
 
 impl Requests {
@@ -72,7 +76,13 @@ impl Requests {
         let declared_type = headers.iter().any(|(name, _)| *name == CONTENT_TYPE);
         let body = spec.body.as_ref().map(|b| compile("request.body", body_escape, b)).transpose()?;
         let method = spec.method.parse().ok().filter(|m| [Method::GET, Method::POST, Method::PUT].contains(m));
+        let url = compile("request.url", Escape::Url, &spec.url)?;
+        let callback = callback(parts, spec)?;
+        let all = [&url].into_iter().chain(&body).chain(&callback);
+        let all = all.chain(lets.iter().map(|(_, l)| l)).chain(headers.iter().map(|(_, h)| h));
+        let reads = all.flat_map(|template| template.variables().iter().cloned()).collect();
         Ok(Self {
+            reads,
             method: method.ok_or_else(|| {
                 parts.source.error(
                     spec.url.span().start,
@@ -80,11 +90,11 @@ impl Requests {
                 )
             })?,
             lets,
-            url: compile("request.url", Escape::Url, &spec.url)?,
+            url,
             headers,
             content_type: (body.is_some() && !declared_type).then(|| HeaderValue::from_static(content_type)),
             body,
-            callback: callback(parts, spec)?,
+            callback,
             fixed: fixed(parts),
         })
     }
@@ -126,7 +136,7 @@ impl Requests {
     /// be made, without any value.
     pub(super) fn make(&self, context: &mut Context, group: &[&Outgoing], now: Millis) -> Result<Made, String> {
         let say_why = |e: crate::render::RenderError| e.to_string();
-        fill(context, group, now);
+        self.fill(context, group, now);
         if let Some(callback) = &self.callback {
             let url = callback.render(context).map_err(say_why)?;
             set(context, "callback_url", url.into());
@@ -138,11 +148,13 @@ impl Requests {
             }
         }
         let url = self.url.render(context).map_err(say_why)?;
-        let uri: Uri = url.parse().map_err(|_| wrong_url())?;
+        if self.reads.contains("url") {
+            set(context, "url", url.as_str().into());
+        }
+        let uri = Uri::try_from(url).map_err(|_| wrong_url())?;
         if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(wrong_url());
         }
-        set(context, "url", url.into());
         let body = self.body.as_ref().map_or(Ok(String::new()), |b| b.render(context).map_err(say_why))?;
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
@@ -150,8 +162,8 @@ impl Requests {
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static("gong"));
         headers.extend(self.content_type.clone().map(|value| (CONTENT_TYPE, value)));
-        if !self.headers.is_empty() {
-            set(context, "body", body.clone().into());
+        if self.reads.contains("body") {
+            set(context, "body", body.as_str().into());
         }
         for (name, value) in &self.headers {
             let value = HeaderValue::from_maybe_shared(Bytes::from(value.render(context).map_err(say_why)?))
@@ -159,6 +171,29 @@ impl Requests {
             request.headers_mut().insert(name, value);
         }
         Ok(Made { request, body: Bytes::from(body) })
+    }
+}
+
+impl Requests {
+    /// Puts in what is particular to this group, as far as a template reads it.
+    fn fill(&self, context: &mut Context, group: &[&Outgoing], now: Millis) {
+        let Some(first) = group.first() else { return };
+        set(context, "now", now.into());
+        let mut put = |name: &str, value: &dyn Fn() -> Value| {
+            if self.reads.contains(name) {
+                set(context, name, value());
+            }
+        };
+        put("to", &|| Value::from(&*first.to));
+        put("title", &|| Value::from(&*first.title));
+        put("text", &|| Value::from(&*first.text));
+        put("parts", &|| first.parts.into());
+        put("client_id", &|| first.client_id.to_string().into());
+        put("tos", &|| group.iter().map(|m| Value::from(&*m.to)).collect());
+        put("client_ids", &|| group.iter().map(|m| Value::from(m.client_id.to_string())).collect());
+        if let Some(facts) = &first.facts {
+            set(context, "item", Value::clone(facts));
+        }
     }
 }
 
@@ -184,21 +219,6 @@ fn wrong_url() -> String {
         "网址不对：应以 http:// 或 https:// 开头，且不含空格等字符",
         "the URL is not one: http:// or https://, without spaces"
     )
-}
-
-fn fill(context: &mut Context, group: &[&Outgoing], now: Millis) {
-    let Some(first) = group.first() else { return };
-    set(context, "to", Value::from(&*first.to));
-    set(context, "text", Value::from(&*first.text));
-    set(context, "title", Value::from(&*first.title));
-    if let Some(facts) = &first.facts {
-        set(context, "item", Value::clone(facts));
-    }
-    set(context, "parts", first.parts.into());
-    set(context, "client_id", first.client_id.to_string().into());
-    set(context, "now", now.into());
-    set(context, "tos", group.iter().map(|m| Value::from(&*m.to)).collect());
-    set(context, "client_ids", group.iter().map(|m| Value::from(m.client_id.to_string())).collect());
 }
 
 fn set(context: &mut Context, name: &str, value: Value) {
