@@ -20,6 +20,10 @@ use crate::lang::Lang;
 use crate::say;
 use crate::sheet::PressSettings;
 
+mod calls;
+
+pub use calls::CallsConfig;
+
 /// The file `gong init` writes, with every default in a comment.
 pub const TEMPLATE: &str = include_str!("../templates/gong.toml");
 
@@ -33,6 +37,7 @@ pub struct Config {
     pub review: ReviewConfig,
     pub quiet_hours: QuietConfig,
     pub plans: PlansConfig,
+    pub calls: CallsConfig,
     pub retry: RetrySettings,
     pub disk: DiskConfig,
     pub sheets: SheetsConfig,
@@ -223,6 +228,7 @@ impl Config {
         self.quiet()?;
         self.second_signature_within()?;
         self.default_plan()?;
+        self.call_plan()?;
         Ok(())
     }
 

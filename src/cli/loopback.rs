@@ -2,6 +2,7 @@
 
 mod channel;
 mod flags;
+mod media;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,14 +12,16 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Ended, output};
-use crate::loopback::{Behaviour, Credentials, Loopback};
+use crate::loopback::{Behaviour, Credentials, Loopback, Stats};
 use crate::say;
 use channel::Gateway;
 use flags::Flags;
 
 /// Runs a loopback gateway: nothing leaves this machine.
 #[derive(Debug, Args)]
-#[command(after_help = "gong loopback sms\ngong loopback sms --print-channel --secrets-dir data >> gong.toml")]
+#[command(
+    after_help = "gong loopback sms\ngong loopback sms --print-channel --secrets-dir data >> gong.toml\ngong loopback media --dir posts"
+)]
 pub struct LoopbackArgs {
     #[command(subcommand)]
     command: Kind,
@@ -27,6 +30,7 @@ pub struct LoopbackArgs {
 #[derive(Debug, Subcommand)]
 enum Kind {
     Sms(Box<SmsArgs>),
+    Media(Box<media::MediaArgs>),
 }
 
 /// An SMS gateway, as Kannel and as a signed JSON interface at once.
@@ -72,7 +76,13 @@ struct SmsArgs {
 }
 
 pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result<Ended> {
-    let Kind::Sms(args) = args.command;
+    match args.command {
+        Kind::Sms(args) => sms(context, *args).await,
+        Kind::Media(args) => media::run(context, *args).await,
+    }
+}
+
+async fn sms(context: &Context, args: SmsArgs) -> anyhow::Result<Ended> {
     let credentials = Credentials { username: args.username, password: args.password, secret: args.secret };
     if args.print_channel {
         let block = channel::block(args.gateway, args.listen, &credentials, args.secrets_dir.as_deref())?;
@@ -81,8 +91,23 @@ pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result
     }
     let behaviour = args.flags.over(&from_file(args.behaviour.as_deref())?)?;
     let gateway = Loopback { journal: args.journal, ..Loopback::new(credentials, behaviour) };
+    let stats = until_stopped(context, gateway, args.listen).await?;
+    if args.stats_on_exit || context.global.json {
+        output::json(&stats)?;
+    } else {
+        let (requests, messages, receipts) = (stats.requests, stats.messages, stats.receipts_sent);
+        output::line(say!(
+            "请求 {requests}，收下短信 {messages}，发回回执 {receipts}",
+            "{requests} requests, {messages} messages taken, {receipts} receipts sent"
+        ));
+    }
+    Ok(Ended::Done)
+}
+
+/// Runs the gateway until a signal ends it, and says where it listens.
+async fn until_stopped(context: &Context, gateway: Loopback, listen: SocketAddr) -> anyhow::Result<Stats> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let running = gateway.start(args.listen).await?;
+    let running = gateway.start(listen).await?;
     let at = running.addr;
     if context.global.json {
         output::json(&json!({ "listening": at.to_string() }))?;
@@ -96,17 +121,7 @@ pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
-    let stats = running.stop().await;
-    if args.stats_on_exit || context.global.json {
-        output::json(&stats)?;
-    } else {
-        let (requests, messages, receipts) = (stats.requests, stats.messages, stats.receipts_sent);
-        output::line(say!(
-            "请求 {requests}，收下短信 {messages}，发回回执 {receipts}",
-            "{requests} requests, {messages} messages taken, {receipts} receipts sent"
-        ));
-    }
-    Ok(Ended::Done)
+    Ok(running.stop().await)
 }
 
 fn from_file(path: Option<&std::path::Path>) -> anyhow::Result<Behaviour> {

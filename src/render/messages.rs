@@ -45,10 +45,13 @@ impl Medium {
 /// The fields of an item that a text may use.
 const ITEM: &[&str] = &[
     "kind",
+    "kind_zh",
     "number",
     "title",
     "body_plain",
+    "body_text",
     "sms",
+    "level",
     "level_zh",
     "area_text",
     "actions",
@@ -57,6 +60,8 @@ const ITEM: &[&str] = &[
     "effective_at",
     "expires_at",
     "relation",
+    "relation_zh",
+    "objection_phone",
     "url",
 ];
 
@@ -148,9 +153,20 @@ fn read_site(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<()
     Ok(())
 }
 
+/// Whether an item has a field of this name, for texts and requests.
+#[must_use]
+pub fn is_item_field(field: &str) -> bool {
+    ITEM.contains(&field.split('.').next().unwrap_or(field))
+}
+
+/// The fields an item may have.
+pub(super) fn item_fields() -> impl Iterator<Item = &'static str> {
+    ITEM.iter().copied()
+}
+
 fn known(path: &str) -> bool {
     match path.split_once('.') {
-        Some(("item", field)) => ITEM.contains(&field.split('.').next().unwrap_or(field)),
+        Some(("item", field)) => is_item_field(field),
         Some(("site", field)) => matches!(field, "name" | "phone"),
         Some(("vars", _)) => true,
         Some(_) => false,

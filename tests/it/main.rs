@@ -5,19 +5,24 @@
 // The helpers are not `#[test]` functions, so the lint's own exception misses them.
 #![allow(clippy::unwrap_used)]
 
+mod agency;
 mod chains;
 mod commands;
 mod crash;
 mod data_commands;
+mod demo;
 mod engine;
 mod faults;
 mod gateways;
 mod house;
+mod kannel;
 mod lanes;
 mod layers;
 mod ledger;
 mod lists;
+mod media;
 mod migrations;
+mod points;
 mod rig;
 mod settle;
 mod sheets;
@@ -26,3 +31,4 @@ mod source;
 mod support;
 mod throttle;
 mod tour;
+mod visits;
