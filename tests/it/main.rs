@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agency;
+mod calls;
 mod chains;
 mod commands;
 mod crash;
