@@ -4,8 +4,8 @@
 pub mod calls;
 pub mod posts;
 pub mod prepare;
-mod situation;
 pub mod samples;
+mod situation;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -282,7 +282,7 @@ pub(super) async fn confirm(context: &Context, args: ConfirmArgs) -> anyhow::Res
 fn moment(text: &str, app: &App, since: Millis) -> anyhow::Result<Millis> {
     let (zone, now) = (app.config.zone()?, app.store.now());
     let today = jiff::Timestamp::from_millisecond(now)?.to_zoned(zone.clone()).date();
-    let at = point(text, &zone).or_else(|| point(&format!("{today} {text}"), &zone));
+    let at = point(text, &zone, Edge::Start).or_else(|| point(&format!("{today} {text}"), &zone, Edge::Start));
     let Some(at) = at else {
         return Err(refused(say!(
             "“{text}”不是时间。写法：10:20 或 2026-06-01 10:20",

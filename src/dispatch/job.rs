@@ -122,12 +122,7 @@ impl Jobs {
     }
 
     /// What makes the messages of a dispatch on a way.
-    async fn composer(
-        &self,
-        (dispatch, content): (&Dispatch, &Content),
-        unit: &Site,
-        way: &Way,
-    ) -> Result<Composer> {
+    async fn composer(&self, (dispatch, content): (&Dispatch, &Content), unit: &Site, way: &Way) -> Result<Composer> {
         let made = if dispatch.mode == Mode::Call {
             let mark = self.store.called_about(dispatch).await?.mode.mark();
             let sender = Sender { name: &unit.name, phone: &unit.phone, signature: &way.signature, mark };

@@ -55,7 +55,7 @@ pub struct Waiting {
     #[serde(deserialize_with = "from_hex")]
     pub vars_sealed: Option<Vec<u8>>,
     /// Variables that no list brings: of a call, the village and the link.
-    #[sqlx(skip)]
+    #[serde(skip)]
     pub own: Option<serde_json::Value>,
 }
 

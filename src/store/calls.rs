@@ -44,14 +44,14 @@ impl Store {
             lane_reason: String::new(),
             plan,
             list_no: None,
+            parent_no: Some(no),
             expected: "{}".to_owned(),
             created_by: operator.to_owned(),
             expires_at: about.expires_at,
             effective_at: about.effective_at,
         };
         let mut tx = self.begin().await?;
-        let (call, id) = tx.insert_dispatch(&new, self.now()).await?;
-        exec!(&mut tx, sqlx::query("UPDATE dispatches SET parent_no = $2 WHERE no = $1").bind(call).bind(no))?;
+        let (_, id) = tx.insert_dispatch(&new, self.now()).await?;
         tx.commit().await?;
         self.dispatch(&id).await
     }

@@ -110,10 +110,14 @@ fn channel(c: &ChannelRow) -> Row {
     let proof = match c.evidence {
         Proof::Receipts => say!("到达 {reached}", "reached {reached}"),
         Proof::AcceptOnly => say!("无回执", "no receipts"),
+        Proof::Published => say!("公开发布", "published"),
         Proof::Posted => say!("已张贴 {reached}", "posted {reached}"),
         Proof::Told => say!("已告知 {reached}", "told {reached}"),
     };
-    let shown = if c.evidence == Proof::AcceptOnly { say!("无回执", "no receipts") } else { reached.to_string() };
+    let shown = match c.evidence {
+        Proof::AcceptOnly | Proof::Published => proof.clone(),
+        _ => reached.to_string(),
+    };
     Row {
         line: say!(
             "{name}：{all} 条，已提交 {handed}，{proof}，未成 {failed}，待发 {pending}；",
