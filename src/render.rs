@@ -214,3 +214,5 @@ fn explain(name: &str, error: &handlebars::RenderError) -> RenderError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_posts;

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Every check and every test of gong. Usage: tests/run.sh [--embedded]
 #
-# Plain: installs what is missing (Debian 12, as root), starts a private PostgreSQL
-# and runs everything on both engines. --embedded: what needs no services.
+# Plain: installs what is missing (Debian 12, as root), starts a private PostgreSQL and
+# a private Kannel, and runs everything on both engines. --embedded: what needs no services.
 #   CARGO          the cargo to call
-#   GONG_TEST_DIR  where the services live (see deploy/services/postgres.sh)
+#   GONG_TEST_DIR  where the services live (see deploy/services/*.sh)
 #   CI             when set, build results are kept in the user's cache folder
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,6 +58,12 @@ need_postgres() {
   install postgresql-15
 }
 
+need_kannel() {
+  [ -x /usr/sbin/bearerbox ] && [ -x /usr/lib/kannel/test/fakesmsc ] && return
+  # Debian's own script starts nothing while /etc/default/kannel does not ask for it.
+  install kannel kannel-extras
+}
+
 stage() {
   local name=$1 began=$SECONDS
   shift
@@ -80,6 +86,12 @@ start_postgres() {
   echo "GONG_TEST_POSTGRES=$GONG_TEST_POSTGRES"
 }
 
+start_kannel() {
+  GONG_TEST_KANNEL=$(deploy/services/kannel.sh start) || return 1
+  export GONG_TEST_KANNEL
+  echo "GONG_TEST_KANNEL=$GONG_TEST_KANNEL"
+}
+
 if [ -n "${CI:-}" ] && [ -z "${CARGO_TARGET_DIR:-}" ]; then
   export CARGO_TARGET_DIR=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/gong-ci
 fi
@@ -87,12 +99,14 @@ fi
 stage "tools" need_tools
 stage "fonts and PDF tools" need_sheets
 if [ "$embedded" = yes ]; then
-  unset GONG_TEST_POSTGRES
+  unset GONG_TEST_POSTGRES GONG_TEST_KANNEL
   engines="SQLite only (--embedded)"
 else
   stage "postgresql installed" need_postgres
   stage "postgresql started" start_postgres
-  engines="SQLite and PostgreSQL"
+  stage "kannel installed" need_kannel
+  stage "kannel started" start_kannel
+  engines="SQLite and PostgreSQL, with Kannel"
 fi
 stage "fmt" "$CARGO" fmt --check
 stage "clippy" "$CARGO" clippy --locked --all-targets -- -D warnings
@@ -105,7 +119,7 @@ fi
 stage "tests" "$CARGO" test --locked
 
 if [ "$embedded" = no ]; then
-  echo "The PostgreSQL of the tests keeps running for the next time; to stop it: deploy/services/postgres.sh stop"
+  echo "The PostgreSQL and the Kannel of the tests keep running for the next time; to stop them: deploy/services/{postgres,kannel}.sh stop"
 fi
 printf -v list '%s, ' "${done_stages[@]}"
 echo "ALL PASSED in $SECONDS s on $engines: ${list%, }"

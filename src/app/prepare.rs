@@ -4,10 +4,9 @@
 
 mod sheets;
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 use serde_json::Value;
+use sheets::Boards;
 
 use super::{App, posts};
 use crate::channel::{AddressKind, Evidence, Target};
@@ -121,8 +120,7 @@ impl App {
         };
         plan.check(&self.registry.names().collect::<Vec<_>>())?;
         let boards = self.boards_of(&plan, &item, mode).await?;
-        let hang = boards.values().any(|n| *n > 0);
-        let (members, households) = self.count(&audience, &content, hang).await?;
+        let (members, households) = self.count(&audience, &content, &boards).await?;
         let mut job = Job {
             app: self,
             content: &content,
@@ -188,8 +186,8 @@ impl App {
     }
 
     /// How many people and households; nobody is an error unless sheets are to be hung
-    /// beside earlier ones (`hang`).
-    async fn count(&self, audience: &Audience, content: &Content, hang: bool) -> anyhow::Result<(i64, i64)> {
+    /// beside earlier ones.
+    async fn count(&self, audience: &Audience, content: &Content, boards: &Boards) -> anyhow::Result<(i64, i64)> {
         let quiet = self.config.quiet()?;
         let scope = match &content.scope {
             Some(scope) => Some(resolve(&self.store, scope, &self.config.attributes, &quiet).await?),
@@ -203,7 +201,7 @@ impl App {
                 "{outside} of the audience are outside what this item may be shown to ({scope}). Narrow the audience, or edit the item and have it approved again"
             )));
         }
-        if count.people == 0 && !hang {
+        if count.people == 0 && boards.values().all(|n| *n == 0) {
             anyhow::bail!(StoreError::Refused(say!(
                 "发布对象是空的：没有人符合这个条件",
                 "the audience is empty: nobody fits the expression"
@@ -262,7 +260,6 @@ impl App {
 }
 
 /// The unit that answers for an item, as texts name it.
-#[must_use]
 pub fn unit(app: &App, item: &Item) -> Site {
     if item.unit.is_empty() { app.site() } else { Site { name: item.unit.clone(), phone: item.unit_phone.clone() } }
 }
@@ -280,7 +277,7 @@ struct Job<'a> {
     mode: Mode,
     list_no: Option<i64>,
     /// Channels of sheets, each with the points where it follows an earlier item.
-    boards: BTreeMap<String, i64>,
+    boards: Boards,
 }
 
 impl Job<'_> {

@@ -43,20 +43,20 @@ pub(super) async fn run(context: &Context, args: SendArgs) -> anyhow::Result<End
     let app = context.app().await?;
     let operator = context.operator(&app).await?;
     operator.need(Role::Dispatcher)?;
-    let mut content = None;
+    let mut item = None;
     let dispatch = if args.test_to.is_empty() {
         let prepared = app.prepare(&args.what.item, &args.what.wish()?, &operator.name).await?;
         if !agreed(&prepared, &args, context.global.json)? {
             output::note(say!("没有发送", "nothing was sent"));
             return Ok(Ended::Done);
         }
-        content = Some(prepared.item.content);
+        item = Some(prepared.item.content);
         app.store.create_dispatch(&prepared.new).await?
     } else {
         test(&app, &args, &operator.name).await?
     };
     if context.global.json && !args.watch {
-        let call = call(&app, &args, &dispatch, content.as_ref()).await?;
+        let call = call(&app, &args, &dispatch, item.as_ref()).await?;
         let mut report = serde_json::to_value(status::report(&app, &dispatch).await?)?;
         report["call"] = call.map(|c| c.no).into();
         output::json(&report)?;
@@ -65,7 +65,7 @@ pub(super) async fn run(context: &Context, args: SendArgs) -> anyhow::Result<End
             let (no, id) = (dispatch.no, &dispatch.id);
             output::line(say!("发布任务 {no}（{id}）已建立", "dispatch {no} ({id}) is created"));
         }
-        if let Some(call) = call(&app, &args, &dispatch, content.as_ref()).await?
+        if let Some(call) = call(&app, &args, &dispatch, item.as_ref()).await?
             && !context.global.json
         {
             calls::tell(&app, &call, dispatch.no);

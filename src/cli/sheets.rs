@@ -71,7 +71,7 @@ pub(super) async fn run(context: &Context, args: SheetsArgs) -> anyhow::Result<E
     let said = app.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
     let mut run = Run {
         app: &app,
-        maker: SheetMaker::new(&said, &unit(&app, &item), &dispatch, &app.paper()?),
+        maker: SheetMaker::new(said, &unit(&app, &item), &dispatch, &app.paper()?),
         before: app.store.sheets_before(&dispatch, &channels).await?,
         out: &args.out,
         wants: Wants { jpg: args.jpg },

@@ -106,7 +106,7 @@ impl Jobs {
         let unit = Site { name: item.unit, phone: item.unit_phone };
         let unit = if unit.name.is_empty() { &self.site } else { &unit };
         let says = match channel.target() {
-            Target::Point => Says::Sheet(Box::new(SheetMaker::new(&content, unit, &dispatch, &self.paper))),
+            Target::Point => Says::Sheet(Box::new(SheetMaker::new(content.clone(), unit, &dispatch, &self.paper))),
             _ => Says::Message(Mutex::new(self.composer((&dispatch, &content), unit, way).await?)),
         };
         let repeatable = channel.limits().idempotent || is_repeated(&content, dispatch.lane);

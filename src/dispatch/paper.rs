@@ -8,10 +8,11 @@ use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use super::job::Site;
+use crate::clock::Millis;
 use crate::domain::ids::DeliveryRef;
 use crate::domain::item::Content;
 use crate::domain::serial::{self, Serial};
-use crate::sheet::{Document, Notice};
+use crate::sheet::{self, Document, Notice, Signing};
 use crate::store::dispatches::Dispatch;
 use crate::store::sheets::{Related, SheetRow};
 use crate::vault::Vault;
@@ -26,11 +27,14 @@ pub struct Paper {
 
 /// Makes the sheets of one dispatch.
 pub struct SheetMaker {
-    notice: Notice,
+    content: Content,
+    unit: Site,
+    paper: Paper,
+    mark: &'static str,
     dispatch_no: i64,
-    public_url: String,
-    title: String,
-    day: String,
+    /// The day the sheets bear: when the dispatch was made.
+    at: Millis,
+    notice: Notice,
 }
 
 /// A sheet, and where its files go below the print queue, without extension.
@@ -42,35 +46,51 @@ pub struct Sheet {
 
 impl SheetMaker {
     #[must_use]
-    pub fn new(content: &Content, unit: &Site, dispatch: &Dispatch, paper: &Paper) -> Self {
-        let at = Timestamp::from_millisecond(dispatch.created_at).unwrap_or_default().to_zoned(paper.zone.clone());
-        let notice = Notice { mark: dispatch.mode.mark().to_owned(), ..notice(content, unit, dispatch, &paper.zone) };
-        Self {
-            notice,
+    pub fn new(content: Content, unit: &Site, dispatch: &Dispatch, paper: &Paper) -> Self {
+        let mut maker = Self {
+            content,
+            unit: unit.clone(),
+            paper: paper.clone(),
+            mark: dispatch.mode.mark(),
             dispatch_no: dispatch.no,
-            public_url: paper.public_url.clone(),
-            title: content.title.clone(),
-            day: at.strftime("%Y%m%d").to_string(),
+            at: dispatch.created_at,
+            notice: Notice::default(),
+        };
+        maker.notice = maker.say(None);
+        maker
+    }
+
+    /// The sheet without a point; `earlier` is what it takes the place of there.
+    fn say(&self, earlier: Option<&str>) -> Notice {
+        let by = Signing {
+            unit: &self.unit.name,
+            phone: &self.unit.phone,
+            at: self.at,
+            zone: &self.paper.zone,
+            mark: self.mark,
+            earlier,
+            large: false,
+        };
+        let mut notice = sheet::notice(&self.content, &by);
+        if let (Some(earlier), None) = (earlier, &notice.relation) {
+            notice.relation = Some(format!("本件替换{earlier}。旧件请撤下。"));
         }
+        notice
     }
 
     /// The sheet of a point; `before` is what it takes the place of there.
     #[must_use]
     pub fn make(&self, vault: &Vault, row: &SheetRow, before: &[Related]) -> Sheet {
         let serial = row.serial(self.dispatch_no);
-        let mut notice = self.notice.clone();
+        let mut notice = if before.is_empty() { self.notice.clone() } else { self.say(Some(&earlier(before))) };
         notice.place = row.place();
         notice.serial = serial.to_string();
-        notice.qr = Some(format!("{}/p/{}", self.public_url, token(vault, serial)));
-        if !before.is_empty() {
-            let takes = earlier(before);
-            notice.relation = Some(format!("本件替换{takes}。旧件请撤下。"));
-        }
-        let stem = serial::file_stem(row.town(), row.village(), &self.title, &self.day, &serial.to_string());
+        notice.qr = Some(format!("{}/p/{}", self.paper.public_url, token(vault, serial)));
+        let stem = serial::file_stem(row.town(), row.village(), &self.content.title, &self.day(), &serial.to_string());
         Sheet {
             document: Document::Notice(Box::new(notice)),
             path: format!("{}/{stem}", self.folder()),
-            title: self.title.clone(),
+            title: self.content.title.clone(),
         }
     }
 
@@ -79,17 +99,23 @@ impl SheetMaker {
         self.dispatch_no
     }
 
+    /// The day in file names: `20260601`.
+    fn day(&self) -> String {
+        let at = Timestamp::from_millisecond(self.at).unwrap_or_default();
+        at.to_zoned(self.paper.zone.clone()).strftime("%Y%m%d").to_string()
+    }
+
     /// The folder of the dispatch below the print queue.
     #[must_use]
     pub fn folder(&self) -> String {
-        serial::folder(self.dispatch_no, &self.title)
+        serial::folder(self.dispatch_no, &self.content.title)
     }
 
     /// The files of a town's sheets bound together, without extension.
     #[must_use]
     pub fn bound(&self, town: &str) -> String {
         let no = self.dispatch_no.to_string();
-        format!("{}/{}", self.folder(), serial::file_stem(town, "全部张贴件", &self.title, &self.day, &no))
+        format!("{}/{}", self.folder(), serial::file_stem(town, "全部张贴件", &self.content.title, &self.day(), &no))
     }
 
     /// What the sheets share: title, unit, date.
@@ -129,37 +155,17 @@ pub fn read_token(vault: &Vault, token: &str) -> Option<Serial> {
     Some(Serial { dispatch_no: of.dispatch_no.into(), ordinal: of.ordinal.into() })
 }
 
-/// The sheet of an item, before a point is named.
-fn notice(content: &Content, unit: &Site, dispatch: &Dispatch, zone: &TimeZone) -> Notice {
-    let day = |at: i64, form: &str| {
-        Timestamp::from_millisecond(at).unwrap_or_default().to_zoned(zone.clone()).strftime(form).to_string()
-    };
-    let mut facts = Vec::new();
-    if let Some(area) = &content.area_text {
-        facts.push(("影响范围".to_owned(), area.clone()));
-    }
-    facts.push(("有效期至".to_owned(), day(dispatch.expires_at, "%Y年%-m月%-d日%H时%M分")));
-    facts.push(("咨询电话".to_owned(), content.phone.clone()));
-    Notice {
-        issuer: content.issuer.clone().unwrap_or_else(|| unit.name.clone()),
-        document_no: content.document_no.clone().unwrap_or_default(),
-        title: content.title.clone(),
-        level: content
-            .level
-            .map(|l| crate::sheet::Level { word: l.zh(content.kind).to_owned(), colour: l.name().to_owned() }),
-        relation: content.relations.first().map(|(r, _)| r.label().to_owned()),
-        body: crate::sheet::blocks(&content.body),
-        actions: content.actions.clone(),
-        facts,
-        unit: unit.name.clone(),
-        date: day(dispatch.created_at, "%Y年%-m月%-d日"),
-        ..Notice::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sheet_names_what_it_takes_the_place_of() {
+        let related =
+            |dispatch_no, title: &str| Related { serial: Serial { dispatch_no, ordinal: 2 }, title: title.to_owned() };
+        let text = earlier(&[related(3, "预警"), related(4, "预警"), related(6, "预警更新")]);
+        assert_eq!(text, "《预警》（序号 3-2、4-2）、《预警更新》（序号 6-2）");
+    }
 
     #[test]
     fn a_token_names_its_sheet_and_is_not_guessed() {

@@ -158,25 +158,20 @@ impl Situation {
     /// The body in Markdown, without the title.
     #[must_use]
     pub fn markdown_body(&self, zone: &TimeZone) -> String {
-        let mut out = format!("{}\n\n", self.as_of(zone));
+        let mut lines = vec![self.as_of(zone), String::new()];
+        let row = |cells: &[String]| {
+            let cells: Vec<String> = cells.iter().map(|c| escaped(c)).collect();
+            format!("| {} |", cells.join(" | "))
+        };
         for section in self.sections(zone) {
-            out += &format!("## {}\n\n", section.heading);
-            for line in section.lines {
-                out += &format!("{}\n\n", escaped(&line));
-            }
+            lines.extend([format!("## {}", section.heading), String::new()]);
+            lines.extend(section.lines.iter().flat_map(|line| [escaped(line), String::new()]));
             let Some(table) = section.table.filter(|t| !t.rows.is_empty()) else { continue };
-            let row = |cells: &[String]| {
-                let cells: Vec<String> = cells.iter().map(|c| escaped(c)).collect();
-                format!("| {} |\n", cells.join(" | "))
-            };
-            out += &row(&table.heads);
-            out += &format!("|{}\n", "---|".repeat(table.heads.len()));
-            for r in &table.rows {
-                out += &row(&r.cells);
-            }
-            out.push('\n');
+            lines.extend([row(&table.heads), format!("|{}", "---|".repeat(table.heads.len()))]);
+            lines.extend(table.rows.iter().map(|r| row(&r.cells)));
+            lines.push(String::new());
         }
-        out
+        lines.join("\n") + "\n"
     }
 
     /// The whole report in Markdown.

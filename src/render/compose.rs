@@ -98,8 +98,8 @@ impl Composer {
         }
         let text = finish(medium, &title, &signature, &closing.close(&template.render(&shared)?));
         let post = medium == Medium::Media;
-        let facts = post.then(|| Arc::new(shared["item"].clone()));
-        let source = post.then(|| Box::new((template.clone(), shared)));
+        let facts = post.then(|| Arc::new(handed_on(shared["item"].clone(), sender)));
+        let source = post.then(|| Box::new((template, shared)));
         Ok(Self { medium, title, signature, closing, texts: Texts::Same(text), source, facts, cut: false })
     }
 
@@ -216,6 +216,16 @@ fn item(content: &Content) -> Value {
     item
 }
 
+/// The fields of an item as another system gets them: who answers for it is there.
+fn handed_on(mut item: Value, sender: &Sender<'_>) -> Value {
+    for (field, of_unit) in [("issuer", sender.name), ("phone", sender.phone)] {
+        if item[field].as_str().is_none_or(str::is_empty) {
+            item[field] = of_unit.into();
+        }
+    }
+    item
+}
+
 fn facts(content: &Content) -> Value {
     let relation = content.relations.first().map(|(relation, _)| *relation);
     json!({
@@ -250,7 +260,7 @@ pub fn lines(markdown: &str) -> String {
             Event::Text(text) | Event::Code(text) => out.push_str(&text),
             Event::HardBreak => out.push('\n'),
             Event::Start(Tag::Item) => {
-                out.push_str(if out.is_empty() || out.ends_with('\n') { "· " } else { "\n· " })
+                out.push_str(if out.is_empty() || out.ends_with('\n') { "· " } else { "\n· " });
             }
             Event::End(TagEnd::TableCell) => out.push(' '),
             Event::End(

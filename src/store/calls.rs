@@ -151,6 +151,3 @@ impl Tx {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

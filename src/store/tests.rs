@@ -2,6 +2,7 @@
 
 mod approvals;
 mod batches;
+mod calls;
 mod histories;
 mod parts;
 mod plans;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agency;
+mod calls;
 mod chains;
 mod commands;
 mod crash;
@@ -15,10 +16,12 @@ mod engine;
 mod faults;
 mod gateways;
 mod house;
+mod kannel;
 mod lanes;
 mod layers;
 mod ledger;
 mod lists;
+mod media;
 mod migrations;
 mod points;
 mod rig;

@@ -276,6 +276,7 @@ fn lifted(gong: &Gong, port: u16, (item, first): (&str, &str), near: &str) {
 #[test]
 fn a_layout_that_is_wrong_stops_the_channel_and_loses_nothing() {
     let gong = site(free_port());
+    std::fs::create_dir_all(gong.dir().join("templates/sheet")).unwrap();
     write(&gong, "templates/sheet/notice.typ", "#let broken = (\n");
     let item = approved(&gong, ALERT);
     let no = send(&gong, &item, &["--to", "全部"])["no"].to_string();

@@ -11,10 +11,13 @@ use crate::store::dispatches::Mode;
 use crate::store::estimate::ChannelEstimate;
 use crate::store::items::Item;
 
+/// Channels of sheets by name, each with how many points it follows an earlier item to.
+pub(super) type Boards = BTreeMap<String, i64>;
+
 impl App {
     /// The plan's channels of sheets, each with the points where it follows an earlier
     /// item.
-    pub(super) async fn boards_of(&self, plan: &Plan, item: &Item, mode: Mode) -> Result<BTreeMap<String, i64>> {
+    pub(super) async fn boards_of(&self, plan: &Plan, item: &Item, mode: Mode) -> Result<Boards> {
         let mut boards = BTreeMap::new();
         for name in plan.channels() {
             if self.registry.get(name).is_some_and(|c| c.target() == Target::Point) {

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use hyper::HeaderMap;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
@@ -87,7 +88,8 @@ fn authenticate(setup: &MediaSetup, asked: &Asked<'_>, body: Option<&Value>) -> 
             signed(fresh && same(&parameter(asked, "sign"), &sign))
         }
         Vendor::Feishu => {
-            robot(same(asked.path.rsplit('/').next().unwrap_or_default(), &setup.key))?;
+            let token = asked.path.rsplit('/').next().unwrap_or_default();
+            robot(same(&percent_decode_str(token).decode_utf8_lossy(), &setup.key))?;
             let field = |at| body.and_then(|b: &Value| b.pointer(at)).and_then(Value::as_str).unwrap_or_default();
             let timestamp = field("/timestamp");
             // The odd one: what others sign is the key here, and nothing is signed.

@@ -1,1 +1,0 @@
-//! Calls on both engines.
