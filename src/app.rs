@@ -31,6 +31,7 @@ use crate::domain::plan::VISIT;
 use crate::domain::reach::{ChannelKind, ChannelKinds};
 use crate::planner::{PlannedChannel, Planner, REHEARSAL};
 use crate::receipts::ReceiptDesk;
+use crate::render::following::Following;
 use crate::render::messages::Messages;
 use crate::say;
 use crate::sheet::Press;
@@ -90,6 +91,11 @@ impl App {
     #[must_use]
     pub fn site(&self) -> Site {
         Site { name: self.config.site.name.clone(), phone: self.config.site.phone.clone() }
+    }
+
+    /// The site's templates, which the engine reads again when they change.
+    fn templates(&self) -> anyhow::Result<Following> {
+        Ok(Following::new(self.config.path("templates".as_ref()), self.config.zone()?, self.messages.clone()))
     }
 
     /// The declared channels with their numbers.
@@ -181,7 +187,7 @@ impl App {
         let tools = Tools {
             store: Arc::clone(&self.store),
             jobs: Arc::new(
-                Jobs::new(Arc::clone(&self.store), self.messages.clone(), self.site())
+                Jobs::new(Arc::clone(&self.store), self.templates()?, self.site())
                     .linking_to(self.config.open_url())
                     .on(self.paper()?),
             ),

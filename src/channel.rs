@@ -15,6 +15,7 @@ use crate::domain::delivery::Word;
 use crate::render::Medium;
 
 pub mod declaration;
+pub mod failover;
 pub mod http;
 pub mod point;
 pub mod registry;
@@ -252,6 +253,11 @@ pub trait Channel: Send + Sync {
 
     /// Reads the receipts in a callback.
     fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError>;
+
+    /// Reads the receipts in a callback of one of the channel's gateways, by its name.
+    fn receipts_of(&self, _gateway: &str, _callback: &Callback<'_>) -> Result<Intake, CallbackError> {
+        Err(CallbackError::NotTaken)
+    }
 
     /// Whether what people answer comes back.
     fn hears_replies(&self) -> bool {

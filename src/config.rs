@@ -24,6 +24,10 @@ mod calls;
 
 pub use calls::CallsConfig;
 
+mod calendar;
+
+pub use calendar::{CalendarFault, CalendarFileError};
+
 /// The file `gong init` writes, with every default in a comment.
 pub const TEMPLATE: &str = include_str!("../templates/gong.toml");
 

@@ -1,6 +1,7 @@
 //! What gong knows without touching anything: pure rules and types.
 
 pub mod audience;
+pub mod calendar;
 pub mod calls;
 pub mod delivery;
 pub mod ids;

@@ -32,8 +32,22 @@ impl ReceiptDesk {
     /// Reads, keeps and applies the receipts of one callback. When this returns they
     /// are on disk, and what it returns is what the gateway wants to hear.
     pub async fn take(&self, channel: &str, callback: &Callback<'_>) -> Result<Intake, IntakeError> {
+        self.take_of(channel, None, callback).await
+    }
+
+    /// [`Self::take`], from one of the channel's gateways.
+    pub async fn take_of(
+        &self,
+        channel: &str,
+        gateway: Option<&str>,
+        callback: &Callback<'_>,
+    ) -> Result<Intake, IntakeError> {
         let way = self.ways.iter().find(|w| w.name == channel).ok_or(IntakeError::NoChannel)?;
-        let intake = way.channel.receipts(callback).inspect_err(|error| {
+        let read = match gateway {
+            None => way.channel.receipts(callback),
+            Some(gateway) => way.channel.receipts_of(gateway, callback),
+        };
+        let intake = read.inspect_err(|error| {
             self.counts.callback_refused(channel);
             tracing::warn!(channel, %error, "refused a callback");
         })?;

@@ -18,6 +18,7 @@ use pieces::Pieces;
 mod check;
 mod closing;
 pub mod compose;
+pub mod following;
 mod helpers;
 mod pieces;
 

@@ -47,6 +47,7 @@ pub mod snapshot;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 pub mod turn;
 pub mod upkeep;
 pub mod visits;

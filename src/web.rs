@@ -37,6 +37,7 @@ pub fn router(shared: Shared) -> Router {
     Router::new()
         .route("/callbacks/{channel}", any(callback))
         .route("/callbacks/{channel}/reply", any(reply))
+        .route("/callbacks/{channel}/{gateway}", any(callback_of))
         .route("/c/{token}", get(calls::show).post(calls::confirm))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -53,10 +54,31 @@ async fn callback(
     method: Method,
     (headers, body): (HeaderMap, Bytes),
 ) -> Response {
+    take(&shared, (&channel, None), &query, method.as_str(), (headers, body)).await
+}
+
+/// A callback of one of the gateways of a channel.
+async fn callback_of(
+    State(shared): State<Shared>,
+    Path((channel, gateway)): Path<(String, String)>,
+    Query(query): Query<Vec<(String, String)>>,
+    method: Method,
+    (headers, body): (HeaderMap, Bytes),
+) -> Response {
+    take(&shared, (&channel, Some(&gateway)), &query, method.as_str(), (headers, body)).await
+}
+
+async fn take(
+    shared: &Shared,
+    (channel, gateway): (&str, Option<&str>),
+    query: &[(String, String)],
+    method: &str,
+    (headers, body): (HeaderMap, Bytes),
+) -> Response {
     let headers = named(&headers);
     let now = shared.desk.store.now();
-    let callback = Callback { method: method.as_str(), query: &query, headers: &headers, body: &body, now };
-    match shared.desk.take(&channel, &callback).await {
+    let callback = Callback { method, query, headers: &headers, body: &body, now };
+    match shared.desk.take_of(channel, gateway, &callback).await {
         Ok(intake) => answer(intake.reply_status, intake.reply_type, intake.reply_body),
         Err(error) => refusal(&error),
     }

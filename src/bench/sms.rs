@@ -48,6 +48,7 @@ fn channel(gateway: &Process, settings: &Settings) -> ChannelSettings {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     ChannelSettings {
         gateway: "kannel".to_owned(),
+        gateways: Vec::new(),
         vars: [pair("url", &format!("http://{}", gateway.addr)), pair("username", USERNAME)].into(),
         secrets: [pair("password", "file:secret"), pair("token", "file:secret")].into(),
         limits: LimitsSpec {

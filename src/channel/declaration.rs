@@ -90,7 +90,7 @@ impl Declaration {
 const LEAST_BYTES: usize = 200;
 
 /// `[limits]`, of a declaration or of the site; the site's win.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsSpec {
     /// Parts a second.

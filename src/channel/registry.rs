@@ -11,6 +11,7 @@ use rust_embed::RustEmbed;
 use serde::Deserialize;
 
 use super::declaration::{Declaration, DeclarationError, Kind, LimitsSpec, Source};
+use super::failover::{Failover, Member};
 use super::http::Http;
 use super::point::Board;
 use super::rehearsal::Rehearsal;
@@ -35,7 +36,11 @@ const MAX_DECLARATION: u64 = 256 * 1024;
 #[serde(deny_unknown_fields)]
 pub struct ChannelSettings {
     /// The declaration: `NAME.toml` of the site's channels folder, or a shipped one.
+    #[serde(default)]
     pub gateway: String,
+    /// Several instead of one; messages go to each by its share.
+    #[serde(default)]
+    pub gateways: Vec<GatewaySettings>,
     #[serde(default)]
     pub vars: BTreeMap<String, String>,
     /// Each `env:NAME` or `file:PATH`.
@@ -45,6 +50,52 @@ pub struct ChannelSettings {
     pub limits: LimitsSpec,
     /// `【…】` before every text, in place of the declaration's.
     pub signature: Option<String>,
+}
+
+/// One of the gateways of a channel that has several.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySettings {
+    pub gateway: String,
+    /// What it is called in callbacks and the ledger, where it is not the declaration's name.
+    pub name: Option<String>,
+    #[serde(default)]
+    pub vars: BTreeMap<String, String>,
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    pub limits: LimitsSpec,
+}
+
+impl ChannelSettings {
+    /// Its gateways by name, each with the settings of a channel that has no other.
+    #[must_use]
+    pub fn each(&self) -> Vec<(String, Self)> {
+        if self.gateways.is_empty() {
+            return vec![(self.gateway.clone(), self.clone())];
+        }
+        let mut all: Vec<(String, Self)> = Vec::with_capacity(self.gateways.len());
+        for one in &self.gateways {
+            let wanted = one.name.clone().unwrap_or_else(|| one.gateway.clone());
+            let taken = |name: &str| all.iter().any(|(earlier, _)| earlier == name);
+            // The same declaration twice: kannel, kannel-2.
+            let name = if taken(&wanted) && one.name.is_none() {
+                (2..=self.gateways.len()).map(|n| format!("{wanted}-{n}")).find(|name| !taken(name)).unwrap_or_default()
+            } else {
+                wanted
+            };
+            let settings = Self {
+                gateway: one.gateway.clone(),
+                gateways: Vec::new(),
+                vars: one.vars.clone(),
+                secrets: one.secrets.clone(),
+                limits: one.limits.clone(),
+                signature: self.signature.clone(),
+            };
+            all.push((name, settings));
+        }
+        all
+    }
 }
 
 /// What channels are built with.
@@ -135,7 +186,9 @@ impl Registry {
             if name.is_empty() || !name.bytes().all(valid) {
                 return Err(RegistryError::Name(name.clone()));
             }
-            entries.insert(name.clone(), build_one(name, setting, site)?);
+            let entry =
+                if setting.gateways.is_empty() { build_one(name, setting, site)? } else { join(name, setting, site)? };
+            entries.insert(name.clone(), entry);
         }
         Ok(Self { entries })
     }
@@ -158,7 +211,37 @@ impl Registry {
     }
 }
 
+/// A channel over several gateways. Settings of one gateway have no place beside them.
+fn join(name: &str, setting: &ChannelSettings, site: &Site<'_>) -> Result<Entry, RegistryError> {
+    let wrong = |field: &str| RegistryError::Setting { channel: name.to_owned(), field: field.to_owned() };
+    let beside = [
+        (!setting.gateway.is_empty(), "gateway"),
+        (!setting.vars.is_empty(), "vars"),
+        (!setting.secrets.is_empty(), "secrets"),
+        (setting.limits != LimitsSpec::default(), "limits"),
+    ];
+    if let Some((_, field)) = beside.iter().find(|(given, _)| *given) {
+        return Err(wrong(field));
+    }
+    let mut members: Vec<Member> = Vec::new();
+    let mut signature = None;
+    for (gateway, settings) in setting.each() {
+        let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if gateway.is_empty() || !gateway.bytes().all(valid) || members.iter().any(|m| m.name == gateway) {
+            return Err(wrong("gateways.name"));
+        }
+        let made = build_one(&format!("{name}/{gateway}"), &settings, site)?;
+        signature.get_or_insert(made.signature);
+        members.push(Member { name: gateway, channel: made.channel });
+    }
+    let channel = Failover::new(name, members).ok_or_else(|| wrong("gateways"))?;
+    Ok(Entry { channel: Arc::new(channel), signature: signature.unwrap_or_default() })
+}
+
 fn build_one(name: &str, setting: &ChannelSettings, site: &Site<'_>) -> Result<Entry, RegistryError> {
+    if setting.gateway.is_empty() {
+        return Err(RegistryError::Lacking { channel: name.to_owned(), field: "gateway".to_owned() });
+    }
     let (file, text) = read_declaration(name, &setting.gateway, site)?;
     let source = Source { file: &file, text: &text };
     let declaration = source.parse()?;

@@ -107,6 +107,7 @@ async fn site(report: &mut Report, config: Config, connect: bool) {
     };
     let messages = files::templates(report, &config);
     paper::fonts(report, &config);
+    files::calendar(report, &config);
     let registry = ways::channels(report, &config);
     if connect {
         ways::connect(report, &config).await;

@@ -36,7 +36,7 @@ pub struct ImportArgs {
 }
 
 pub(super) async fn run(context: &Context, args: ImportArgs) -> anyhow::Result<Ended> {
-    args.what.need_files();
+    args.what.need_files()?;
     let app = context.app().await?;
     let operator = context.operator(&app).await?;
     operator.need(Role::Author)?;

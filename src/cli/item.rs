@@ -133,9 +133,10 @@ async fn enter(
     let format = format.map_or_else(|| Format::of_file(file), Format::from);
     let source = read::source(file)?;
     let source = if format == Format::Markdown { read::with_tables(&source, file)? } else { source };
-    let draft = crate::domain::item::parse(&source, format, &zone)
+    let (draft, lines) = crate::domain::item::parse_placed(&source, format, &zone)
         .map_err(|e| if file == "-" { anyhow::anyhow!("{e}") } else { anyhow::anyhow!("{file}: {e}") })?;
-    let problems = review::problems(app, &draft).await?;
+    let mut problems = review::problems(app, &draft).await?;
+    review::place(&mut problems, &lines);
     if !problems.is_empty() {
         review::print_problems(context, file, &problems)?;
         return Ok(Ended::NotGood);

@@ -19,6 +19,8 @@ use crate::{config, say};
 const ZH: &str = include_str!("../../templates/locales/zh.toml");
 const ROOT: &str = "gong";
 
+mod mistake;
+
 /// Command path → argument id, `about` or `examples` → the words.
 type Words = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -130,36 +132,24 @@ fn usage(built: &Command) -> String {
 }
 
 fn explain(error: &clap::Error, args: &[OsString]) -> ExitCode {
-    let text = error.render();
+    let zh = lang::current() == Lang::Zh;
+    let shown = error.render().to_string();
+    let shown = shown.trim_end();
+    let help = || if zh { mistake::marks(shown) } else { shown.to_owned() };
     if !error.use_stderr() {
-        output::line(text.to_string().trim_end());
+        output::line(help());
         return ExitCode::SUCCESS;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        output::note(text.to_string().trim_end());
+        output::note(help());
         return ExitCode::from(2);
     }
+    let said = if zh { mistake::chinese(error) } else { shown.to_owned() };
     if args.iter().any(|a| a == "--json") {
-        let said = serde_json::json!({ "error": text.to_string().trim_end(), "usage": true });
-        output::line(said);
+        output::line(serde_json::json!({ "error": said, "usage": true }));
     }
-    if lang::current() == Lang::Zh {
-        output::note(format!("错误: {}", hint(error.kind())));
-    }
-    output::note(text.to_string().trim_end());
+    output::note(said);
     ExitCode::from(2)
-}
-
-fn hint(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::UnknownArgument => "没有这个选项，或参数写多了。下面指出是哪一个；加 --help 看可用的选项",
-        ErrorKind::InvalidSubcommand => "没有这个命令。gong --help 列出全部命令",
-        ErrorKind::MissingRequiredArgument => "缺少必须写的参数，下面列出是哪些；加 --help 看示例",
-        ErrorKind::MissingSubcommand => "还要写一个子命令；加 --help 看有哪些",
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => "值写得不对，下面指出是哪一个",
-        ErrorKind::ArgumentConflict => "这些选项不能一起用",
-        _ => "命令行写得不对，加 --help 看用法和示例",
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::render::RenderError;
 use crate::say;
 use crate::store::StoreError;
 
@@ -86,9 +87,15 @@ pub fn private(to: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| to.display().to_string())
 }
 
-/// Prints an error and says which exit code it is: 3 where a rule refused, else 1.
+/// A mistake in the command line that clap cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misused(pub String);
+
+/// Prints an error and says which exit code it is: 3 where a rule refused, 2 for a
+/// mistake in the command line, else 1.
 pub fn failed(error: &anyhow::Error, as_json: bool) -> ExitCode {
-    let refused = matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Refused(_)));
+    let refused = is_refusal(error);
     let text = error.chain().map(ToString::to_string).collect::<Vec<_>>();
     // A cause that its parent already quotes is not said twice.
     let mut said: Vec<&String> = Vec::new();
@@ -103,7 +110,21 @@ pub fn failed(error: &anyhow::Error, as_json: bool) -> ExitCode {
     }
     let prefix = say!("错误", "error");
     eprintln!("{prefix}: {message}");
-    ExitCode::from(if refused { 3 } else { 1 })
+    ExitCode::from(match (refused, error.is::<Misused>()) {
+        (true, _) => 3,
+        (_, true) => 2,
+        _ => 1,
+    })
+}
+
+/// A rule refused it, or the item or the list lacks what the text needs: nothing is
+/// wrong with the program or the site.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Refused(_)))
+        || matches!(
+            error.downcast_ref::<RenderError>(),
+            Some(RenderError::Missing { .. } | RenderError::Unknown { .. } | RenderError::Failed { .. })
+        )
 }
 
 /// A number with thousands separators.

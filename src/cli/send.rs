@@ -1,21 +1,24 @@
 //! `gong send`: sends an approved item; what goes out is what `gong plan` showed.
 
 use std::io::{BufRead as _, IsTerminal as _};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::plan::{self, What};
+use super::words::refused;
 use super::{Context, Ended, calls, output, status};
 use crate::app::calls::Called;
 use crate::app::prepare::Prepared;
-use crate::channel::{AddressKind, Target};
+use crate::channel::{AddressKind, Channel, Target};
 use crate::dispatch::job::{Site, compose};
 use crate::domain::item::Content;
-use crate::domain::recipient::Phone;
-use crate::render::Medium;
+use crate::domain::plan::{Plan, Step};
+use crate::domain::recipient::{Email, Phone};
 use crate::say;
-use crate::store::dispatches::{Dispatch, Mode};
+use crate::store::dispatches::{Dispatch, Mode, NewDispatch};
 use crate::store::operators::Role;
+use crate::store::trial::TrialTarget;
 
 /// Sends an approved item. A running `gong serve` does the work.
 #[derive(Debug, Args)]
@@ -25,8 +28,9 @@ use crate::store::operators::Role;
 pub struct SendArgs {
     #[command(flatten)]
     what: What,
-    /// Send the text to these numbers only, marked 【测试】, and to nobody of the audience.
-    #[arg(long, value_name = "PHONE", value_delimiter = ',')]
+    /// Send the text to these numbers or mailboxes only, marked 【测试】, and to nobody of
+    /// the audience.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     test_to: Vec<String>,
     /// Do not call the duty officers of the villages, for this reason.
     #[arg(long, value_name = "REASON")]
@@ -137,42 +141,39 @@ fn agreed(prepared: &Prepared, args: &SendArgs, json: bool) -> anyhow::Result<bo
 
 async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Result<Dispatch> {
     let item = app.store.item(&args.what.item).await?;
-    let phone = |text: &String| {
-        let wrong = || {
-            anyhow::anyhow!(say!(
-                "“{text}”不是手机号码：应为 11 位数字",
-                "`{text}` is not a mobile number: expected 11 digits"
-            ))
-        };
-        Phone::mobile(text).map(|p| p.as_str().to_owned()).ok_or_else(wrong)
-    };
-    let phones: Vec<String> = args.test_to.iter().map(phone).collect::<anyhow::Result<_>>()?;
     let plan = match &args.what.plan {
-        Some(text) => crate::domain::plan::Plan::parse(text)?,
+        Some(text) => Plan::parse(text)?,
         None => app.config.default_plan()?,
     };
     plan.check(&app.registry.names().collect::<Vec<_>>())?;
     let unit = Site { name: item.unit.clone(), phone: item.unit_phone.clone() };
-    let composer = compose(&app.messages, (Medium::Sms, &item.content), &unit, "", Mode::Test)?;
-    anyhow::ensure!(
-        !composer.is_personal(),
-        say!(
-            "正文用到每人不同的变量，不能只发给测试号码。用 gong plan 预览",
-            "the text has variables for each recipient and cannot go to test numbers alone. Preview it with gong plan"
-        )
-    );
-    let name = plan.steps.first().and_then(|s| s.channels.first()).cloned().unwrap_or_default();
-    anyhow::ensure!(
-        app.registry.get(&name).is_some_and(|c| c.target() == Target::Address(AddressKind::Phone)),
-        say!(
-            "渠道 {name} 不发往手机号码，不能用 --test-to。先用 --mode dry 或另建一个测试群的渠道",
-            "channel {name} does not go to phone numbers, so --test-to is not for it. Use --mode dry, or a channel to a chat of your own"
-        )
-    );
-    let channel = app.store.channel_no(&name).await?;
-    let first = crate::domain::plan::Plan { steps: vec![crate::domain::plan::Step { channels: vec![name], wait: 0 }] };
+    let addresses = args.test_to.iter().map(|text| address(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let first = plan.steps.first().map(|s| s.channels.clone()).unwrap_or_default();
+    let mut targets: Vec<TrialTarget> = Vec::new();
+    let mut used = Vec::new();
+    for name in &first {
+        let Some((kind, channel)) = addressed(app, name) else { continue };
+        let composer = compose(&app.messages, (channel.medium(), &item.content), &unit, "", Mode::Test)?;
+        if composer.is_personal() {
+            return Err(refused(say!(
+                "正文用到每人不同的变量，不能只发给测试地址。用 gong plan 预览",
+                "the text has variables for each recipient and cannot go to test addresses alone. Preview it with gong plan"
+            )));
+        }
+        let no = app.store.channel_no(name).await?;
+        let fitting = addresses.iter().filter(|(of, _)| *of == kind);
+        targets.extend(fitting.map(|(kind, address)| TrialTarget {
+            channel: no,
+            kind: *kind,
+            address: address.clone(),
+        }));
+        used.push((name.clone(), kind));
+    }
+    check_targets(&first, &used, &addresses)?;
+    used.retain(|(_, kind)| addresses.iter().any(|(of, _)| of == kind));
+    let plan = Plan { steps: vec![Step { channels: used.into_iter().map(|(name, _)| name).collect(), wait: 0 }] };
     let now = app.store.now();
-    let new = crate::store::dispatches::NewDispatch {
+    let new = NewDispatch {
         item_id: item.id.clone(),
         item_version: item.version,
         audience: "--test-to".to_owned(),
@@ -180,7 +181,7 @@ async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Resu
         mode: Mode::Test,
         lane: 0,
         lane_reason: String::new(),
-        plan: first,
+        plan,
         list_no: None,
         parent_no: None,
         expected: "{}".to_owned(),
@@ -188,5 +189,54 @@ async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Resu
         expires_at: now + 600_000,
         effective_at: None,
     };
-    Ok(app.store.create_test_dispatch(&new, channel, &phones).await?)
+    Ok(app.store.create_test_dispatch(&new, &targets).await?)
+}
+
+/// A channel that goes to an address, and to which kind.
+fn addressed(app: &super::App, name: &str) -> Option<(AddressKind, Arc<dyn Channel>)> {
+    let channel = app.registry.get(name)?;
+    match channel.target() {
+        Target::Address(kind) => Some((kind, channel)),
+        _ => None,
+    }
+}
+
+/// A mobile number or an e-mail address, in its one form.
+fn address(text: &str) -> anyhow::Result<(AddressKind, String)> {
+    if text.contains('@') {
+        let mail = Email::parse(text).map(|e| (AddressKind::Email, e.as_str().to_owned()));
+        return mail.ok_or_else(|| refused(say!("“{text}”不是电子邮箱地址", "`{text}` is not an e-mail address")));
+    }
+    Phone::mobile(text).map(|p| (AddressKind::Phone, p.as_str().to_owned())).ok_or_else(|| {
+        refused(say!("“{text}”不是手机号码：应为 11 位数字", "`{text}` is not a mobile number: expected 11 digits"))
+    })
+}
+
+/// Refuses a trial that would reach nothing, or leave out an address that was named.
+fn check_targets(
+    first: &[String],
+    used: &[(String, AddressKind)],
+    addresses: &[(AddressKind, String)],
+) -> anyhow::Result<()> {
+    if used.is_empty() {
+        let names = first.join("、");
+        return Err(refused(say!(
+            "第一步的渠道（{names}）不是发给号码或邮箱的，没有可测试的文本。请另写步骤，如：--plan sms",
+            "the first step ({names}) goes to no number and no mailbox, so there is nothing to try. Write another plan, such as: --plan sms"
+        )));
+    }
+    let Some((kind, _)) = addresses.iter().find(|(kind, _)| used.iter().all(|(_, of)| of != kind)) else {
+        return Ok(());
+    };
+    let names = used.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join("、");
+    Err(refused(match kind {
+        AddressKind::Phone => say!(
+            "第一步的渠道（{names}）不发手机号码。请写邮箱，或另写步骤，如：--plan sms",
+            "the first step ({names}) goes to no phone. Name a mailbox, or write another plan, such as: --plan sms"
+        ),
+        AddressKind::Email => say!(
+            "第一步的渠道（{names}）不发电子邮箱。请写手机号码，或在 --plan 中写邮件渠道",
+            "the first step ({names}) goes to no mailbox. Name a phone, or an e-mail channel in --plan"
+        ),
+    }))
 }

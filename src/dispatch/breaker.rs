@@ -1,5 +1,5 @@
 //! Stops a channel whose gateway takes nothing at all: nobody answers, or our
-//! credentials are refused. While it stops, messages wait and no attempt is spent;
+//! credentials are refused, message after message. While it stops, messages wait and no attempt is spent;
 //! then they go one at a time until one is answered.
 
 use std::time::Duration;
@@ -13,18 +13,26 @@ const FIRST: Duration = Duration::from_secs(1);
 /// No pause is longer; wrong credentials begin with it, for they mend themselves seldom.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// So many refusals of our credentials in a row, with nothing accepted between, stop a
+/// channel that was accepting: a gateway may answer 401 to one odd message.
+const REFUSALS: u32 = 3;
+
 /// What a channel has heard of late.
 #[derive(Debug)]
 pub struct Breaker {
     /// Pauses since the last answer.
     strikes: u32,
     until: Instant,
+    /// Refusals of our credentials since a message was accepted.
+    refusals: u32,
+    /// A message was accepted since the channel started or stopped.
+    trusted: bool,
 }
 
 impl Breaker {
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { strikes: 0, until: now }
+        Self { strikes: 0, until: now, refusals: 0, trusted: false }
     }
 
     /// Whether messages may go.
@@ -44,8 +52,18 @@ impl Breaker {
     pub fn hear(&mut self, failure: Option<Class>, now: Instant) -> Option<Duration> {
         let pause = match failure {
             Some(Class::Unreachable) => (FIRST * (1 << self.strikes.min(5))).min(LONGEST),
-            Some(Class::Misconfigured) => LONGEST,
+            Some(Class::Misconfigured) => {
+                self.refusals += 1;
+                if self.trusted && self.refusals < REFUSALS {
+                    return None;
+                }
+                LONGEST
+            }
             _ => {
+                if failure.is_none() {
+                    self.trusted = true;
+                    self.refusals = 0;
+                }
                 self.strikes = 0;
                 return None;
             }
@@ -55,6 +73,7 @@ impl Breaker {
             return None;
         }
         self.strikes += 1;
+        self.trusted = false;
         self.until = now + pause;
         Some(pause)
     }
@@ -79,5 +98,31 @@ mod tests {
         assert_eq!(breaker.hear(Some(Class::Temporary), now), None);
         assert!(breaker.lets_through(now) && !breaker.is_probing());
         assert_eq!(breaker.hear(Some(Class::Misconfigured), now), Some(LONGEST));
+    }
+
+    #[test]
+    fn one_odd_refusal_does_not_stop_a_channel_that_accepts() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(now);
+        for _ in 0..5 {
+            assert_eq!(breaker.hear(None, now), None);
+            assert_eq!(breaker.hear(Some(Class::Misconfigured), now), None);
+            assert_eq!(breaker.hear(Some(Class::Misconfigured), now), None);
+        }
+        assert!(!breaker.is_probing() && breaker.lets_through(now));
+        assert_eq!(breaker.hear(None, now), None);
+        // What the gateway says of other messages does not vouch for our credentials.
+        for failure in [Class::Misconfigured, Class::Permanent, Class::Misconfigured, Class::Throttled] {
+            assert_eq!(breaker.hear(Some(failure), now), None);
+        }
+        assert_eq!(breaker.hear(Some(Class::Misconfigured), now), Some(LONGEST));
+        // Nothing was accepted since, so the first refusal after the pause is enough.
+        assert_eq!(breaker.hear(Some(Class::Misconfigured), now + LONGEST), Some(LONGEST));
+    }
+
+    #[test]
+    fn credentials_that_never_worked_stop_it_at_once() {
+        let now = Instant::now();
+        assert_eq!(Breaker::new(now).hear(Some(Class::Misconfigured), now), Some(LONGEST));
     }
 }

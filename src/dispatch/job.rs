@@ -13,6 +13,7 @@ use crate::domain::delivery::Reason;
 use crate::domain::ids::{CallRef, DeliveryRef};
 use crate::domain::item::{Content, Lane};
 use crate::render::compose::{Composer, Sender};
+use crate::render::following::Following;
 use crate::render::messages::{Medium, Messages};
 use crate::store::batches::{Lease, Waiting};
 use crate::store::dispatches::{Dispatch, Mode};
@@ -65,7 +66,7 @@ pub struct Unsendable {
 /// Makes jobs and keeps them while their dispatch goes on.
 pub struct Jobs {
     store: Arc<Store>,
-    messages: Messages,
+    templates: Following,
     site: Site,
     /// Where people reach this site, without a slash at the end.
     public_url: Option<String>,
@@ -75,9 +76,9 @@ pub struct Jobs {
 
 impl Jobs {
     #[must_use]
-    pub fn new(store: Arc<Store>, messages: Messages, site: Site) -> Self {
+    pub fn new(store: Arc<Store>, templates: Following, site: Site) -> Self {
         let paper = Paper { public_url: String::new(), zone: jiff::tz::TimeZone::UTC };
-        Self { store, messages, site, public_url: None, paper, kept: Mutex::default() }
+        Self { store, templates, site, public_url: None, paper, kept: Mutex::default() }
     }
 
     /// With links that people can open under this address.
@@ -126,9 +127,9 @@ impl Jobs {
         let made = if dispatch.mode == Mode::Call {
             let mark = self.store.called_about(dispatch).await?.mode.mark();
             let sender = Sender { name: &unit.name, phone: &unit.phone, signature: &way.signature, mark };
-            Composer::call(&self.messages, content, &sender)
+            Composer::call(&self.templates.current(), content, &sender)
         } else {
-            compose(&self.messages, (way.channel.medium(), content), unit, &way.signature, dispatch.mode)
+            compose(&self.templates.current(), (way.channel.medium(), content), unit, &way.signature, dispatch.mode)
         };
         made.and_then(|made| fitting(made, way.channel.limits())).map_err(|e| StoreError::Refused(e.to_string()))
     }

@@ -345,8 +345,7 @@ impl Worker {
     }
 
     fn record(&mut self, sent: &Sent) {
-        let Some(repeatable) = self.line.repeatable(sent.batch) else { return };
-        let row = &sent.row;
+        let (row, Some(repeatable)) = (&sent.row, self.line.repeatable(sent.batch)) else { return };
         let wait: Millis = super::job::receipt_wait(&*self.way.channel);
         let tried = Tried { attempt: row.attempt, failures: row.failures, repeatable, receipt_wait: wait };
         let (class, code, change) = decide(&sent.outcome, tried, &self.tools.retry, sent.at);

@@ -9,6 +9,7 @@ use crate::lang::{self, Lang};
 mod content;
 mod error;
 mod field;
+mod lines;
 mod parse;
 mod raw;
 mod times;
@@ -16,7 +17,8 @@ mod validate;
 
 pub use content::Content;
 pub use error::ItemError;
-pub use parse::{Format, parse};
+pub use lines::{Lines, Place};
+pub use parse::{Format, parse, parse_placed};
 pub use times::{Edge, point};
 pub use validate::{Problem, validate};
 
@@ -218,8 +220,7 @@ impl Relation {
     /// Reads a stable name or the Chinese word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        let word = word.trim();
-        Self::ALL.into_iter().find(|r| r.words().0.eq_ignore_ascii_case(word) || r.words().1 == word)
+        by_word(Self::ALL, Self::words, word)
     }
 
     const fn words(self) -> (&'static str, &'static str) {
@@ -275,8 +276,7 @@ impl Lane {
     /// Reads a stable name or the Chinese word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        let word = word.trim();
-        Self::ALL.into_iter().find(|l| l.words().0.eq_ignore_ascii_case(word) || l.words().1 == word)
+        by_word(Self::ALL, Self::words, word)
     }
 
     const fn words(self) -> (&'static str, &'static str) {
@@ -296,6 +296,16 @@ pub const fn lane(kind: ItemKind, level: Option<Level>) -> Lane {
         (ItemKind::Alert | ItemKind::IncidentUpdate | ItemKind::Response | ItemKind::ReliefNeed, _) => Lane::Prompt,
         _ => Lane::Routine,
     }
+}
+
+/// The one whose stable name, in any case, or Chinese word it is.
+fn by_word<T: Copy, const N: usize>(
+    all: [T; N],
+    words: fn(T) -> (&'static str, &'static str),
+    word: &str,
+) -> Option<T> {
+    let word = word.trim();
+    all.into_iter().find(|one| words(*one).0.eq_ignore_ascii_case(word) || words(*one).1 == word)
 }
 
 fn by_lang(zh: &'static str, en: &'static str) -> &'static str {
@@ -323,11 +333,13 @@ mod tests {
         for relation in Relation::ALL {
             assert_eq!(serde_json::to_value(relation).unwrap(), relation.name());
             assert_eq!(Relation::from_word(relation.words().1), Some(relation));
+            assert_eq!(Relation::from_word(&format!(" {} ", relation.name().to_uppercase())), Some(relation));
         }
         for lane in Lane::ALL {
             assert_eq!(serde_json::to_value(lane).unwrap(), lane.name());
             assert_eq!(Lane::from_number(lane.number()), Some(lane));
             assert_eq!(Lane::from_word(lane.words().1), Some(lane));
+            assert_eq!(Lane::from_word(&format!(" {} ", lane.name().to_uppercase())), Some(lane));
         }
         assert_eq!(Lane::from_number(3), None);
         assert_eq!(ItemKind::from_word("Village-Affairs"), Some(ItemKind::VillageAffairs));

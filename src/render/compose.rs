@@ -99,7 +99,7 @@ impl Composer {
         let text = finish(medium, &title, &signature, &closing.close(&template.render(&shared)?));
         let post = medium == Medium::Media;
         let facts = post.then(|| Arc::new(handed_on(shared["item"].clone(), sender)));
-        let source = post.then(|| Box::new((template, shared)));
+        let source = post.then(|| Box::new((template.clone(), shared)));
         Ok(Self { medium, title, signature, closing, texts: Texts::Same(text), source, facts, cut: false })
     }
 

@@ -185,24 +185,6 @@ impl Store {
         self.dispatch(&id).await
     }
 
-    /// Records a dispatch to the operator's own phones: deliveries without members,
-    /// in one batch, nothing else to plan.
-    pub async fn create_test_dispatch(&self, new: &NewDispatch, channel: i32, phones: &[String]) -> Result<Dispatch> {
-        let mut tx = self.begin().await?;
-        let (no, id) = tx.insert_dispatch(new, self.now()).await?;
-        let batch = tx.add_batch(no, channel, new.lane, i64::try_from(phones.len()).unwrap_or(i64::MAX)).await?;
-        for (ordinal, phone) in (1_i64..).zip(phones) {
-            let address = tx.keep_phone(self, phone).await?;
-            let sql = "INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) VALUES ($1, $2, 0, $3, $4, 0, 1, $5) \
-                       ON CONFLICT DO NOTHING";
-            exec!(&mut tx, sqlx::query(sql).bind(no).bind(ordinal).bind(channel).bind(address).bind(batch))?;
-        }
-        let sql = "UPDATE dispatches SET phase = 'done', deliveries = (SELECT COUNT(*) FROM deliveries WHERE dispatch_no = $1) WHERE no = $1";
-        exec!(&mut tx, sqlx::query(sql).bind(no))?;
-        tx.commit().await?;
-        self.dispatch(&id).await
-    }
-
     /// A dispatch by its number, its id, or the unambiguous start of its id.
     pub async fn dispatch(&self, key: &str) -> Result<Dispatch> {
         let key = key.trim();
@@ -330,29 +312,6 @@ impl Tx {
         });
         self.append_audit(now, &new.created_by, ("send", &id), &detail).await?;
         Ok((no, id))
-    }
-
-    /// The address of a phone number, kept if it is new.
-    async fn keep_phone(&mut self, store: &Store, phone: &str) -> Result<i64> {
-        let hash = store.vault.hash(crate::domain::recipient::purpose::PHONE, phone);
-        let known: Option<i64> =
-            run!(self, |c| sqlx::query_scalar("SELECT id FROM addresses WHERE kind = 1 AND hash = $1")
-                .bind(&hash)
-                .fetch_optional(c)
-                .await)?;
-        if let Some(id) = known {
-            return Ok(id);
-        }
-        let id = self.take_numbers("address", 1).await?;
-        let sealed = store.vault.seal(crate::vault::Owner::Address(id), phone.as_bytes());
-        exec!(
-            self,
-            sqlx::query("INSERT INTO addresses (id, kind, hash, sealed) VALUES ($1, 1, $2, $3)")
-                .bind(id)
-                .bind(&hash)
-                .bind(&sealed)
-        )?;
-        Ok(id)
     }
 
     /// Moves a dispatch on: where its cursor stands and what it has written so far.

@@ -26,8 +26,8 @@ pub enum StoreError {
     ))]
     Url(String),
     #[error("{}", say!(
-        "迁移前的备份没有成功（{_0}），所以没有升级数据库",
-        "the backup before the migration failed ({_0}), so the database was not upgraded"
+        "升级数据库之前的备份没有成功（{_0}），所以数据库没有升级，什么都没有改动。请检查数据库所在的文件夹能否写入、磁盘是否已满，再执行一次",
+        "the backup before the upgrade failed ({_0}), so the database was not upgraded and nothing was changed. See whether its folder can be written and the disk is full, then run it again"
     ))]
     Backup(String),
     #[error("{0}")]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use sqlx::migrate::{MigrateError, Migrator};
 
 use super::pool::Pool;
+use super::upkeep::copy_database;
 use super::{Result, StoreError};
 use crate::clock::Millis;
 
@@ -27,10 +28,10 @@ pub(super) async fn run(pool: &Pool, file: Option<&Path>, now: Millis) -> Result
         return Ok(());
     }
     if applied > 0
-        && let (Pool::Sqlite { write, .. }, Some(file)) = (pool, file)
+        && let Some(file) = file
     {
         let copy = backup_name(file, applied, now);
-        vacuum_into(write, &copy).await.map_err(|e| StoreError::Backup(e.to_string()))?;
+        copy_database(file, &copy).await.map_err(|e| StoreError::Backup(e.to_string()))?;
         tracing::info!(backup = %copy.display(), from = applied, to = known, "backed up before migrating");
     }
     let done = match pool {
@@ -73,7 +74,91 @@ fn backup_name(file: &Path, version: i64, now: Millis) -> PathBuf {
     file.with_file_name(name)
 }
 
-/// Writes a consistent copy of an embedded database to `to`.
-pub(super) async fn vacuum_into(pool: &sqlx::SqlitePool, to: &Path) -> sqlx::Result<()> {
-    sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned()).execute(pool).await.map(drop)
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlitePool;
+    use sqlx::sqlite::SqliteConnectOptions;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::Store;
+    use crate::store::testing::NOON;
+    use crate::vault::Vault;
+
+    const VILLAGES: i64 = 3;
+
+    /// A database as the first release left it, with rows in it.
+    async fn first_release() -> (TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gong.db");
+        let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&file).create_if_missing(true));
+        let pool = pool.await.unwrap();
+        SQLITE.run_to(1, &pool).await.unwrap();
+        for no in 1..=VILLAGES {
+            let sql = "INSERT INTO channels (no, name) VALUES ($1, 'sms-' || $1)";
+            sqlx::query(sql).bind(no).execute(&pool).await.unwrap();
+        }
+        pool.close().await;
+        (dir, file)
+    }
+
+    async fn open(file: &Path) -> Result<Store> {
+        Store::open(&format!("sqlite:{}", file.display()), Vault::from_key(&[7; 32]), Clock::held(NOON)).await
+    }
+
+    /// (schema, rows) of a database file, looked at without opening it as a store.
+    async fn looked_at(file: &Path) -> (i64, i64) {
+        let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(file)).await.unwrap();
+        let version = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(&pool).await.unwrap();
+        let rows = sqlx::query_scalar("SELECT COUNT(*) FROM channels").fetch_one(&pool).await.unwrap();
+        pool.close().await;
+        (version, rows)
+    }
+
+    #[tokio::test]
+    async fn an_older_database_is_copied_and_then_migrated() {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert!(known_version() >= 2);
+        let (_dir, file) = first_release().await;
+        open(&file).await.unwrap().close().await;
+        let copy = backup_name(&file, 1, NOON);
+        assert_eq!(looked_at(&file).await, (known_version(), VILLAGES));
+        assert_eq!(looked_at(&copy).await, (1, VILLAGES));
+        assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+        // The copy is a database like any other: it can be opened in its turn.
+        open(&copy).await.unwrap().close().await;
+        assert_eq!(looked_at(&copy).await, (known_version(), VILLAGES));
+    }
+
+    #[tokio::test]
+    async fn a_new_or_migrated_database_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gong.db");
+        for _ in 0..2 {
+            open(&file).await.unwrap().close().await;
+        }
+        let copies = std::fs::read_dir(dir.path()).unwrap().filter(|e| {
+            let name = e.as_ref().unwrap().file_name();
+            name.to_string_lossy().contains("before-migration")
+        });
+        assert_eq!(copies.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn without_a_copy_nothing_is_migrated() {
+        let (_dir, file) = first_release().await;
+        let copy = backup_name(&file, 1, NOON);
+        // Nothing can be written there, by root neither.
+        let mut part = copy.clone().into_os_string();
+        part.push(".part");
+        std::fs::create_dir(&part).unwrap();
+        let error = open(&file).await.unwrap_err();
+        assert!(matches!(error, StoreError::Backup(_)), "{error}");
+        assert_eq!(looked_at(&file).await, (1, VILLAGES));
+        assert!(!copy.exists());
+        std::fs::remove_dir(&part).unwrap();
+        open(&file).await.unwrap().close().await;
+        assert_eq!((looked_at(&file).await.0, looked_at(&copy).await.0), (known_version(), 1));
+    }
 }

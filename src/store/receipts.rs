@@ -70,13 +70,33 @@ struct Raised {
 
 type Key = (i64, i64);
 
+/// Receipts a transaction: well under 100 ms on either engine.
+const CHUNK: usize = 500;
+
+/// What is known of receipts when they are written.
+struct Kept<'a> {
+    /// The delivery of each, in order.
+    matches: &'a [Option<Claim>],
+    /// Dispatches whose data was destroyed; no raw text is kept of theirs.
+    purged: &'a [i64],
+    now: Millis,
+}
+
 impl Store {
     /// Keeps receipts (sealed as they came), matches those that can be and applies
-    /// them, in one transaction: when this returns they are on disk.
+    /// them: when this returns they are on disk. A long callback is kept in several
+    /// transactions, so that others get their turn; where one fails the gateway repeats
+    /// the whole, and what it says twice counts once.
     pub async fn record_receipts(&self, channel: i32, receipts: &[Receipt]) -> Result<Taken> {
-        if receipts.is_empty() {
-            return Ok(Taken::default());
+        let mut taken = Taken::default();
+        for some in receipts.chunks(CHUNK) {
+            let now = self.record_some(channel, some).await?;
+            taken = Taken { matched: taken.matched + now.matched, waiting: taken.waiting + now.waiting };
         }
+        Ok(taken)
+    }
+
+    async fn record_some(&self, channel: i32, receipts: &[Receipt]) -> Result<Taken> {
         let now = self.now();
         let mut tx = self.begin().await?;
         if let Tx::Postgres(_) = tx {
@@ -85,7 +105,9 @@ impl Store {
             exec!(&mut tx, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
         }
         let matches = tx.match_receipts(self, channel, receipts).await?;
-        tx.insert_receipts(self, channel, receipts, (&matches, now)).await?;
+        let purged = tx.purged_of(&matches).await?;
+        let kept = Kept { matches: &matches, purged: &purged, now };
+        tx.insert_receipts(self, channel, receipts, &kept).await?;
         let claims: Vec<Claim> = receipts
             .iter()
             .zip(&matches)
@@ -164,18 +186,19 @@ impl Tx {
         store: &Store,
         channel: i32,
         receipts: &[Receipt],
-        (matches, now): (&[Option<Claim>], Millis),
+        kept: &Kept<'_>,
     ) -> Result<()> {
         let first = self.take_numbers("receipt", i64::try_from(receipts.len()).unwrap_or(i64::MAX)).await?;
         let rows: Vec<_> = receipts
             .iter()
-            .zip(matches)
+            .zip(kept.matches)
             .zip(first..)
             .map(|((r, m), no)| {
                 let id = if let ReceiptKey::Gateway(id) = &r.key { storable(id) } else { "".into() };
                 let state = r.word.map_or(-1, |w| w.state().code());
-                let raw = crate::vault::hex(&store.vault.seal(Owner::Receipt(no), r.raw.as_bytes()));
                 let to = m.as_ref().map(|m| (m.dispatch_no, m.ordinal, m.attempt));
+                let purged = to.is_some_and(|(dispatch, ..)| kept.purged.contains(&dispatch));
+                let raw = (!purged).then(|| crate::vault::hex(&store.vault.seal(Owner::Receipt(no), r.raw.as_bytes())));
                 (no, id, state, storable(&r.code), r.event_at, to.map(|t| t.0), to.map(|t| t.1), to.map(|t| t.2), raw)
             })
             .collect();
@@ -186,8 +209,25 @@ impl Tx {
              SELECT (j->>0)::bigint, $1, $2, j->>1, (j->>2)::int, j->>3, (j->>4)::bigint, (j->>5)::bigint, (j->>6)::bigint, (j->>7)::int, \
              decode(j->>8, 'hex') FROM json_array_elements($3::json) j",
         );
-        exec!(self, sqlx::query(sql).bind(channel).bind(now).bind(json!(rows).to_string()))?;
+        exec!(self, sqlx::query(sql).bind(channel).bind(kept.now).bind(json!(rows).to_string()))?;
         Ok(())
+    }
+
+    /// Those of the dispatches spoken of whose people's data was destroyed: what a
+    /// gateway says of them afterwards (numbers, names) must not bring it back.
+    async fn purged_of(&mut self, matches: &[Option<Claim>]) -> Result<Vec<i64>> {
+        let mut dispatches: Vec<i64> = matches.iter().flatten().map(|m| m.dispatch_no).collect();
+        dispatches.sort_unstable();
+        dispatches.dedup();
+        if dispatches.is_empty() {
+            return Ok(dispatches);
+        }
+        let sql = self.pick(
+            "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no IN (SELECT value FROM json_each($1))",
+            "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no IN \
+             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($1::json) j)",
+        );
+        Ok(run!(self, |c| sqlx::query_scalar(sql).bind(json!(dispatches).to_string()).fetch_all(c).await)?)
     }
 
     /// Receipts that came before their message's handle: their time is now.

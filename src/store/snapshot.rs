@@ -190,8 +190,11 @@ impl Tx {
         if let Target::Address(kind) = channel.kind {
             // SQLite would rather look up the address itself than the short list of those gone.
             let sql = address_sql(kind as i32, whom, self.pick("INDEXED BY addresses_gone", ""));
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last);
-            exec!(self, query.bind(step).bind(channel.no))?;
+            let ((no, after, last), channel) = ((job.dispatch.no, span.after, span.last), channel.no);
+            exec!(
+                self,
+                sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(after).bind(last).bind(step).bind(channel)
+            )?;
             return Ok(());
         }
         let sql = chosen_sql(channel.kind, whom);
@@ -218,8 +221,7 @@ impl Tx {
     async fn number_fresh(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32) -> Result<i64> {
         if job.dispatch.mode == Mode::Call || !matches!(channel.kind, Target::Address(_)) {
             let sql = format!("UPDATE chosen SET delivery = {}", known_delivery("chosen", ["$1", "$2", "$3"]));
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no);
-            exec!(self, query.bind(step).bind(channel.no))?;
+            exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(step).bind(channel.no))?;
         }
         // SQLite numbers what it keeps; sorting for it, and for the distinct ones, cost
         // more than the deliveries themselves.
@@ -258,13 +260,22 @@ impl Tx {
             };
             let opt_outs = self.has_opt_outs(job).await?;
             let sql = deliveries_sql(job, channel.kind, opt_outs);
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(step).bind(channel.no);
             let until = if channel.kind == Target::Visit { None } else { job.defer_until };
-            exec!(self, query.bind(base).bind(batches).bind(channel.batch_size).bind(until))?;
+            exec!(
+                self,
+                sqlx::query(sqlx::AssertSqlSafe(sql))
+                    .bind(no)
+                    .bind(step)
+                    .bind(channel.no)
+                    .bind(base)
+                    .bind(batches)
+                    .bind(channel.batch_size)
+                    .bind(until)
+            )?;
             let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT batch, $1, $2, $3, COUNT(*), 0 FROM deliveries \
                        WHERE dispatch_no = $1 AND ordinal > $4 AND ordinal <= $5 AND batch > 0 GROUP BY batch";
-            let query = sqlx::query(sql).bind(no).bind(channel.no).bind(job.dispatch.lane);
-            exec!(self, query.bind(base).bind(base + fresh))?;
+            let (lane, to) = (job.dispatch.lane, base + fresh);
+            exec!(self, sqlx::query(sql).bind(no).bind(channel.no).bind(lane).bind(base).bind(to))?;
         }
         // A call has no members.
         if job.dispatch.mode != Mode::Call && matches!(channel.kind, Target::Address(_) | Target::Visit) {

@@ -103,7 +103,7 @@ impl Store {
             gone: None,
         };
         let records: Vec<Record> = rows.iter().map(record).collect();
-        let turn = BatchTurn {
+        let mut turn = BatchTurn {
             lease,
             mark: records.iter().map(|r| r.ordinal).collect(),
             records,
@@ -114,7 +114,9 @@ impl Store {
         let mut tx = self.begin().await?;
         tx.hold_back(0, std::slice::from_ref(&turn)).await?;
         // Through `sending`, as every delivery goes; nobody sees it in between.
-        tx.mark(&turn, at).await?;
+        let marked = tx.mark(&turn, at).await?;
+        // A row that changed meanwhile was not refused, and the ledger must not say so.
+        turn.records.retain(|r| marked.binary_search(&r.ordinal).is_ok());
         tx.append_attempts(&turn).await?;
         tx.record_other(lease, &turn.records.iter().collect::<Vec<_>>()).await?;
         tx.commit().await

@@ -269,7 +269,9 @@ pub async fn copy_database(from: &Path, to: &Path) -> Result<()> {
     let done = copy_into(from, part).await.and_then(|()| Ok(fs::rename(part, to).map_err(sqlx::Error::Io)?));
     if done.is_err() {
         // The first error says more than a second one would.
-        let _ = fs::remove_file(part);
+        for left in [part.display().to_string(), format!("{}-journal", part.display())] {
+            let _ = fs::remove_file(left);
+        }
     }
     done
 }

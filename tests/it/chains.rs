@@ -205,12 +205,47 @@ async fn refusals_are_honoured_by_a_notice_and_not_by_an_alert() {
     serving.stop().await;
 }
 
+/// What is previewed is what goes out, also when a template changed while the engine ran.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_template_needs_no_restart() {
+    let texts = Texts::start().await;
+    let mut site = Site::new().await.with(AWAKE).with_kannel(texts.addr, "rate = 2000, evidence = \"accept_only\"");
+    let app = site.open().await;
+    site.settle(&app, 10).await;
+    let serving = site.serve(&app).await;
+    let first = site.approve(&app, NOTICE).await;
+    let first = site.send(&app, &first, &wish("all", "sms")).await;
+    finished(&app, first.no, SOON).await;
+    let before = texts.all().len();
+    std::fs::create_dir_all(site.dir.path().join("templates/sms")).unwrap();
+    std::fs::write(site.dir.path().join("templates/sms/notice.hbs"), "新写法：{{item.title}}").unwrap();
+    // A command that starts now previews the new wording.
+    let beside = site.open().await;
+    let second = site.approve(&beside, NOTICE).await;
+    let prepared = beside.prepare(&second, &wish("all", "sms"), "李四").await.unwrap();
+    assert!(prepared.preview.sample.contains("新写法：停水通知"), "{}", prepared.preview.sample);
+    let second = beside.store.create_dispatch(&prepared.new).await.unwrap();
+    finished(&app, second.no, SOON).await;
+    let new = texts.all().iter().filter(|(_, text)| *text == prepared.preview.sample).count();
+    assert_eq!((new, texts.all().len()), (before, 2 * before));
+    serving.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_goes_to_the_named_number_alone() {
     let texts = Texts::start().await;
     let addr = texts.addr;
     let report = tokio::task::spawn_blocking(move || {
         let gong = rig::town(5, addr);
+        // A post of an account, where nobody listens.
+        std::fs::create_dir_all(gong.dir().join("channels")).unwrap();
+        rig::write(
+            &gong,
+            "channels/post.toml",
+            "kind = \"media\"\n[request]\nurl = \"http://127.0.0.1:9/\"\n[[answer]]\nclass = \"accepted\"\n",
+        );
+        let config = std::fs::read_to_string(gong.dir().join("gong.toml")).unwrap();
+        rig::write(&gong, "gong.toml", &format!("{config}\n[channels.robot]\ngateway = \"post\"\n"));
         let no = rig::approved(&gong, "---\n类型: 通知\n标题: 停水通知\n电话: 0873-5550000\n---\n明日停水。\n");
         let sent = gong.run(["send", &no, "--test-to", "13912345678", "--as", "李四", "--json"]).ok().json();
         assert_eq!((&sent["mode"], &sent["members"], &sent["deliveries"]), (&"test".into(), &0.into(), &1.into()));
@@ -218,8 +253,20 @@ async fn a_test_goes_to_the_named_number_alone() {
         let report = || gong.run(["status", &sent["no"].to_string(), "--json"]).ok().json();
         assert!(wait_until(Duration::from_secs(20), || report()["finished"] == true), "{}", report());
         let wrong = gong.run(["send", &no, "--test-to", "12345", "--as", "李四"]);
-        assert_eq!(wrong.code, Some(1));
+        assert_eq!(wrong.code, Some(3));
         assert!(wrong.stderr.contains("不是手机号码"), "{}", wrong.stderr);
+        // What goes to no number and no mailbox has no text to try.
+        for (plan, to, word) in [
+            ("visit", "13912345678", "没有可测试的文本"),
+            ("visit > 1h > sms", "13912345678", "没有可测试的文本"),
+            ("robot", "13912345678", "没有可测试的文本"),
+            ("sms", "a@example.com", "不发电子邮箱"),
+            ("sms", "a@", "不是电子邮箱"),
+        ] {
+            let run = gong.run(["send", &no, "--test-to", to, "--plan", plan, "--as", "李四"]);
+            assert_eq!(run.code, Some(3), "{plan}: {run:?}");
+            assert!(run.stderr.contains(word), "{plan}: {}", run.stderr);
+        }
         report()
     })
     .await

@@ -231,3 +231,37 @@ fn mistakes_on_the_command_line_are_explained_in_chinese() {
     assert!(gong.run(["item", "--help"]).ok().stdout.contains("用法:"));
     assert!(gong.run(["completions", "bash"]).ok().stdout.contains("_gong"));
 }
+
+/// The day by which it must be disclosed, and what happens where the year is not known.
+#[test]
+fn deadlines_follow_the_calendar_of_working_days() {
+    let gong = crate::rig::town(1, "127.0.0.1:9".parse().unwrap());
+    let item = "---\n类型: 公示\n标题: 名单\n电话: 0873-5550000\n异议电话: 0873-5550001\n公示天数: 7个工作日\n\
+                生效: 2026-09-18\n形成日期: 2026-09-18\n---\n名单如下。\n";
+    std::fs::write(gong.dir().join("item.md"), item).unwrap();
+    let no = gong.run(["item", "add", "item.md", "--as", "张三", "--json"]).ok().json()["no"].to_string();
+    let shown = gong.run(["item", "show", &no, "--json"]).ok().json();
+    assert_eq!(shown["publication_end"]["date"], "2026-09-29");
+    assert_eq!(shown["disclosure_deadline"]["date"], "2026-10-22");
+    assert!(gong.run(["item", "show", &no]).ok().stdout.contains("2026-10-22（20 个工作日"));
+    // The site's own year replaces the shipped one, without a rebuild.
+    std::fs::create_dir_all(gong.dir().join("templates/calendar")).unwrap();
+    let own = gong.dir().join("templates/calendar/own.json");
+    std::fs::write(&own, r#"{"years": {"2026": {"holidays": ["2026-09-29"]}}}"#).unwrap();
+    assert_eq!(gong.run(["item", "show", &no, "--json"]).ok().json()["publication_end"]["date"], "2026-09-30");
+    std::fs::write(&own, r#"{"years": {"2026": {"holidays": ["2025-09-29"]}}}"#).unwrap();
+    let check = gong.run(["check"]);
+    assert!(check.code == Some(1) && check.stdout.contains("own.json: 2026 年里写了别的年份"), "{check:?}");
+    std::fs::remove_file(&own).unwrap();
+    let lines = gong.run(["check", "--json"]).json();
+    assert!(lines.as_array().unwrap().iter().any(|l| l["name"] == "calendar"), "{lines}");
+    // Of the item's file the lines are named that have to be mended.
+    std::fs::write(
+        gong.dir().join("bad.md"),
+        item.replace("0873-5550001", "纪委").replace("标题: 名单\n", "").replace("名单如下。\n", ""),
+    )
+    .unwrap();
+    let refused = gong.run(["item", "add", "bad.md", "--as", "张三"]);
+    assert!(refused.stderr.contains("objection_phone: 第 4 行"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("title: ") && refused.stderr.contains("写在第 7 行之后"), "{}", refused.stderr);
+}

@@ -13,6 +13,7 @@ mod crash;
 mod data_commands;
 mod demo;
 mod engine;
+mod failover;
 mod faults;
 mod gateways;
 mod house;

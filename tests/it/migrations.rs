@@ -1,14 +1,18 @@
 //! The two folders of migrations make the same schema.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 
 use gong::clock::Clock;
 use gong::store::Store;
 use gong::vault::Vault;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
 
 use crate::source;
-use crate::support::postgres_server;
+use crate::support::{Gong, postgres_server};
 
 /// What a schema consists of, in words that both engines share: `table.column` or
 /// the columns of an index, and what is said of it.
@@ -45,6 +49,33 @@ async fn both_engines_get_the_same_schema() {
     let missing = postgres.keys().filter(|what| !sqlite.contains_key(*what));
     differences.extend(missing.map(|what| format!("{what}: only in PostgreSQL")));
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
+}
+
+/// No file may grow beyond a limit, as on a full disk: the program refuses, and the
+/// database is what it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_full_disk_the_program_does_not_migrate() {
+    let gong = Gong::new();
+    gong.run(["init", "--name", "某局", "--phone", "0873-5550000"]).ok();
+    let file = gong.dir().join("data/gong.db");
+    std::fs::remove_file(&file).unwrap();
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let pool = SqlitePool::connect_with(options.clone()).await.unwrap();
+    let all = Migrator::new(Path::new("migrations/sqlite")).await.unwrap();
+    all.run_to(1, &pool).await.unwrap();
+    sqlx::query("INSERT INTO channels (no, name) VALUES (1, hex(randomblob(500000)))").execute(&pool).await.unwrap();
+    pool.close().await;
+    let mut command = Command::new("sh");
+    let script = "trap '' XFSZ; ulimit -f 400; exec \"$0\" status";
+    let done = command.args(["-c", script, env!("CARGO_BIN_EXE_gong")]).current_dir(gong.dir()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && said.contains("备份没有成功"), "{said}");
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let version: i64 = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(&pool).await.unwrap();
+    assert_eq!(version, 1);
+    let names = std::fs::read_dir(file.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name());
+    let left: Vec<_> = names.filter(|n| n.to_string_lossy().contains("before-migration")).collect();
+    assert!(left.is_empty(), "a broken copy was left behind: {left:?}");
 }
 
 async fn migrate(url: &str) {

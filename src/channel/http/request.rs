@@ -185,6 +185,7 @@ impl Requests {
             }
         };
         put("to", &|| Value::from(&*first.to));
+        put("title", &|| Value::from(&*first.title));
         put("text", &|| Value::from(&*first.text));
         put("title", &|| Value::from(&*first.title));
         if let Some(facts) = &first.facts {
@@ -194,6 +195,9 @@ impl Requests {
         put("client_id", &|| first.client_id.to_string().into());
         put("tos", &|| group.iter().map(|m| Value::from(&*m.to)).collect());
         put("client_ids", &|| group.iter().map(|m| Value::from(m.client_id.to_string())).collect());
+        if let Some(facts) = &first.facts {
+            set(context, "item", Value::clone(facts));
+        }
     }
 }
 

@@ -146,3 +146,33 @@ async fn a_rehearsal_takes_everything_and_nothing_leaves() {
     let callback = Callback { method: "GET", query: &[], headers: &[], body: b"", now: 0 };
     assert_eq!(channel.receipts(&callback), Err(CallbackError::NotTaken));
 }
+
+#[test]
+fn a_channel_may_have_several_gateways() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("own.toml"), GOOD).unwrap();
+    let one = "{ gateway = 'own', secrets = { key = 'env:KEY' } }";
+    let with = |more: &str, gateways: &str| {
+        build(&format!("[sms]\n{more}\ngateways = [{gateways}]"), Some(dir.path()))
+            .map(|r| r.get("sms").unwrap().limits().rate)
+            .map_err(|e| e.to_string())
+    };
+    assert_eq!(with("", &format!("{one}, {one}")), Ok(10.0));
+    assert_eq!(with("", one), Ok(5.0));
+    for (more, gateways, why) in [
+        ("gateway = 'own'", one.to_owned(), "gateway"),
+        ("vars = { a = 'b' }", one.to_owned(), "vars"),
+        ("limits = { rate = 3 }", one.to_owned(), "limits"),
+        ("", "{ gateway = 'own' }".to_owned(), "[channels.sms/own]"),
+        ("", format!("{one}, {}", one.replacen("gateway", "name = 'own', gateway", 1)), "gateways.name"),
+        ("", format!("{one}, {}", one.replacen("gateway", "name = 'a/b', gateway", 1)), "gateways.name"),
+        // One goes to phones, the other to nobody's address.
+        ("", format!("{one}, {{ gateway = 'post' }}"), "gateways"),
+    ] {
+        fs::write(dir.path().join("post.toml"), GOOD.replace("sms_http", "media").replace("required = [\"key\"]", ""))
+            .unwrap();
+        let error = with(more, &gateways).unwrap_err();
+        assert!(error.contains(why), "{more} {gateways}: {error}");
+    }
+    assert!(build("[sms]\nsignature = '【某县】'", None).err().unwrap().to_string().contains("gateway"));
+}

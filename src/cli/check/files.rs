@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::Report;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::item::ItemKind;
 use crate::render::messages::{Medium, Messages};
@@ -37,6 +40,36 @@ pub(super) fn key(report: &mut Report, config: &Config) -> Option<Vault> {
     let path = path.display();
     report.good("key", say!("密钥 {path}（请确认另存了一份）", "key {path} (make sure a copy is kept elsewhere)"));
     Some(vault)
+}
+
+/// The calendar of working days: sound, and with this year and the next in it.
+pub(super) fn calendar(report: &mut Report, config: &Config) {
+    let now = Timestamp::from_millisecond(Clock::System.now());
+    let (Ok(now), Ok(zone)) = (now, config.zone()) else { return };
+    let today = now.to_zoned(zone).date();
+    let Some(calendar) = report.need("calendar", config.calendar()) else { return };
+    let years = [today.year(), today.year() + 1];
+    let missing: Vec<String> = calendar.missing(&years).iter().map(ToString::to_string).collect();
+    let [from, to] = years;
+    if missing.is_empty() {
+        report.good(
+            "calendar",
+            say!("工作日日历有 {from} 和 {to} 年", "the calendar of working days has {from} and {to}"),
+        );
+        return;
+    }
+    let missing = missing.join("、");
+    report.warn(
+        "calendar",
+        say!(
+            "工作日日历没有 {missing} 年，算到那一年的期限只是暂定",
+            "the calendar of working days lacks {missing}; deadlines into it are provisional"
+        ),
+        say!(
+            "放假安排公布后，写成 templates/calendar/{to}.json 放在配置文件旁边（写法见 templates/README.md），不用重启",
+            "once its holidays are announced, put templates/calendar/{to}.json beside the settings (its form: templates/README.md); no restart is needed"
+        ),
+    );
 }
 
 /// Every template compiles, and every kind of item has one.

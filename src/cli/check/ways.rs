@@ -45,7 +45,8 @@ pub(super) fn channels(report: &mut Report, config: &Config) -> Registry {
         let one = BTreeMap::from([(name.clone(), settings.clone())]);
         let Some(registry) = report.need(&id, Registry::build(&one, &site)) else { continue };
         let Some(channel) = registry.get(name) else { continue };
-        let (gateway, limits) = (&settings.gateway, channel.limits());
+        let limits = channel.limits();
+        let gateway = settings.each().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" + ");
         let (rate, receipts) = (limits.rate, limits.evidence == Evidence::Receipts);
         let evidence = if receipts { say!("有回执", "with receipts") } else { say!("无回执", "accept-only") };
         report.good(
@@ -55,7 +56,7 @@ pub(super) fn channels(report: &mut Report, config: &Config) -> Registry {
                 "channel {name}: {gateway}, {rate} parts a second, {evidence}"
             ),
         );
-        let far = settings.vars.get("url").is_some_and(|url| !is_here(url));
+        let far = settings.each().iter().any(|(_, s)| s.vars.get("url").is_some_and(|url| !is_here(url)));
         if receipts && far && is_here(&public_url) {
             report.warn(
                 &id,
@@ -90,7 +91,12 @@ fn host(url: &str) -> Option<String> {
 
 /// Opens a connection to every gateway and sends nothing.
 pub(super) async fn connect(report: &mut Report, config: &Config) {
-    for (name, settings) in &config.channels {
+    let all = config.channels.iter().flat_map(|(name, settings)| {
+        let several = !settings.gateways.is_empty();
+        let named = move |gateway: String| if several { format!("{name}/{gateway}") } else { name.clone() };
+        settings.each().into_iter().map(move |(gateway, settings)| (named(gateway), settings))
+    });
+    for (name, settings) in all {
         let Some(at) = settings.vars.get("url").and_then(|url| host(url)) else { continue };
         let id = format!("connect:{name}");
         let why = match tokio::time::timeout(PATIENCE, TcpStream::connect(&at)).await {

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Subcommand};
+use clap::{Args, Subcommand};
 use jiff::civil::Date;
 
-use crate::cli::Cli;
+use crate::cli::output::Misused;
 use crate::import::table::{Options, Table};
 use crate::import::{self, Mode, Summary};
 use crate::say;
@@ -167,14 +166,19 @@ impl What {
         }
     }
 
-    /// Ends the program where there is nothing to read. Only a rule needs no file, and
-    /// an argument shared by all kinds cannot say so to clap.
-    pub(super) fn need_files(&self) {
+    /// Refuses where there is nothing to read. Only a rule needs no file, and an argument
+    /// shared by all kinds cannot say so to clap.
+    pub(super) fn need_files(&self) -> anyhow::Result<()> {
         let by_rule = matches!(self, Self::Groups(group) if group.rule.is_some());
         if self.files().paths.is_empty() && !by_rule {
-            let text = say!("请给出要导入的文件", "name the files to import");
-            Cli::command().error(ErrorKind::MissingRequiredArgument, text).exit();
+            let kind = self.word();
+            return Err(Misused(say!(
+                "请给出要导入的文件。如：gong import {kind} 文件.xlsx",
+                "name the files to import, such as: gong import {kind} FILE.xlsx"
+            ))
+            .into());
         }
+        Ok(())
     }
 
     pub(super) fn mode(&self) -> Mode {

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::cli::{Context, output};
 use crate::dispatch::job::{Site, compose};
 use crate::domain::audience;
-use crate::domain::item::{Content, validate};
+use crate::domain::item::{Content, Lines, Place, validate};
 use crate::domain::privacy::{self, Finding};
 use crate::planner::today;
 use crate::render::compose::Text;
@@ -23,6 +23,27 @@ pub(super) struct Trouble {
     /// The field, by its stable name.
     pub field: &'static str,
     pub text: String,
+    /// Its line in the file; of what is missing, the line below which it belongs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+}
+
+/// Says where in the file each stands.
+pub(super) fn place(problems: &mut [Trouble], lines: &Lines) {
+    for problem in problems {
+        let text = &problem.text;
+        match lines.place(problem.field) {
+            Some(Place::At(line)) => {
+                problem.text = say!("第 {line} 行：{text}", "line {line}: {text}");
+                problem.line = Some(line);
+            }
+            Some(Place::After(line)) => {
+                problem.text = say!("{text}（写在第 {line} 行之后）", "{text} (below line {line})");
+                problem.line = Some(line);
+            }
+            None => {}
+        }
+    }
 }
 
 /// Personal data, and where it stands.
@@ -37,16 +58,16 @@ pub(super) struct Found {
 /// Everything that keeps `content` from review.
 pub(super) async fn problems(app: &App, content: &Content) -> anyhow::Result<Vec<Trouble>> {
     let mut all: Vec<Trouble> =
-        validate(content).into_iter().map(|p| Trouble { field: p.field(), text: p.to_string() }).collect();
+        validate(content).into_iter().map(|p| Trouble { field: p.field(), text: p.to_string(), line: None }).collect();
     for (field, text) in [("scope", &content.scope), ("audience", &content.audience)] {
         if let Some(Err(error)) = text.as_deref().map(audience::parse) {
-            all.push(Trouble { field, text: error.to_string() });
+            all.push(Trouble { field, text: error.to_string(), line: None });
         }
     }
     for (relation, target) in &content.relations {
         match app.store.item(target).await {
             Ok(_) => {}
-            Err(StoreError::Refused(text)) => all.push(Trouble { field: relation.name(), text }),
+            Err(StoreError::Refused(text)) => all.push(Trouble { field: relation.name(), text, line: None }),
             Err(other) => return Err(other.into()),
         }
     }

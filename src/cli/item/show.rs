@@ -1,5 +1,7 @@
 //! `gong item show`: everything about one item.
 
+use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
@@ -7,6 +9,8 @@ use super::review;
 use crate::app::App;
 use crate::cli::words::{item_state, when};
 use crate::cli::{Context, Ended, output};
+use crate::domain::calendar::Deadline;
+use crate::domain::item::Content;
 use crate::say;
 use crate::store::dispatches::Dispatch;
 use crate::store::items::{Approval, Item};
@@ -38,6 +42,15 @@ pub(super) async fn run(context: &Context, app: &App, key: &str) -> anyhow::Resu
         if let Some(fields) = all.as_object_mut() {
             fields.insert("content".into(), serde_json::to_value(&item.content)?);
             fields.insert("lane".into(), item.content.lane().name().into());
+            if let Ok(calendar) = app.config.calendar() {
+                let from = begins(app, &item, &approvals)?;
+                fields.insert("publication_end".into(), json!(item.content.publication_end(from, &calendar)));
+                let deadline = item.content.disclosure_deadline(&calendar);
+                let deadline = deadline.map(
+                    |(d, days)| json!({ "date": d.date, "working_days": days, "provisional_from": d.provisional_from }),
+                );
+                fields.insert("disclosure_deadline".into(), json!(deadline));
+            }
             fields.insert("sms".into(), sms);
             fields.insert("approvals".into(), serde_json::to_value(&approvals)?);
             fields.insert("privacy".into(), serde_json::to_value(&findings)?);
@@ -47,7 +60,7 @@ pub(super) async fn run(context: &Context, app: &App, key: &str) -> anyhow::Resu
         return Ok(Ended::Done);
     }
     let zone = app.config.zone()?;
-    for (name, value) in fields(&item, &zone) {
+    for (name, value) in fields(&item, &zone).into_iter().chain(deadlines(app, &item, &approvals)?) {
         output::line(format!("{name}\t{value}"));
     }
     output::line(format!("\n{}\n", item.content.body));
@@ -92,13 +105,77 @@ fn fields(item: &Item, zone: &TimeZone) -> Vec<(String, String)> {
         (say!("关系", "relations"), relations.join("，")),
         (say!("目录", "catalogue"), own(&c.catalogue)),
         (say!("文号", "document"), own(&c.document_no)),
-        (say!("公示天数", "days"), c.publication_days.map(|d| d.to_string()).unwrap_or_default()),
+        (say!("公示天数", "days"), publication_days(c)),
+        (say!("形成日期", "formed"), c.formed_on.map(|d| d.to_string()).unwrap_or_default()),
         (say!("异议电话", "objections"), own(&c.objection_phone)),
         (say!("变量", "variables"), c.variables.join("、")),
         (say!("紧急程度", "lane"), c.lane().label().to_owned()),
         (say!("拟稿", "author"), item.created_by.clone()),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn publication_days(content: &Content) -> String {
+    match (content.publication_days, content.publication_working) {
+        (None, _) => String::new(),
+        (Some(n), false) => n.to_string(),
+        (Some(n), true) => say!("{n} 个工作日", "{n} working days"),
+    }
+}
+
+/// The day on which a publication begins: as the item says, or when it was approved;
+/// of a draft, today.
+fn begins(app: &App, item: &Item, approvals: &[Approval]) -> anyhow::Result<Date> {
+    let approved = approvals.iter().find(|a| a.version == item.version).map(|a| a.at);
+    let at = item.content.effective_at.or(approved).unwrap_or_else(|| app.store.now());
+    Ok(Timestamp::from_millisecond(at)?.to_zoned(app.config.zone()?).date())
+}
+
+/// Days that follow from the calendar of working days.
+fn deadlines(app: &App, item: &Item, approvals: &[Approval]) -> anyhow::Result<Vec<(String, String)>> {
+    let content = &item.content;
+    if content.publication_days.is_none() && content.formed_on.is_none() {
+        return Ok(Vec::new());
+    }
+    let name = say!("公开期限", "disclose by");
+    let calendar = match app.config.calendar() {
+        Ok(calendar) => calendar,
+        Err(error) => return Ok(vec![(name, error.to_string())]),
+    };
+    let zone = app.config.zone()?;
+    let mut found = Vec::new();
+    if let Some(end) = content.publication_end(begins(app, item, approvals)?, &calendar) {
+        found.push((say!("公示至", "published until"), day(end)));
+    }
+    if let Some((end, days)) = content.disclosure_deadline(&calendar) {
+        let today = Timestamp::from_millisecond(app.store.now())?.to_zoned(zone).date();
+        let (until, left) = (day(end), calendar.count(today, end.date));
+        let late = -left;
+        found.push((
+            name,
+            if today > end.date {
+                say!(
+                    "{until}（{days} 个工作日，已超过 {late} 个工作日）",
+                    "{until} ({days} working days; over by {late})"
+                )
+            } else {
+                say!("{until}（{days} 个工作日，还剩 {left} 个工作日）", "{until} ({days} working days, {left} left)")
+            },
+        ));
+    }
+    Ok(found)
+}
+
+/// A day, and whether it may still move.
+fn day(deadline: Deadline) -> String {
+    let date = deadline.date;
+    match deadline.provisional_from {
+        None => date.to_string(),
+        Some(year) => say!(
+            "{date}（暂定：{year} 年的放假安排还没有，只按周末算）",
+            "{date} (provisional: the holidays of {year} are not known; only weekends are counted out)"
+        ),
+    }
 }
 
 fn print_sms(preview: Result<review::Preview, crate::render::RenderError>) {

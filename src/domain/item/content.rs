@@ -1,9 +1,11 @@
 //! What one version of an item says; the JSON in `item_versions.body`.
 
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::{ItemKind, Lane, Level, Relation, default_validity, honours_opt_out, lane};
 use crate::clock::Millis;
+use crate::domain::calendar::{Calendar, DISCLOSURE, DISCLOSURE_OF_DECISIONS, Deadline};
 
 /// One version of an item. Times are epoch milliseconds, UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,12 @@ pub struct Content {
     /// 公示天数.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publication_days: Option<u32>,
+    /// They are working days (工作日), not calendar days.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub publication_working: bool,
+    /// 形成日期: when the information was formed or changed, or the decision was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formed_on: Option<Date>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objection_phone: Option<String>,
     /// The variables a recipient that the text uses.
@@ -94,9 +102,34 @@ impl Content {
             catalogue: None,
             document_no: None,
             publication_days: None,
+            publication_working: false,
+            formed_on: None,
             objection_phone: None,
             variables: Vec::new(),
         }
+    }
+
+    /// The last day of its publication (公示), for one that begins on `from`, a day that
+    /// does not count itself (民法典 art. 201); `None` where it has none.
+    #[must_use]
+    pub fn publication_end(&self, from: Date, calendar: &Calendar) -> Option<Deadline> {
+        let days = self.publication_days?;
+        if self.publication_working {
+            return Some(calendar.add(from, days));
+        }
+        let date = from.checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
+        Some(Deadline { date, provisional_from: None })
+    }
+
+    /// Until when it must be disclosed, and the working days that gives it: 7 for permits
+    /// and penalties, else 20; `None` where it does not say when it was formed.
+    #[must_use]
+    pub fn disclosure_deadline(&self, calendar: &Calendar) -> Option<(Deadline, u32)> {
+        let from = self.formed_on?;
+        let is_decision = |text: &str| text.contains("行政许可") || text.contains("行政处罚");
+        let decision = is_decision(&self.title) || self.catalogue.as_deref().is_some_and(is_decision);
+        let days = if decision { DISCLOSURE_OF_DECISIONS } else { DISCLOSURE };
+        Some((calendar.add(from, days), days))
     }
 
     /// Whether it ends an earlier item rather than announcing something.
@@ -154,6 +187,27 @@ mod tests {
         assert_eq!(content.expiry(1_000), 65_000);
         content.expires_at = Some(9_000);
         assert_eq!(content.expiry(1_000), 9_000);
+    }
+
+    #[test]
+    fn days_are_counted_as_the_item_says() {
+        let calendar = Calendar::parse(include_str!("../../../templates/calendar/cn.json")).unwrap();
+        let day = jiff::civil::date;
+        let mut content = Content::new(ItemKind::Publication);
+        let end = |c: &Content| c.publication_end(day(2026, 9, 18), &calendar).map(|d| d.date);
+        assert_eq!((end(&content), content.disclosure_deadline(&calendar)), (None, None));
+        content.publication_days = Some(7);
+        assert_eq!(end(&content), Some(day(2026, 9, 25)));
+        content.publication_working = true;
+        assert_eq!(end(&content), Some(day(2026, 9, 29)));
+        content.formed_on = Some(day(2026, 9, 18));
+        let until = |c: &Content| c.disclosure_deadline(&calendar).map(|(d, n)| (d.date, n));
+        assert_eq!(until(&content), Some((day(2026, 10, 22), 20)));
+        content.catalogue = Some("行政许可 · 采砂".to_owned());
+        assert_eq!(until(&content), Some((day(2026, 9, 29), 7)));
+        let json = serde_json::to_string(&content).unwrap();
+        assert!(json.contains(r#""formed_on":"2026-09-18""#), "{json}");
+        assert_eq!(serde_json::from_str::<Content>(&json).unwrap(), content);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub enum Field {
     Catalogue,
     DocumentNo,
     PublicationDays,
+    /// Stands in the stored JSON; people write 工作日 after the number.
+    PublicationWorking,
+    FormedOn,
     ObjectionPhone,
     Variables,
 }
@@ -59,6 +62,8 @@ const NAMES: &[(Field, &[&str])] = &[
     (Field::Catalogue, &["catalogue", "目录", "catalog", "公开目录", "目录项"]),
     (Field::DocumentNo, &["document_no", "文号", "发文字号"]),
     (Field::PublicationDays, &["publication_days", "公示天数", "公示期"]),
+    (Field::PublicationWorking, &["publication_working", "公示按工作日"]),
+    (Field::FormedOn, &["formed_on", "形成日期", "formed", "形成时间", "成文日期"]),
     (Field::ObjectionPhone, &["objection_phone", "异议电话", "监督电话"]),
     (Field::Variables, &["variables", "变量"]),
 ];

@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::error::ItemError;
 use super::field::Field;
+use super::lines::Lines;
 use super::raw::{self, Entry, Node};
 use super::times::{self, Edge};
 use super::{Content, ItemKind, Level, Relation};
@@ -38,6 +39,11 @@ impl Format {
 /// Reads `source` as an item. What it lacks is for [`super::validate`] to say; what it
 /// says wrongly is an error here.
 pub fn parse(source: &str, format: Format, tz: &TimeZone) -> Result<Content, ItemError> {
+    parse_placed(source, format, tz).map(|(content, _)| content)
+}
+
+/// [`parse`], with the lines on which the fields stand.
+pub fn parse_placed(source: &str, format: Format, tz: &TimeZone) -> Result<(Content, Lines), ItemError> {
     let source = source.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let (entries, body) = match format {
         Format::Toml => (raw::toml(&source, 1)?, ""),
@@ -52,8 +58,17 @@ pub fn parse(source: &str, format: Format, tz: &TimeZone) -> Result<Content, Ite
     if content.body.is_empty() {
         body.trim().clone_into(&mut content.body);
     }
+    let lines =
+        Lines::new(fields.iter().map(|(field, entry)| (*field, entry.line)).collect(), first_line(&source, body));
     take_heading(&mut content);
-    Ok(content)
+    Ok((content, lines))
+}
+
+/// The line on which the text of `body`, the end of `source`, begins.
+fn first_line(source: &str, body: &str) -> Option<usize> {
+    let blank = body.len() - body.trim_start().len();
+    let before = source.len() - body.len() + blank;
+    (blank < body.len()).then(|| source[..before].matches('\n').count() + 1)
 }
 
 /// Front matter and what follows it.
@@ -172,7 +187,13 @@ impl Reader<'_> {
             }
             Field::ExpiresAt => self.expiry(to)?,
             Field::ExpiresIn => self.validity(to)?,
-            Field::PublicationDays => to.publication_days = self.read(days, days_wanted)?,
+            Field::PublicationDays => {
+                let read = self.read(days, days_wanted)?;
+                to.publication_days = read.map(|(n, _)| n);
+                to.publication_working |= read.is_some_and(|(_, working)| working);
+            }
+            Field::PublicationWorking => to.publication_working |= self.read(yes, yes_wanted)?.unwrap_or(false),
+            Field::FormedOn => to.formed_on = self.read(times::day, day_wanted)?,
             Field::Related(relation) => {
                 let targets = self.list(&['，', ',', '、', ' '])?;
                 to.relations.extend(targets.into_iter().map(|target| (relation, target)));
@@ -260,12 +281,35 @@ impl Reader<'_> {
     }
 }
 
-fn days(text: &str) -> Option<u32> {
-    text.trim_end_matches(['天', '日']).trim_end().parse().ok().filter(|days| (1..=3_650).contains(days))
+/// A number of days, and whether they are working days.
+fn days(text: &str) -> Option<(u32, bool)> {
+    let text = text.trim();
+    let (number, working) = match text.strip_suffix("工作日").or_else(|| text.strip_suffix("working days")) {
+        Some(number) => (number.trim_end().trim_end_matches('个'), true),
+        None => (text.trim_end_matches(['天', '日']), false),
+    };
+    let number = number.trim_end().parse().ok().filter(|days| (1..=3_650).contains(days))?;
+    Some((number, working))
 }
 
 fn days_wanted() -> String {
-    say!("天数，如 7", "a number of days such as 7")
+    say!("天数，如 7 或 7个工作日", "a number of days such as 7, or 7 working days")
+}
+
+fn yes(text: &str) -> Option<bool> {
+    match text.trim() {
+        "true" | "是" => Some(true),
+        "false" | "否" => Some(false),
+        _ => None,
+    }
+}
+
+fn yes_wanted() -> String {
+    say!("是或否", "true or false")
+}
+
+fn day_wanted() -> String {
+    say!("日期，如 2026-09-18", "a date such as 2026-09-18")
 }
 
 fn point_wanted() -> String {

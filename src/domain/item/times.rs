@@ -1,6 +1,6 @@
 //! Points and spans of time as people write them.
 
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
@@ -34,6 +34,14 @@ pub fn point(text: &str, tz: &TimeZone, edge: Edge) -> Option<Millis> {
         civil = civil.checked_add(Span::new().days(1)).ok()?;
     }
     Some(tz.to_zoned(civil).ok()?.timestamp().as_millisecond())
+}
+
+/// Reads a day (`2026-09-18`, `2026/9/18`, `2026年9月18日`).
+pub fn day(text: &str) -> Option<Date> {
+    match civil_numbers(text.trim())?.as_slice() {
+        [year, month, day] => Date::new(*year, i8::try_from(*month).ok()?, i8::try_from(*day).ok()?).ok(),
+        _ => None,
+    }
 }
 
 /// Three, four (only with 时), five or six numbers between the marks of a date; nothing

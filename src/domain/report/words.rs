@@ -115,7 +115,8 @@ fn channel(c: &ChannelRow) -> Row {
         Proof::Told => say!("已告知 {reached}", "told {reached}"),
     };
     let shown = match c.evidence {
-        Proof::AcceptOnly | Proof::Published => proof.clone(),
+        Proof::AcceptOnly => say!("无回执", "no receipts"),
+        Proof::Published => say!("公开发布", "published"),
         _ => reached.to_string(),
     };
     Row {

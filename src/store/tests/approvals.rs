@@ -6,6 +6,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::*;
 use crate::domain::item::Relation;
 use crate::store::testing::stores;
+use crate::store::trial::TrialTarget;
 
 #[tokio::test]
 async fn only_an_approved_current_version_is_sent() {
@@ -139,14 +140,23 @@ async fn a_test_goes_to_the_given_phones_and_has_no_members() {
         let store = &t.store;
         people(store, 1).await;
         let item = approved(store).await;
-        let phones = ["13900000001", "13900000777", "13900000777"].map(str::to_owned);
+        let on =
+            |channel: i32, kind: AddressKind, address: &str| TrialTarget { channel, kind, address: address.into() };
+        let mut targets =
+            ["13900000001", "13900000777", "13900000777"].map(|p| on(SMS, AddressKind::Phone, p)).to_vec();
+        targets.push(on(SMS + 1, AddressKind::Email, "a@example.com"));
+        // A second phone channel gets them, too.
+        targets.push(on(SMS + 2, AddressKind::Phone, "13900000001"));
         // The counter starts where the people above end.
         execute(store, "UPDATE counters SET value = 1 WHERE name = 'address'").await;
         let new = NewDispatch { mode: Mode::Test, ..order(&item, 0) };
-        let d = store.create_test_dispatch(&new, SMS, &phones).await.unwrap();
-        assert_eq!((d.members, d.deliveries, d.phase.as_str()), (0, 2, "done"), "{}", t.engine);
+        let d = store.create_test_dispatch(&new, &targets).await.unwrap();
+        assert_eq!((d.members, d.deliveries, d.phase.as_str()), (0, 4, "done"), "{}", t.engine);
         let waiting = store.load_batch(lease(store).await).await.unwrap();
         assert_eq!(waiting[0].target, 1, "a known phone keeps its address");
         assert!(waiting.iter().all(|w| w.recipient_no.is_none()));
+        assert_eq!(waiting.len(), 2);
+        let kinds = "SELECT d.channel || ':' || a.kind FROM deliveries d JOIN addresses a ON a.id = d.target ORDER BY d.channel, d.ordinal";
+        assert_eq!(store.probe_lines(kinds.into()).await, ["1:1", "1:1", "2:2", "3:1"], "{}", t.engine);
     }
 }

@@ -143,6 +143,49 @@ async fn foreign_and_forged_receipts_wait_and_touch_nothing() {
     }
 }
 
+/// Others get their turn between the parts of a long callback.
+#[tokio::test]
+async fn thousands_of_receipts_do_not_keep_others_waiting() {
+    const N: i64 = 4_000;
+    for t in stores().await {
+        people(&t.store, 1).await;
+        handed(&t.store, 1, State::Sent, 1).await;
+        let said: Vec<Receipt> = (1..=N).map(|o| by_id(o, Word::Delivered)).collect();
+        let store = t.store.clone();
+        let callback = tokio::spawn(async move { store.record_receipts(SMS, &said).await.unwrap() });
+        let mut between = 0;
+        while !callback.is_finished() {
+            let mut tx = t.store.begin().await.unwrap();
+            let sql = "SELECT COUNT(*) FROM receipts";
+            let n: i64 = run!(&mut tx, |c| sqlx::query_scalar(sql).fetch_one(c).await).unwrap();
+            tx.commit().await.unwrap();
+            between += i64::from(n > 0 && n < N);
+        }
+        let taken = callback.await.unwrap();
+        assert_eq!((taken.matched, taken.waiting), (1, 3_999), "{}", t.engine);
+        assert!(between > 0, "{}: nobody got a turn", t.engine);
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_after_a_purge_brings_nothing_personal_back() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 2).await;
+        let purged = planned(store, 2, 10, 1).await;
+        let kept = planned(store, 2, 10, 1).await;
+        execute(store, format!("UPDATE dispatches SET purged_at = 1 WHERE no = {}", purged.no)).await;
+        let of = |d: &Dispatch| DeliveryRef { dispatch_no: u32::try_from(d.no).unwrap(), ordinal: 1, attempt: 1 };
+        let said =
+            [&purged, &kept].map(|d| receipt(ReceiptKey::Client(store.vault.client_id(of(d))), Some(Word::Delivered)));
+        assert_eq!(store.record_receipts(SMS, &said).await.unwrap().matched, 2, "{}", t.engine);
+        let raw = "SELECT CAST(dispatch_no AS TEXT) FROM receipts WHERE raw_sealed IS NOT NULL";
+        assert_eq!(store.probe_lines(raw.into()).await, [kept.no.to_string()], "{}", t.engine);
+        // The word itself counts: it is about a delivery, and about nobody.
+        assert_eq!(states(store, purged.no).await[0], State::Delivered, "{}", t.engine);
+    }
+}
+
 /// The callback looks for the message before the answer is on disk, the worker
 /// looks for the receipt before the callback is: the two must still meet.
 #[tokio::test]

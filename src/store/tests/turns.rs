@@ -47,6 +47,27 @@ async fn a_turn_records_what_came_back_and_marks_what_is_next() {
 }
 
 #[tokio::test]
+async fn only_rows_that_were_refused_are_said_to_be() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 3).await;
+        let d = planned(store, 3, 10, 1).await;
+        let lease = lease(store).await;
+        // One was cancelled between its loading and now.
+        execute(store, format!("UPDATE deliveries SET state = {} WHERE ordinal = 2", State::Cancelled.code())).await;
+        let refused: Vec<_> = (1..=2).map(|o| (o, 1, Reason::Permanent, "no text".to_owned())).collect();
+        store.refuse_queued(lease, &refused).await.unwrap();
+        assert_eq!(states(store, d.no).await, [State::Failed, State::Cancelled, State::Queued], "{}", t.engine);
+        let tried = "SELECT CAST(ordinal AS TEXT) FROM attempts ORDER BY ordinal";
+        assert_eq!(store.probe_lines(tried.into()).await, ["1"], "{}", t.engine);
+        // Nothing at all where the dispatch stands still.
+        store.steer_dispatch(d.no, "paused", "甲").await.unwrap();
+        store.refuse_queued(lease, &[(3, 1, Reason::Permanent, "no text".to_owned())]).await.unwrap();
+        assert_eq!(store.probe_lines(tried.into()).await, ["1"], "{}", t.engine);
+    }
+}
+
+#[tokio::test]
 async fn one_turn_serves_several_batches() {
     for t in stores().await {
         let store = &t.store;

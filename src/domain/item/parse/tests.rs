@@ -1,6 +1,7 @@
 //! Items as people write them, and the mistakes they make.
 
 use super::*;
+use crate::domain::item::Place;
 use crate::domain::item::validate;
 use proptest::prelude::*;
 
@@ -135,4 +136,44 @@ proptest! {
         prop_assert!(parse(&front, Format::Json, &shanghai()).is_err());
         let _ = parse(&front, Format::Toml, &shanghai());
     }
+}
+
+#[test]
+fn fields_are_found_where_they_stand_or_should() {
+    let placed = |source: &str, format| parse_placed(source, format, &TimeZone::UTC).unwrap().1;
+    let lines = placed("\n---\n类型: 公示\n异议电话: 纪委\n失效: +6h\n---\n\n# 名单\n正文\n", Format::Markdown);
+    assert_eq!(lines.place("objection_phone"), Some(Place::At(4)));
+    assert_eq!(lines.place("expires_in"), Some(Place::At(5)));
+    assert_eq!(lines.place("title"), Some(Place::At(8)));
+    assert_eq!(lines.place("phone"), Some(Place::After(5)));
+    let lines = placed("kind = 'notice'\nphone = 'x'\nactions = [\n 'a',\n]\ntitle = 'b'\n", Format::Toml);
+    assert_eq!((lines.place("title"), lines.place("phone")), (Some(Place::At(6)), Some(Place::At(2))));
+    assert_eq!(lines.place("body"), Some(Place::After(6)));
+    let lines = placed("{\n \"kind\": \"notice\",\n \"phone\": \"x\"\n}", Format::Json);
+    assert_eq!((lines.place("phone"), lines.place("title")), (Some(Place::At(3)), Some(Place::After(3))));
+    assert_eq!(lines.place("no such field"), None);
+}
+
+#[test]
+fn days_are_calendar_days_unless_it_says_otherwise() {
+    let read = |days: &str| {
+        let source = format!("---\n类型: 公示\n公示天数: {days}\n形成日期: 2026年9月18日\n---\n# 名单\n");
+        parse(&source, Format::Markdown, &shanghai()).map(|c| (c.publication_days, c.publication_working, c.formed_on))
+    };
+    let formed = Some(jiff::civil::date(2026, 9, 18));
+    for (text, expected) in [
+        ("7", (Some(7), false, formed)),
+        ("7天", (Some(7), false, formed)),
+        ("7 日", (Some(7), false, formed)),
+        ("7个工作日", (Some(7), true, formed)),
+        ("7 工作日", (Some(7), true, formed)),
+        ("7 working days", (Some(7), true, formed)),
+    ] {
+        assert_eq!(read(text), Ok(expected), "{text}");
+    }
+    for wrong in ["工作日", "0个工作日", "七", "7个"] {
+        assert!(matches!(read(wrong), Err(ItemError::Value { line: 3, .. })), "{wrong}");
+    }
+    let source = "---\n类型: 公示\n形成日期: 上周\n---\n# 名单\n";
+    assert!(matches!(parse(source, Format::Markdown, &shanghai()), Err(ItemError::Value { line: 3, .. })));
 }
