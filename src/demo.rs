@@ -19,6 +19,7 @@ mod scenes;
 mod server;
 mod site;
 mod tables;
+mod village;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -17,6 +17,8 @@ pub const REGIONS: &str = "regions.csv";
 pub const AREA: &str = "南溪河沿岸";
 /// The village that has no notice board.
 pub const WITHOUT_POINT: &str = "安家河村委会";
+/// The village whose duty officers never answer.
+pub const SILENT: &str = "坝洒村委会";
 
 /// What people of a place speak at home, and the surnames that are common there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +117,9 @@ mod tests {
         let river: std::collections::BTreeSet<_> =
             county.villages.iter().filter(|v| v.river).map(|v| v.town.as_str()).collect();
         assert_eq!(river.into_iter().collect::<Vec<_>>(), ["南溪镇", "河口镇"], "the area cuts across towns");
-        assert!(county.villages.iter().any(|v| v.name == WITHOUT_POINT && v.river));
+        for name in [WITHOUT_POINT, SILENT] {
+            assert!(county.villages.iter().any(|v| v.name == name && v.river), "{name}");
+        }
         assert_eq!(county.before(49, 20_000), 20_000);
         assert_eq!(county.villages[48].key, "河口镇/坝洒农场");
     }

@@ -1,17 +1,20 @@
 //! The loopback gateways of the demo, and the lines of `gong.toml` that use them.
 //! What goes wrong there hangs on the seed and the message, not on the time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use super::Taken;
 use crate::domain::ids::DeliveryRef;
-use crate::loopback::{Behaviour, Credentials, Loopback, Running, Span};
+use crate::loopback::{Behaviour, Credentials, Loopback, MediaSetup, Running, Span};
 
 /// What every gateway of the demo asks for. It is no secret on one's own machine.
 const SECRET: &str = "loopback";
+const SECRET_FILE: &str = "data/loopback-secret";
+const WEBHOOK_FILE: &str = "data/loopback-whsec";
 
 /// How fast, and how long to wait, for so many people.
 #[derive(Debug, Clone, Copy)]
@@ -37,13 +40,14 @@ pub type Key = (i64, i64);
 /// The running gateways.
 pub struct Gateways {
     sms: Running,
+    media: Running,
     journal: PathBuf,
     pace: Pace,
 }
 
 impl Gateways {
     /// Channels that plans may name.
-    pub const CHANNELS: &[&str] = &["sms"];
+    pub const CHANNELS: &[&str] = &["sms", "wecom", "webhook", "board"];
 
     /// Starts them on free ports of this machine.
     ///
@@ -51,27 +55,48 @@ impl Gateways {
     /// When one cannot listen or write its journal in `dir`.
     pub async fn start(dir: &Path, seed: u64, pace: Pace) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir.join("data"))?;
-        std::fs::write(dir.join("data/loopback-secret"), SECRET)?;
+        std::fs::write(dir.join(SECRET_FILE), SECRET)?;
+        let setup =
+            MediaSetup { key: SECRET.to_owned(), secret: SECRET.to_owned(), dir: Some(dir.join("samples/posts")) };
+        std::fs::write(dir.join(WEBHOOK_FILE), setup.whsec())?;
         let journal = dir.join("data/sms-taken.log");
         let secret = SECRET.to_owned();
         let credentials = Credentials { username: "gong".to_owned(), password: secret.clone(), secret };
-        let sms = Loopback { journal: Some(journal.clone()), ..Loopback::new(credentials, behaviour(seed, pace)) };
-        let sms = sms.start((Ipv4Addr::LOCALHOST, 0).into()).await?;
-        Ok(Self { sms, journal, pace })
+        let sms =
+            Loopback { journal: Some(journal.clone()), ..Loopback::new(credentials.clone(), behaviour(seed, pace)) };
+        let media = Loopback { media: Some(setup), ..Loopback::new(credentials, robots(seed)) };
+        let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
+        Ok(Self { sms: sms.start(anywhere).await?, media: media.start(anywhere).await?, journal, pace })
     }
 
     /// The channels of `gong.toml`.
     pub fn declarations(&self) -> String {
-        let (at, Pace { rate, wait }) = (self.sms.addr, self.pace);
+        let (sms, media, Pace { rate, wait }) = (self.sms.addr, self.media.addr, self.pace);
+        let wait = wait - 1;
         format!(
-            "\n# 回环网关：什么都不会发到本机之外。\n\
-             [channels.sms]\n\
-             gateway   = \"kannel\"\n\
-             signature = \"【河口演示】\"\n\
-             vars      = {{ url = \"http://{at}\", username = \"gong\" }}\n\
-             secrets   = {{ password = \"file:data/loopback-secret\", token = \"file:data/loopback-secret\" }}\n\
-             limits    = {{ rate = {rate}, in_flight = 64, receipt_wait = \"{}s\" }}\n",
-            wait - 1
+            r#"
+# 回环网关：什么都不会发到本机之外。
+[channels.sms]
+gateway   = "kannel"
+signature = "【河口演示】"
+vars      = {{ url = "http://{sms}", username = "gong" }}
+secrets   = {{ password = "file:{SECRET_FILE}", token = "file:{SECRET_FILE}" }}
+limits    = {{ rate = {rate}, in_flight = 64, receipt_wait = "{wait}s" }}
+
+[channels.wecom]
+gateway   = "wecom"
+vars      = {{ url = "http://{media}" }}
+secrets   = {{ key = "file:{SECRET_FILE}" }}
+
+[channels.webhook]
+gateway   = "webhook"
+vars      = {{ url = "http://{media}/webhook" }}
+secrets   = {{ key = "file:{WEBHOOK_FILE}" }}
+
+# 张贴件打印到 print/ 文件夹。
+[channels.board]
+gateway   = "board"
+"#
         )
     }
 
@@ -80,13 +105,16 @@ impl Gateways {
         self.sms.stats().receipts_waiting
     }
 
-    /// Stops them; how often each delivery was taken, by channel.
+    /// Stops them; how often each delivery was taken, by channel, and what the robots
+    /// took, which know no deliveries.
     ///
     /// # Errors
     /// When a journal cannot be read or names what is not ours.
-    pub async fn stop(self) -> anyhow::Result<HashMap<&'static str, HashMap<Key, u64>>> {
+    pub async fn stop(self) -> anyhow::Result<(HashMap<&'static str, HashMap<Key, u64>>, BTreeMap<String, Taken>)> {
         self.sms.stop().await;
-        Ok(HashMap::from([("sms", taken(&self.journal)?)]))
+        let posts = self.media.stop().await;
+        let posts = Taken { messages: posts.messages, doubled: posts.duplicates };
+        Ok((HashMap::from([("sms", taken(&self.journal)?)]), BTreeMap::from([("media".to_owned(), posts)])))
     }
 }
 
@@ -112,6 +140,11 @@ fn behaviour(seed: u64, pace: Pace) -> Behaviour {
     }
 }
 
+/// Busy now and then.
+fn robots(seed: u64) -> Behaviour {
+    Behaviour { seed, latency: Span { min: 20, max: 200 }, temporary: 0.15, ..Behaviour::default() }
+}
+
 /// Reads a journal: client id, how many with this id, epoch milliseconds.
 fn taken(journal: &Path) -> anyhow::Result<HashMap<Key, u64>> {
     let mut all = HashMap::new();
@@ -132,6 +165,7 @@ mod tests {
     #[test]
     fn what_goes_wrong_is_possible() {
         behaviour(7, Pace::of(20_000)).check().unwrap();
+        robots(7).check().unwrap();
         assert!(Pace::of(300).wait < Pace::of(200_000).wait);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::scenes::Play;
-use super::site::REVIEWER;
+use super::site::{REVIEWER, Site, line};
 use crate::say;
 
 /// Writes everything; the names of files and folders with the number of files in each.
@@ -13,12 +13,34 @@ use crate::say;
 /// When a command fails or the folder cannot be written.
 pub async fn everything(play: &Play<'_>) -> anyhow::Result<BTreeMap<String, usize>> {
     let site = &play.site;
-    site.stage.chapter(&say!("六、留给您的东西", "6. What is left for you"));
+    site.stage.chapter(&say!("七、留给您的东西", "7. What is left for you"));
     samples(play).await?;
     site.show(&["reach", "1", "--csv", "reach.csv"]).await?;
     site.show(&["reach", "1", "--format", "html", "--out", "reach.html"]).await?;
+    site.show(&["report", "1", "--out", "情况报告.pdf"]).await?;
+    site.show(&["report", "1", "--out", "情况报告.md"]).await?;
+    unlisted(site, &["sheets", "1", "--out", "sheets", "--jpg"]).await?;
+    for format in ["xlsx", "pdf"] {
+        let args = ["--as", REVIEWER, "visits", "1", "list", "--format", format, "--out", "visits", "--reveal"];
+        unlisted(site, &args).await?;
+    }
     next(&site.dir)?;
-    count(&site.dir)
+    let mut left = BTreeMap::new();
+    for entry in std::fs::read_dir(&site.dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let name = if entry.file_type()?.is_dir() { format!("{name}/") } else { name };
+        left.insert(name, files(&entry.path())?);
+    }
+    Ok(left)
+}
+
+/// Runs a command that names every file it writes, and leaves the names out.
+async fn unlisted(site: &Site<'_>, args: &[&str]) -> anyhow::Result<()> {
+    site.stage.command(&line(args));
+    let said = site.run(args).await?;
+    site.stage.words(said.stderr.trim_end());
+    Ok(())
 }
 
 /// The SMS of each item, as it went out.
@@ -46,41 +68,35 @@ fn next(dir: &Path) -> anyhow::Result<()> {
     let tries = [
         (say!("到达情况，按村", "Whom the alert reached, by village"), "gong reach 1 --by village".to_owned()),
         (
-            say!("谁没收到、为什么（姓名已遮盖）", "Who was not reached and why (names masked)"),
-            "gong unreached 1".to_owned(),
+            say!("要上门的户，按村，姓名已遮盖", "The doors to knock at, by village, names masked"),
+            "gong visits 1 list --town 河口镇".to_owned(),
         ),
         (
-            say!("这条公开事项从拟稿到发布的经过", "How the item went from draft to dispatch"),
-            "gong item show 1".to_owned(),
+            say!("每份张贴件在哪里、谁贴的、何时撤下", "Where every sheet hangs, who put it up, until when"),
+            "gong points 1".to_owned(),
         ),
         (
             say!(
-                "再发一次会怎样：只发给没收到的人（不会真的发）",
+                "再发一轮会怎样：只发给沿河没收到的人（不会真的发）",
                 "What a second round to those not reached would be (nothing is sent)"
             ),
             "gong plan 2 --to '未到达:1 且 片区:南溪河沿岸' --plan sms".to_owned(),
         ),
-        (
-            say!("操作记录有没有被改过", "Whether the audit log was tampered with"),
-            format!("gong --as {REVIEWER} audit verify"),
-        ),
+        (say!("操作记录有没有被改过", "Whether the audit log was tampered with"), "gong audit verify".to_owned()),
     ];
     let tries: Vec<String> = tries.into_iter().map(|(why, line)| format!("# {why}\n{line}\n")).collect();
     std::fs::write(dir.join("NEXT.txt"), format!("{head}\n{}", tries.join("\n")))?;
     Ok(())
 }
 
-/// Files of the folder, and folders with how many files they hold.
-fn count(dir: &Path) -> anyhow::Result<BTreeMap<String, usize>> {
-    let mut all = BTreeMap::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type()?.is_dir() {
-            all.insert(format!("{name}/"), std::fs::read_dir(entry.path())?.count());
-        } else {
-            all.insert(name, 1);
-        }
+/// How many files are below a path.
+fn files(path: &Path) -> anyhow::Result<usize> {
+    if !path.is_dir() {
+        return Ok(1);
     }
-    Ok(all)
+    let mut n = 0;
+    for entry in std::fs::read_dir(path)? {
+        n += files(&entry?.path())?;
+    }
+    Ok(n)
 }

@@ -8,7 +8,7 @@ use super::gateways::{Gateways, Pace};
 use super::people::Made;
 use super::server::{self, Server};
 use super::site::{self, AUTHOR, REVIEWER, Site};
-use super::{Outcome, Settings, Stage, Told, books, follow, leave, tables};
+use super::{Outcome, Settings, Stage, Told, books, follow, leave, tables, village};
 use crate::app::App;
 use crate::config::Config;
 use crate::say;
@@ -46,6 +46,8 @@ pub struct Play<'a> {
     pub pace: Pace,
     pub made: Made,
     pub app: App,
+    /// Where `gong serve` listens.
+    pub port: u16,
 }
 
 /// Plays every chapter.
@@ -63,14 +65,16 @@ pub async fn run(settings: &Settings, stage: &dyn Stage) -> anyhow::Result<Outco
     site.init(port, &gateways.declarations()).await?;
     let merged = import(&site).await?;
     let app = App::open(Config::load(&site.dir.join("gong.toml"))?).await?;
-    let play = Play { site, gateways, pace, made, app };
+    let play = Play { site, gateways, pace, made, app, port };
     let server = Server::start(&play.site, port).await?;
     let nos = send(&play).await?;
     let told = tell(&play, &nos).await?;
     let left = leave::everything(&play).await?;
     let (peak, Play { site, gateways, made, app, .. }) = (server.peak(), play);
     server.stop().await?;
-    let (gateways, mut wrong) = books::of_gateways(&app, &gateways.stop().await?).await?;
+    let (taken, posts) = gateways.stop().await?;
+    let (mut gateways, mut wrong) = books::of_gateways(&app, &taken).await?;
+    gateways.extend(posts);
     for one in &told {
         wrong.extend(books::of_dispatch(&app, one).await?);
     }
@@ -156,8 +160,7 @@ async fn import(site: &Site<'_>) -> anyhow::Result<i64> {
 /// The plan of an item, of the channels that this site has.
 fn steps(item: &Item, play: &Play<'_>) -> String {
     let ways: Vec<&str> = item.ways.iter().copied().filter(|way| Gateways::CHANNELS.contains(way)).collect();
-    // Every channel of it may lack at this site; SMS never does.
-    let first = if ways.is_empty() { "sms".to_owned() } else { ways.join(",") };
+    let first = ways.join(",");
     if item.visits { format!("{first} > {}s > visit", play.pace.wait) } else { first }
 }
 
@@ -165,7 +168,9 @@ fn steps(item: &Item, play: &Play<'_>) -> String {
 async fn send(play: &Play<'_>) -> anyhow::Result<Vec<i64>> {
     let (stage, mut nos) = (play.site.stage, Vec::new());
     stage.chapter(&say!("二、红色预警：拟稿、审核、发布", "2. A red alert: written, approved, sent"));
-    nos.push(publish(play, 0, true).await?);
+    let alert = publish(play, 0, true).await?;
+    nos.push(alert);
+    let call = village::confirm(play, alert).await?;
     stage.chapter(&say!(
         "三、同时：救助、政策与解读、公示、领取通知",
         "3. Meanwhile: relief, a policy with its interpretation, a publication, a notice"
@@ -173,10 +178,14 @@ async fn send(play: &Play<'_>) -> anyhow::Result<Vec<i64>> {
     for at in 1..LIFT {
         nos.push(publish(play, at, false).await?);
     }
-    follow::until_finished(&play.app, stage, &play.gateways, &nos).await?;
+    let all: Vec<i64> = nos.iter().copied().chain(call).collect();
+    follow::until_finished(&play.app, stage, &play.gateways, &all).await?;
+    stage.chapter(&say!("四、村里：张贴、入户", "4. In the villages: sheets put up, doors knocked at"));
+    village::put_up(play, alert).await?;
+    village::knock(play, alert).await?;
     stage.chapter(&say!(
-        "四、水退了：解除预警，发给收到过的人",
-        "4. The water falls: the alert is lifted for those who were told"
+        "五、水退了：解除预警，发给收到过的人",
+        "5. The water falls: the alert is lifted for those who were told"
     ));
     let lift = publish(play, LIFT, false).await?;
     follow::until_finished(&play.app, stage, &play.gateways, &[lift]).await?;
@@ -210,8 +219,9 @@ async fn planned(app: &App, no: i64) -> anyhow::Result<()> {
 
 /// What each dispatch came to, and the tables of the first.
 async fn tell(play: &Play<'_>, nos: &[i64]) -> anyhow::Result<Vec<Told>> {
-    play.site.stage.chapter(&say!("五、谁收到了，谁没收到", "5. Who was reached, and who was not"));
+    play.site.stage.chapter(&say!("六、谁收到了，谁没收到", "6. Who was reached, and who was not"));
     play.site.show(&["reach", "1"]).await?;
+    play.site.show(&["report", "1"]).await?;
     play.site.show(&["audit", "verify"]).await?;
     let mut told = Vec::new();
     for no in nos {

@@ -104,10 +104,13 @@ impl Site<'_> {
             .await?;
         let file = self.dir.join("gong.toml");
         let mut settings = std::fs::read_to_string(&file)?;
-        let address = format!("\"127.0.0.1:{port}\"");
+        let (address, url) = (format!("\"127.0.0.1:{port}\""), format!("\"http://127.0.0.1:{port}\""));
         // So that the demo looks the same at night, and a retry is seen while one looks on.
         let changes = [
             ("listen", address.as_str()),
+            ("public_url", url.as_str()),
+            ("wait", "\"8s\""),
+            ("officers", "2"),
             ("from", "\"00:00\""),
             ("to", "\"00:00\""),
             ("initial_ms", "300"),
@@ -174,7 +177,9 @@ mod tests {
 
     #[test]
     fn every_setting_of_the_demo_stands_in_the_template_once() {
-        for name in ["listen", "from", "to", "initial_ms", "max_ms", "settle_ms", "dir"] {
+        for name in
+            ["listen", "public_url", "wait", "officers", "from", "to", "initial_ms", "max_ms", "settle_ms", "dir"]
+        {
             set(config::TEMPLATE, name, "1").unwrap();
         }
         assert!(set(config::TEMPLATE, "nothing", "1").is_err());

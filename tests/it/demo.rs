@@ -1,6 +1,6 @@
 //! `gong demo`, small: it ends well, leaves what it says, and comes out the same again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -38,6 +38,41 @@ fn next(dir: &Path) -> Vec<(String, Run)> {
     tries.into_iter().map(|line| (line.to_owned(), run(line))).collect()
 }
 
+/// The files below a folder whose names end so.
+fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.to_string_lossy().ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// A sheet a village as PDF and as a picture that a chat group takes, the towns bound,
+/// the doors to knock at, and what the gateways took.
+fn artefacts(dir: &Path) {
+    let (pdf, jpg) = (files(&dir.join("sheets"), ".pdf"), files(&dir.join("sheets"), ".jpg"));
+    assert!(jpg.len() >= 26 && pdf.len() == jpg.len() + 2, "{} sheets, {} pictures", pdf.len(), jpg.len());
+    for picture in &jpg {
+        assert!(std::fs::metadata(picture).unwrap().len() < 500_000, "{picture:?}");
+        let name = picture.file_name().unwrap().to_string_lossy().into_owned();
+        let parts: Vec<&str> = name.split('-').collect();
+        assert!(parts.len() >= 5 && parts[0].ends_with('镇') && parts[2].contains("预警"), "{name}");
+    }
+    assert!(pdf.iter().all(|p| std::fs::read(p).unwrap().starts_with(b"%PDF-")));
+    assert!(files(&dir.join("visits"), ".xlsx").len() == 2 && !files(&dir.join("visits"), ".pdf").is_empty());
+    assert!(files(&dir.join("samples"), ".sms.txt").len() == 7);
+    assert!(!files(&dir.join("samples/posts"), "").is_empty());
+    let page = std::fs::read_to_string(dir.join("reach.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("河口镇") && !page.contains("<script"));
+    let report = std::fs::read_to_string(dir.join("情况报告.md")).unwrap();
+    assert!(report.contains("坝洒"), "the village that did not answer is named: {report}");
+}
+
 #[test]
 fn the_demo_ends_well_and_comes_out_the_same_again() {
     let gong = Gong::new();
@@ -46,9 +81,11 @@ fn the_demo_ends_well_and_comes_out_the_same_again() {
     assert_eq!(first["persons"], 300);
     assert!(first["dispatches"].as_array().unwrap().len() >= 5, "{first}");
     let dir = gong.dir().join("one");
-    for name in ["NEXT.txt", "gong.toml", "data/gong.db", "reach.csv", "items", "samples", "tables"] {
-        assert!(dir.join(name).exists(), "{name}");
+    for name in ["NEXT.txt", "gong.toml", "data/gong.db", "reach.csv", "reach.html", "情况报告.pdf", "情况报告.md"]
+    {
+        assert!(dir.join(name).is_file(), "{name}");
     }
+    artefacts(&dir);
     for (line, run) in next(&dir) {
         assert_eq!(run.code, Some(0), "{line}\n{}{}", run.stdout, run.stderr);
         assert!(!run.stdout.trim().is_empty(), "{line} says nothing");
