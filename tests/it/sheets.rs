@@ -117,7 +117,11 @@ async fn the_code_is_read_back_from_the_page() {
     let press = Press::new(settings());
     let printed = print(&press, &Document::Notice(Box::new(alert()))).await;
     assert_eq!(printed.pages, 1);
-    let mut page = rqrr::PreparedImage::prepare(picture(&printed.jpg.unwrap()));
+    let mut page = {
+        let picture = picture(&printed.jpg.unwrap());
+        let (wide, high) = (picture.width() as usize, picture.height() as usize);
+        rqrr::PreparedImage::prepare_from_greyscale(wide, high, |x, y| picture.as_raw()[y * wide + x])
+    };
     let grids = page.detect_grids();
     assert_eq!(grids.len(), 1);
     let (_, content) = grids[0].decode().unwrap();
