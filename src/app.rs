@@ -25,7 +25,7 @@ use crate::dispatch::worker::{Tools, Way, Worker};
 use crate::domain::plan::VISIT;
 use crate::domain::reach::{ChannelKind, ChannelKinds};
 use crate::planner::{PlannedChannel, Planner, REHEARSAL};
-use crate::receipts::ReceiptDesk;
+use crate::receipts::{ReceiptDesk, maildir};
 use crate::render::messages::Messages;
 use crate::say;
 use crate::store::{Store, StoreError};
@@ -128,6 +128,12 @@ impl App {
         })
     }
 
+    /// Whoever takes receipts in.
+    pub async fn desk(&self) -> Result<ReceiptDesk, StoreError> {
+        let ways = Arc::new(self.ways().await?);
+        Ok(ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::default() })
+    }
+
     /// Starts the engine: planner, workers, scheduler. At most one runs on an
     /// embedded store.
     pub async fn start_engine(&self) -> anyhow::Result<Engine> {
@@ -166,8 +172,12 @@ impl App {
         for way in ways.iter() {
             supervise(&tasks, &stop, Worker::new(tools.clone(), way.clone()).run());
         }
+        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways: Arc::clone(&ways), counts: Arc::clone(&counts) };
+        for way in ways.iter() {
+            let Some(dir) = way.channel.bounces() else { continue };
+            supervise(&tasks, &stop, maildir::watch(desk.clone(), way.name.clone(), dir.to_owned(), stop.clone()));
+        }
         tasks.close();
-        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
         Ok(Engine { stop, tasks, wake, shared: web::Shared { desk, counts }, _lock: lock })
     }
 

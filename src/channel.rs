@@ -3,9 +3,11 @@
 //!
 //! The class of a failure decides what happens next; nobody asks which gateway it was.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -15,6 +17,7 @@ use crate::domain::delivery::Word;
 use crate::render::Medium;
 
 pub mod declaration;
+pub mod email;
 pub mod registry;
 pub mod rehearsal;
 pub mod sms_http;
@@ -34,6 +37,8 @@ pub struct Outgoing {
     pub html: Option<Arc<str>>,
     /// Billable parts of `text`, signature included.
     pub parts: u32,
+    /// Whoever gets it may ask to get no more of its kind.
+    pub may_opt_out: bool,
 }
 
 impl std::fmt::Debug for Outgoing {
@@ -152,6 +157,8 @@ pub struct Receipt {
     pub key: ReceiptKey,
     /// `None` where the gateway says something gong does not act on; it is kept all the same.
     pub word: Option<Word>,
+    /// The address does not exist; it is marked.
+    pub gone: bool,
     /// The gateway's own status, free of addresses.
     pub code: String,
     /// The gateway's own time of the event.
@@ -205,4 +212,20 @@ pub trait Channel: Send + Sync {
 
     /// Reads the receipts in a callback.
     fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError>;
+
+    /// The Maildir that bounces of this channel come to, where it has one.
+    fn bounces(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Reads the receipts in a bounce, a mail that came to the site.
+    fn bounce(&self, _mail: &[u8]) -> Result<Vec<Receipt>, CallbackError> {
+        Err(CallbackError::NotTaken)
+    }
+
+    /// Greets the gateway and sends nothing: where it is, or why it does not answer.
+    /// `None` where a channel has no greeting.
+    fn probe(&self) -> BoxFuture<'_, Option<Result<String, String>>> {
+        std::future::ready(None).boxed()
+    }
 }

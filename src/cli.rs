@@ -18,6 +18,7 @@ use crate::store::operators::Operator;
 mod audit;
 mod backup;
 mod bench;
+mod bounce;
 mod check;
 mod completions;
 mod import;
@@ -89,6 +90,7 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
     Serve(serve::ServeArgs),
+    Bounce(bounce::BounceArgs),
     Audit(audit::AuditArgs),
     Loopback(loopback::LoopbackArgs),
     Completions(completions::CompletionsArgs),
@@ -173,6 +175,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Bounce(args) => bounce::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Loopback(args) => loopback::run(context, args).await,
         Command::Completions(args) => completions::run(&args),

@@ -17,6 +17,7 @@ use crate::say;
 mod check;
 pub mod compose;
 mod helpers;
+pub mod markdown;
 
 pub mod messages;
 
@@ -210,3 +211,5 @@ fn explain(name: &str, error: &handlebars::RenderError) -> RenderError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_email;

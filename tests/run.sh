@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Every check and every test of gong. Usage: tests/run.sh [--embedded]
 #
-# Plain: installs what is missing (Debian 12, as root), starts a private PostgreSQL
-# and runs everything on both engines. --embedded: what needs no services.
+# Plain: installs what is missing (Debian 12, as root), starts a private PostgreSQL and
+# a private Postfix, and runs everything on both engines. --embedded: what needs no services.
 #   CARGO          the cargo to call
 #   GONG_TEST_DIR  where the services live (see deploy/services/postgres.sh)
 #   CI             when set, build results are kept in the user's cache folder
@@ -74,17 +74,25 @@ start_postgres() {
   echo "GONG_TEST_POSTGRES=$GONG_TEST_POSTGRES"
 }
 
+# A mail server that delivers to Maildirs of its own and bounces; it installs itself.
+start_postfix() {
+  GONG_TEST_POSTFIX=$(deploy/services/postfix.sh start) || return 1
+  export GONG_TEST_POSTFIX
+  echo "GONG_TEST_POSTFIX=$GONG_TEST_POSTFIX"
+}
+
 if [ -n "${CI:-}" ] && [ -z "${CARGO_TARGET_DIR:-}" ]; then
   export CARGO_TARGET_DIR=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/gong-ci
 fi
 
 stage "tools" need_tools
 if [ "$embedded" = yes ]; then
-  unset GONG_TEST_POSTGRES
+  unset GONG_TEST_POSTGRES GONG_TEST_POSTFIX
   engines="SQLite only (--embedded)"
 else
   stage "postgresql installed" need_postgres
   stage "postgresql started" start_postgres
+  stage "postfix started" start_postfix
   engines="SQLite and PostgreSQL"
 fi
 stage "fmt" "$CARGO" fmt --check
@@ -98,7 +106,7 @@ fi
 stage "tests" "$CARGO" test --locked
 
 if [ "$embedded" = no ]; then
-  echo "The PostgreSQL of the tests keeps running for the next time; to stop it: deploy/services/postgres.sh stop"
+  echo "The PostgreSQL and the Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,postfix}.sh stop"
 fi
 printf -v list '%s, ' "${done_stages[@]}"
 echo "ALL PASSED in $SECONDS s on $engines: ${list%, }"

@@ -19,6 +19,7 @@ mod receipt;
 mod request;
 
 use answer::Answers;
+pub(super) use client::forbidden;
 use client::{Client, Failure};
 use receipt::Receipts;
 use request::Requests;

@@ -2,6 +2,7 @@
 
 mod channel;
 mod flags;
+mod smtp;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,7 +19,9 @@ use flags::Flags;
 
 /// Runs a loopback gateway: nothing leaves this machine.
 #[derive(Debug, Args)]
-#[command(after_help = "gong loopback sms\ngong loopback sms --print-channel --secrets-dir data >> gong.toml")]
+#[command(
+    after_help = "gong loopback sms\ngong loopback sms --print-channel --secrets-dir data >> gong.toml\ngong loopback smtp --dir taken"
+)]
 pub struct LoopbackArgs {
     #[command(subcommand)]
     command: Kind,
@@ -27,6 +30,7 @@ pub struct LoopbackArgs {
 #[derive(Debug, Subcommand)]
 enum Kind {
     Sms(Box<SmsArgs>),
+    Smtp(Box<smtp::SmtpArgs>),
 }
 
 /// An SMS gateway, as Kannel and as a signed JSON interface at once.
@@ -72,7 +76,10 @@ struct SmsArgs {
 }
 
 pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result<Ended> {
-    let Kind::Sms(args) = args.command;
+    let args = match args.command {
+        Kind::Sms(args) => args,
+        Kind::Smtp(args) => return smtp::run(context, *args).await,
+    };
     let credentials = Credentials { username: args.username, password: args.password, secret: args.secret };
     if args.print_channel {
         let block = channel::block(args.gateway, args.listen, &credentials, args.secrets_dir.as_deref())?;

@@ -30,6 +30,8 @@ pub struct Job {
     pub dispatch: Dispatch,
     /// A doubtful delivery may go again under the same client id.
     pub repeatable: bool,
+    /// Its recipients may ask to get no more of its kind.
+    may_opt_out: bool,
     /// The channel's name, and what its deliveries go to.
     channel: (String, Target),
     composer: Mutex<Composer>,
@@ -91,6 +93,7 @@ impl Jobs {
         let job = Arc::new(Job {
             dispatch,
             repeatable,
+            may_opt_out: content.honours_opt_out(),
             channel: (way.name.clone(), channel.target()),
             composer: Mutex::new(composer),
         });
@@ -185,6 +188,7 @@ impl Job {
             text: text.text,
             html: text.html,
             parts: text.parts,
+            may_opt_out: self.may_opt_out,
         })
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::RenderError;
-use super::messages::{Medium, Messages, Personal};
-use crate::domain::item::{Content, Relation};
+use super::markdown;
+use super::messages::{Medium, MessageTemplate, Messages, Personal};
+use crate::domain::item::{Content, Level, Relation};
 use crate::domain::sms;
 
 /// Who sends, as texts name it.
@@ -30,7 +31,40 @@ pub struct Composer {
 
 enum Texts {
     Same(Text),
-    Own(Box<Personal>),
+    Own(Box<Forms>),
+}
+
+/// The text and, where the medium takes it, its HTML.
+struct Forms {
+    text: Form,
+    html: Option<Form>,
+}
+
+/// One form of a message: its template, and the body where that has variables itself.
+struct Form {
+    template: Personal,
+    body: Option<(&'static str, Personal)>,
+}
+
+impl Form {
+    fn new(template: &MessageTemplate, body: Option<(&'static str, MessageTemplate)>, shared: &Value) -> Self {
+        let body = body.map(|(field, body)| (field, body.personal(shared.clone()).unmarked()));
+        Self { template: template.personal(shared.clone()), body }
+    }
+
+    fn render(&mut self, vars: Value) -> Result<String, RenderError> {
+        if let Some((field, body)) = &mut self.body {
+            self.template.set_item(field, body.render(vars.clone())?);
+        }
+        self.template.render(vars)
+    }
+}
+
+impl Forms {
+    fn render(&mut self, vars: Value) -> Result<(String, Option<String>), RenderError> {
+        let html = self.html.as_mut().map(|html| html.render(vars.clone())).transpose()?;
+        Ok((self.text.render(vars)?, html))
+    }
 }
 
 /// A text ready to send, and its SMS parts, signature included.
@@ -57,7 +91,12 @@ impl Composer {
         sender: &Sender<'_>,
     ) -> Result<Self, RenderError> {
         let own = content.sms.as_deref().filter(|_| medium == Medium::Sms);
-        let template = messages.text(medium, content.kind.name(), own)?;
+        let kind = content.kind.name();
+        let template = messages.text(medium, kind, own)?;
+        let html = messages.html(medium, kind)?;
+        let (body, body_html) = bodies(messages, medium, content)?;
+        let personal =
+            [Some(&template), html.as_ref(), body.as_ref()].into_iter().flatten().any(|t| !t.vars().is_empty());
         let shared = json!({
             "item": item(content),
             "site": { "name": sender.name, "phone": sender.phone },
@@ -65,10 +104,14 @@ impl Composer {
         });
         let signature = sender.signature.to_owned();
         let title: Arc<str> = headline(content, sender.mark).into();
-        if !template.vars().is_empty() {
-            return Ok(Self { medium, title, signature, texts: Texts::Own(Box::new(template.personal(shared))) });
+        let mut forms = Forms {
+            text: Form::new(&template, body.map(|b| ("body_text", b)), &shared),
+            html: html.map(|html| Form::new(&html, body_html.map(|b| ("body_html", b)), &shared)),
+        };
+        if personal {
+            return Ok(Self { medium, title, signature, texts: Texts::Own(Box::new(forms)) });
         }
-        let text = finish(medium, &title, &signature, &template.render(&shared)?);
+        let text = finish(medium, &title, &signature, forms.render(Value::Null)?);
         Ok(Self { medium, title, signature, texts: Texts::Same(text) })
     }
 
@@ -85,15 +128,32 @@ impl Composer {
     pub fn text(&mut self, vars: Value) -> Result<Text, RenderError> {
         match &mut self.texts {
             Texts::Same(text) => Ok(text.clone()),
-            Texts::Own(personal) => Ok(finish(self.medium, &self.title, &self.signature, &personal.render(vars)?)),
+            Texts::Own(forms) => Ok(finish(self.medium, &self.title, &self.signature, forms.render(vars)?)),
         }
     }
 }
 
-fn finish(medium: Medium, title: &Arc<str>, signature: &str, text: &str) -> Text {
-    let text = sms::with_signature(signature, text.trim());
+/// The body of a mail as a template in both forms, where it has variables in it.
+fn bodies(
+    messages: &Messages,
+    medium: Medium,
+    content: &Content,
+) -> Result<(Option<MessageTemplate>, Option<MessageTemplate>), RenderError> {
+    if medium != Medium::Email || !content.body.contains("{{") {
+        return Ok((None, None));
+    }
+    let text = messages.body(&markdown::lines(&content.body), false)?;
+    Ok((Some(text), Some(messages.body(&markdown::html(&content.body), true)?)))
+}
+
+fn finish(medium: Medium, title: &Arc<str>, signature: &str, (text, html): (String, Option<String>)) -> Text {
+    let mut text = sms::with_signature(signature, text.trim());
+    // A section that is left out leaves its blank lines.
+    while medium == Medium::Email && text.contains("\n\n\n") {
+        text = text.replace("\n\n\n", "\n\n");
+    }
     let parts = if medium == Medium::Sms { sms::segments(&text).parts } else { 1 };
-    Text { title: Arc::clone(title), text: text.into(), html: None, parts }
+    Text { title: Arc::clone(title), text: text.into(), html: html.map(Into::into), parts }
 }
 
 /// The title as it stands above a text: `【演练】更正：…`.
@@ -115,8 +175,12 @@ fn item(content: &Content) -> Value {
         "kind": content.kind.name(),
         "title": content.title,
         "body_plain": plain(&content.body),
+        "body_text": markdown::lines(&content.body),
+        "body_html": markdown::html(&content.body),
         "sms": content.sms,
         "level_zh": content.level.map(|l| l.zh(content.kind)),
+        "level_colour": content.level.map(|l| colours(l).0),
+        "level_ink": content.level.map(|l| colours(l).1),
         "area_text": content.area_text,
         "actions": content.actions,
         "issuer": content.issuer,
@@ -124,7 +188,19 @@ fn item(content: &Content) -> Value {
         "effective_at": content.effective_at,
         "expires_at": content.expires_at,
         "relation": content.relations.first().map(|(r, _)| r.name()),
+        "document_no": content.document_no,
+        "objection_phone": content.objection_phone,
     })
+}
+
+/// The colour of a level, and of the letters that can be read on it.
+const fn colours(level: Level) -> (&'static str, &'static str) {
+    match level {
+        Level::Red => ("#c00000", "#ffffff"),
+        Level::Orange => ("#e36c0a", "#ffffff"),
+        Level::Yellow => ("#ffd400", "#222222"),
+        Level::Blue => ("#1f5fbf", "#ffffff"),
+    }
 }
 
 /// Markdown as running text: no marks, one line.

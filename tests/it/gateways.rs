@@ -83,6 +83,7 @@ fn messages(range: std::ops::Range<u32>) -> Vec<Outgoing> {
         text: "【某县】汛情 50% a&b+c，请转移".into(),
         html: None,
         parts: 1,
+        may_opt_out: false,
     };
     range.map(message).collect()
 }

@@ -155,6 +155,7 @@ fn message(n: u32, text: &str) -> Outgoing {
         text: text.into(),
         html: None,
         parts: 1,
+        may_opt_out: false,
     }
 }
 
