@@ -96,13 +96,30 @@ pub(super) fn mask(text: &str, to: &str) -> String {
         clean = pattern.as_ref().map_or_else(String::new, |p| p.replace_all(&clean, "***").into_owned());
     }
     // Some servers name the local part alone.
-    let local = to.split('@').next().unwrap_or_default();
-    if local.len() > 1
-        && let Ok(local) = Regex::new(&format!(r"(?i)\b{}\b", regex::escape(local)))
-    {
-        clean = local.replace_all(&clean, "***").into_owned();
+    let local = to.split('@').next().unwrap_or_default().to_ascii_lowercase();
+    if local.len() > 1 {
+        clean = without(&clean, &local);
     }
     clean.trim().chars().take(MAX_WORD).collect()
+}
+
+/// `text` with every word that is `local` (in lower case) masked. No pattern: it runs
+/// for every mail.
+fn without(text: &str, local: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let within = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric());
+    let (mut out, mut from) = (String::with_capacity(text.len()), 0);
+    for (at, _) in lower.match_indices(local) {
+        let end = at + local.len();
+        if within(lower.as_bytes().get(at.wrapping_sub(1))) || within(lower.as_bytes().get(end)) {
+            continue;
+        }
+        out.push_str(&text[from..at]);
+        out.push_str("***");
+        from = end;
+    }
+    out.push_str(&text[from..]);
+    out
 }
 
 #[cfg(test)]
