@@ -1,7 +1,11 @@
 //! Wires a site together: configuration, key, store, channels, and the engine that
 //! moves messages. Drains on shutdown.
 
+pub mod calls;
+pub mod posts;
 pub mod prepare;
+pub mod samples;
+mod situation;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,6 +24,7 @@ use crate::config::{self, Config};
 use crate::dispatch::control::{Control, Watched, watch_store};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::job::{Jobs, Site};
+use crate::dispatch::paper::Paper;
 use crate::dispatch::scheduler::Scheduler;
 use crate::dispatch::worker::{Tools, Way, Worker};
 use crate::domain::plan::VISIT;
@@ -28,6 +33,7 @@ use crate::planner::{PlannedChannel, Planner, REHEARSAL};
 use crate::receipts::{ReceiptDesk, maildir};
 use crate::render::messages::Messages;
 use crate::say;
+use crate::sheet::Press;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Counts;
 use crate::vault::Vault;
@@ -39,6 +45,7 @@ pub struct App {
     pub store: Arc<Store>,
     pub messages: Messages,
     pub registry: Registry,
+    pub press: Press,
 }
 
 impl App {
@@ -64,6 +71,7 @@ impl App {
         let zone = config.zone()?;
         let messages = Messages::load(Some(&config.path("templates".as_ref())), &zone)?;
         let (channels_dir, public_url) = (config.path("channels".as_ref()), config.public_url());
+        let press = Press::new(config.press());
         let site = ChannelSite {
             channels_dir: channels_dir.is_dir().then_some(channels_dir.as_path()),
             base_dir: &config.base,
@@ -72,9 +80,10 @@ impl App {
             zone,
             clock,
             to_send,
+            press: press.clone(),
         };
         let registry = Registry::build(&config.channels, &site)?;
-        Ok(Self { config, store: Arc::new(store), messages, registry })
+        Ok(Self { config, store: Arc::new(store), messages, registry, press })
     }
 
     /// The site as texts name it.
@@ -109,11 +118,28 @@ impl App {
         let kind = |way: &Way| {
             let limits = way.channel.limits();
             let receipts = limits.evidence == Evidence::Receipts;
-            (way.no, ChannelKind::Electronic { receipts, price_milli: limits.price_milli })
+            let kind = match way.channel.target() {
+                Target::Address(_) => ChannelKind::Electronic { receipts, price_milli: limits.price_milli },
+                Target::Account => ChannelKind::Account,
+                Target::Point => ChannelKind::Point,
+                Target::Visit => ChannelKind::Visit,
+            };
+            (way.no, kind)
         };
         let mut kinds: ChannelKinds = self.ways().await?.iter().map(kind).collect();
         kinds.insert(self.store.channel_no(VISIT).await?, ChannelKind::Visit);
         Ok(kinds)
+    }
+
+    /// What sheets say of this site beside the item.
+    pub fn paper(&self) -> anyhow::Result<Paper> {
+        Ok(Paper { public_url: self.config.public_url(), zone: self.config.zone()? })
+    }
+
+    /// The channels whose deliveries are sheets.
+    pub async fn boards(&self) -> Result<Vec<i32>, StoreError> {
+        let ways = self.ways().await?;
+        Ok(ways.iter().filter(|w| w.channel.target() == Target::Point).map(|w| w.no).collect())
     }
 
     /// The planner of this site, to be run or stepped.
@@ -160,7 +186,11 @@ impl App {
         supervise(&tasks, &stop, scheduler.run());
         let tools = Tools {
             store: Arc::clone(&self.store),
-            jobs: Arc::new(Jobs::new(Arc::clone(&self.store), self.messages.clone(), self.site())),
+            jobs: Arc::new(
+                Jobs::new(Arc::clone(&self.store), self.messages.clone(), self.site())
+                    .linking_to(self.config.open_url())
+                    .on(self.paper()?),
+            ),
             retry: self.config.retry.clone(),
             control: watched,
             wake: Arc::clone(&wake),
@@ -178,7 +208,11 @@ impl App {
             supervise(&tasks, &stop, maildir::watch(desk.clone(), way.name.clone(), dir.to_owned(), stop.clone()));
         }
         tasks.close();
-        Ok(Engine { stop, tasks, wake, shared: web::Shared { desk, counts }, _lock: lock })
+        let templates = self.config.path("templates".as_ref());
+        let page = web::calls::CallPage::load(&templates, &self.config.zone()?)?;
+        let pages = web::page::Pages::load(&templates, self.config.zone()?, self.site())?;
+        let shared = web::Shared { desk, counts, page, pages: Arc::new(pages) };
+        Ok(Engine { stop, tasks, wake, shared, _lock: lock })
     }
 
     /// The lock of the embedded store; `None` where the store is a server.

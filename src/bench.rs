@@ -12,6 +12,7 @@ pub mod gateway;
 mod import;
 mod peak;
 mod receipts;
+mod sheets;
 mod site;
 mod sms;
 mod snapshot;
@@ -40,6 +41,8 @@ pub enum Name {
     Import,
     /// Receipts by client id, a hundred a callback.
     Receipts,
+    /// Sheets on paper, one after the other, by one printing process.
+    Sheets,
 }
 
 /// How to measure.
@@ -109,6 +112,7 @@ impl Name {
             Self::Sms => 50_000,
             Self::Email => 20_000,
             Self::Receipts => 100_000,
+            Self::Sheets => 2_000,
         }
     }
 }
@@ -127,6 +131,7 @@ pub async fn run(name: Name, settings: &Settings) -> anyhow::Result<Report> {
         Name::Email => email::run(settings, n).await?,
         Name::Import => import::run(settings, n).await?,
         Name::Receipts => receipts::run(settings, n).await?,
+        Name::Sheets => sheets::run(settings, n).await?,
     };
     Ok(report(measured, if settings.store.is_some() { "postgres" } else { "sqlite" }))
 }

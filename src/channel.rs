@@ -18,9 +18,10 @@ use crate::render::Medium;
 
 pub mod declaration;
 pub mod email;
+pub mod http;
+pub mod point;
 pub mod registry;
 pub mod rehearsal;
-pub mod sms_http;
 
 /// One message for one target, ready to hand over.
 #[derive(Clone)]
@@ -28,13 +29,16 @@ pub struct Outgoing {
     /// The id of this attempt; the same for a repeat, another for a true retry.
     pub client_id: Uuid,
     /// A phone number in national form (`13900000000`), an e-mail address, the name of
-    /// an account's channel, or of a point.
+    /// an account's channel, or the file of a sheet: where it goes in the print queue,
+    /// without extension.
     pub to: Arc<str>,
     /// The subject of a mail, the headline of a post.
     pub title: Arc<str>,
     pub text: Arc<str>,
     /// The same text as HTML, where the channel takes both.
     pub html: Option<Arc<str>>,
+    /// The item's fields by name, for channels that hand them on beside the text.
+    pub facts: Option<Arc<serde_json::Value>>,
     /// Billable parts of `text`, signature included.
     pub parts: u32,
     /// Whoever gets it may ask to get no more of its kind.
@@ -109,6 +113,19 @@ pub enum Target {
     Visit,
 }
 
+impl Target {
+    /// The stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Address(_) => "address",
+            Self::Account => "account",
+            Self::Point => "point",
+            Self::Visit => "visit",
+        }
+    }
+}
+
 /// What a channel can prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -130,6 +147,11 @@ pub struct Limits {
     pub batch: usize,
     /// A longer text is refused when the item is planned.
     pub max_parts: u32,
+    /// UTF-8 bytes of a text; what is longer is refused when the item is planned,
+    /// unless `read_on` is there.
+    pub max_bytes: Option<usize>,
+    /// A longer text ends after the last sentence that fits, and goes on with this.
+    pub read_on: Option<Arc<str>>,
     pub evidence: Evidence,
     /// How long a receipt may take before the delivery is `unknown`.
     pub receipt_wait: Duration,
@@ -186,6 +208,31 @@ pub struct Intake {
     pub reply_body: String,
 }
 
+/// What a person answered.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The number, as the gateway writes it.
+    pub from: String,
+    pub text: String,
+}
+
+impl std::fmt::Debug for Said {
+    /// Neither who nor what.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Said").finish_non_exhaustive()
+    }
+}
+
+/// Replies read from a callback, and what the gateway wants to hear back once they
+/// are on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    pub said: Vec<Said>,
+    pub reply_status: u16,
+    pub reply_type: String,
+    pub reply_body: String,
+}
+
 /// Why a callback was not believed or understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallbackError {
@@ -227,5 +274,14 @@ pub trait Channel: Send + Sync {
     /// `None` where a channel has no greeting.
     fn probe(&self) -> BoxFuture<'_, Option<Result<String, String>>> {
         std::future::ready(None).boxed()
+    }
+    /// Whether what people answer comes back.
+    fn hears_replies(&self) -> bool {
+        false
+    }
+
+    /// Reads what people answered in a callback.
+    fn replies(&self, _callback: &Callback<'_>) -> Result<Heard, CallbackError> {
+        Err(CallbackError::NotTaken)
     }
 }

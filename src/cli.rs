@@ -18,9 +18,12 @@ use crate::store::operators::Operator;
 mod audit;
 mod backup;
 mod bench;
+mod book;
 mod bounce;
+mod calls;
 mod check;
 mod completions;
+mod demo;
 mod import;
 mod init;
 mod item;
@@ -30,15 +33,24 @@ mod merges;
 mod operator;
 pub mod output;
 mod plan;
+mod points;
+mod posted;
+mod press;
 mod purge;
 mod reach;
 pub mod reach_view;
+mod replies;
+pub mod report;
 mod restore;
+mod results;
 mod send;
 mod serve;
+mod sheet;
+mod sheets;
 mod status;
 mod steer;
 mod unreached;
+mod visits;
 mod words;
 
 /// gong: one approved item, every person it concerns.
@@ -86,6 +98,17 @@ pub enum Command {
     Rate(steer::Rate),
     Reach(reach::ReachArgs),
     Unreached(unreached::UnreachedArgs),
+    Call(calls::CallArgs),
+    Calls(calls::CallsArgs),
+    Confirm(calls::ConfirmArgs),
+    Replies(replies::RepliesArgs),
+    Report(report::ReportArgs),
+    Points(points::PointsArgs),
+    Posted(posted::PostedArgs),
+    Sheets(sheets::SheetsArgs),
+    Visits(visits::VisitsArgs),
+    Results(results::ResultsArgs),
+    Sheet(sheet::SheetArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
@@ -95,6 +118,9 @@ pub enum Command {
     Loopback(loopback::LoopbackArgs),
     Completions(completions::CompletionsArgs),
     Bench(bench::BenchArgs),
+    Demo(demo::DemoArgs),
+    #[command(hide = true)]
+    Press(press::PressArgs),
 }
 
 /// How a command ended.
@@ -170,7 +196,18 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Cancel(args) => steer::run(context, args, "cancelled").await,
         Command::Rate(args) => steer::rate(context, args).await,
         Command::Reach(args) => reach::run(context, args).await,
+        Command::Points(args) => points::run(context, args).await,
+        Command::Posted(args) => posted::run(context, args).await,
+        Command::Sheets(args) => sheets::run(context, args).await,
         Command::Unreached(args) => unreached::run(context, args).await,
+        Command::Call(args) => calls::call(context, args).await,
+        Command::Calls(args) => calls::calls(context, args).await,
+        Command::Confirm(args) => calls::confirm(context, args).await,
+        Command::Replies(args) => replies::run(context, args).await,
+        Command::Report(args) => report::run(context, args).await,
+        Command::Visits(args) => visits::run(context, args).await,
+        Command::Results(args) => results::run(context, args).await,
+        Command::Sheet(args) => sheet::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
@@ -180,5 +217,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Loopback(args) => loopback::run(context, args).await,
         Command::Completions(args) => completions::run(&args),
         Command::Bench(args) => bench::run(context, args).await,
+        Command::Demo(args) => demo::run(context, args).await,
+        Command::Press(args) => press::run(&args),
     }
 }

@@ -18,6 +18,11 @@ use crate::domain::plan::{Plan, parse_duration};
 use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
 use crate::say;
+use crate::sheet::PressSettings;
+
+mod calls;
+
+pub use calls::CallsConfig;
 
 /// The file `gong init` writes, with every default in a comment.
 pub const TEMPLATE: &str = include_str!("../templates/gong.toml");
@@ -32,8 +37,10 @@ pub struct Config {
     pub review: ReviewConfig,
     pub quiet_hours: QuietConfig,
     pub plans: PlansConfig,
+    pub calls: CallsConfig,
     pub retry: RetrySettings,
     pub disk: DiskConfig,
+    pub sheets: SheetsConfig,
     pub log: LogConfig,
     pub attributes: Attributes,
     pub channels: BTreeMap<String, ChannelSettings>,
@@ -141,6 +148,16 @@ impl Default for DiskConfig {
     }
 }
 
+/// `[sheets]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SheetsConfig {
+    /// Font files or folders, beside the site's `fonts/` and the system's.
+    pub fonts: Vec<PathBuf>,
+    /// Printing processes at most; 0 means one.
+    pub workers: usize,
+}
+
 /// `[log]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -211,6 +228,7 @@ impl Config {
         self.quiet()?;
         self.second_signature_within()?;
         self.default_plan()?;
+        self.call_plan()?;
         Ok(())
     }
 
@@ -281,6 +299,18 @@ impl Config {
             value: self.plans.default.clone(),
             expected: e.to_string(),
         })
+    }
+
+    /// What sheets are printed with: the site's layouts and fonts before any other.
+    #[must_use]
+    pub fn press(&self) -> PressSettings {
+        let mut fonts = vec![self.path("fonts".as_ref())];
+        fonts.extend(self.sheets.fonts.iter().map(|f| self.path(f)));
+        if let Some(home) = std::env::home_dir() {
+            fonts.extend([home.join(".fonts"), home.join(".local/share/fonts")]);
+        }
+        let templates = Some(self.path("templates".as_ref()));
+        PressSettings { templates, fonts, workers: self.sheets.workers, ..PressSettings::default() }
     }
 
     /// The language the site reads.

@@ -11,6 +11,7 @@ pub mod job;
 pub mod loading;
 pub mod outcome;
 pub mod pacer;
+pub mod paper;
 pub mod retry;
 pub mod scheduler;
 pub mod window;

@@ -1,6 +1,7 @@
 //! What gong knows without touching anything: pure rules and types.
 
 pub mod audience;
+pub mod calls;
 pub mod delivery;
 pub mod ids;
 pub mod item;
@@ -10,4 +11,7 @@ pub mod quiet;
 pub mod reach;
 pub mod recipient;
 pub mod region;
+pub mod report;
+pub mod serial;
 pub mod sms;
+pub mod visit;

@@ -48,4 +48,7 @@ pub mod web;
 pub mod bench;
 pub mod loopback;
 
+// All of it before a newcomer's eyes.
+pub mod demo;
+
 pub mod cli;

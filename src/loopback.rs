@@ -1,8 +1,8 @@
-//! Loopback gateways: SMS gateways of gong's own, on this machine alone, to
-//! rehearse with before anything real is connected.
+//! Loopback gateways: SMS gateways, chat robots and a webhook receiver of gong's own,
+//! on this machine alone, to rehearse with before anything real is connected.
 //!
-//! One listener behaves as Kannel's smsbox (`/cgi-bin/sendsms`) and as a JSON
-//! gateway (`POST /v1/messages`), errs as its [`Behaviour`] says, calls back with
+//! One listener behaves as Kannel's smsbox (`/cgi-bin/sendsms`), as a JSON gateway
+//! (`POST /v1/messages`) and, where asked, as chat robots and a webhook; it errs as its [`Behaviour`] says, calls back with
 //! receipts, and counts what it took: `GET /stats`, `GET /log?since=N`,
 //! `GET` and `POST /behaviour`, `POST /reset`.
 
@@ -11,6 +11,7 @@ mod draw;
 mod json;
 mod kannel;
 mod ledger;
+mod media;
 mod parts;
 mod receipts;
 mod serve;
@@ -34,12 +35,14 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use behaviour::{Behaviour, By, Span};
 pub use ledger::Stats;
+pub use media::{MediaSetup, Vendor};
 
 use crate::clock::Clock;
 use crate::say;
 use behaviour::Current;
 use json::Signer;
 use ledger::Ledger;
+use media::Media;
 use receipts::{Courier, Outbox};
 use serve::Gateway;
 
@@ -145,6 +148,8 @@ pub struct Loopback {
     pub behaviour: Behaviour,
     /// Gets a line for every accepted request: client id, how many with this id, epoch ms.
     pub journal: Option<PathBuf>,
+    /// Robots and a webhook receiver answer beside the SMS gateways.
+    pub media: Option<MediaSetup>,
     pub clock: Clock,
 }
 
@@ -152,7 +157,7 @@ impl Loopback {
     /// A gateway without a journal, on the system's clock.
     #[must_use]
     pub fn new(credentials: Credentials, behaviour: Behaviour) -> Self {
-        Self { credentials, behaviour, journal: None, clock: Clock::System }
+        Self { credentials, behaviour, journal: None, media: None, clock: Clock::System }
     }
 
     /// Listens on `listen` (port 0: any free one) until the returned handle is
@@ -177,6 +182,13 @@ impl Loopback {
             },
             None => None,
         };
+        let media = match self.media {
+            Some(setup) => {
+                let dir = setup.dir.clone().unwrap_or_default();
+                Some(Media::new(setup).map_err(|error| LoopbackError::Journal(dir, error))?)
+            }
+            None => None,
+        };
         let (outbox, inbox) = Outbox::new();
         let behaviour = Arc::new(Current::new(self.behaviour));
         let courier = Courier::new(outbox.clone(), signer.clone(), self.clock.clone(), Arc::clone(&behaviour));
@@ -185,6 +197,7 @@ impl Loopback {
             signer,
             behaviour,
             ledger: Mutex::new(Ledger::new(journal.is_some())),
+            media,
             outbox,
             clock: self.clock,
         });
@@ -211,6 +224,11 @@ impl Running {
     /// The counts so far.
     pub fn stats(&self) -> Stats {
         self.gateway.stats()
+    }
+
+    /// What was posted to the robots and the webhook, as JSON; empty without them.
+    pub fn posts(&self) -> String {
+        self.gateway.media.as_ref().map(Media::posts).unwrap_or_default()
     }
 
     /// Changes the behaviour of requests and receipts to come.

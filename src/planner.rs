@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::channel::{Channel, Target};
 use crate::domain::audience::Attributes;
+use crate::domain::calls::round;
 use crate::domain::item::Lane;
 use crate::domain::plan::VISIT;
 use crate::domain::quiet::QuietHours;
@@ -142,6 +143,9 @@ impl Planner {
         if next.phase == "waiting" {
             return self.store.begin_step(next, next.step + 1).await;
         }
+        if next.mode == Mode::Call {
+            return self.plan_call(next, pace).await;
+        }
         if next.phase == "snapshot" && (pace.page.dispatch_no != next.no || pace.page.at >= pace.page.recipients.len())
         {
             pace.page = self.read_page(next).await?;
@@ -154,6 +158,34 @@ impl Planner {
         } else if took < BUDGET / 2 {
             pace.width = (pace.width * 2).min(WIDTHS.1);
         }
+        Ok(())
+    }
+
+    /// Asks the next officer of each village that nobody has confirmed, once it is known
+    /// which villages the dispatch goes to.
+    async fn plan_call(&self, call: &Dispatch, pace: &mut Pace) -> Result<()> {
+        let about = self.store.called_about(call).await?;
+        if about.phase.ends_with("snapshot") && about.state == "active" {
+            pace.put_off.insert(call.no, Instant::now() + TICK);
+            return Ok(());
+        }
+        let villages = self.store.called_villages(about.no).await?;
+        let (asks, further) = round(&villages, call.no);
+        let at = usize::try_from(if call.phase == "snapshot" { 0 } else { call.step }).unwrap_or(0);
+        let Some(step) = call.plan.steps.get(at) else {
+            return Err(StoreError::Damaged(format!("call {} has no step {at}", call.no)));
+        };
+        let channels = step.channels.iter().map(|name| self.channel(name, call.mode)).collect::<Result<Vec<_>>>()?;
+        let next = further && at + 1 < call.plan.steps.len();
+        let job = Chunking {
+            dispatch: call,
+            channels: &channels,
+            opt_out_kind: None,
+            defer_until: None,
+            next_step_at: next.then(|| self.store.now() + step.wait),
+        };
+        let asked = self.store.call_step(&job, i32::try_from(at).unwrap_or(0), &asks).await?.deliveries;
+        tracing::info!(call = call.no, about = about.no, step = at, asked, "asked duty officers");
         Ok(())
     }
 
@@ -211,12 +243,12 @@ impl Planner {
     fn channel(&self, name: &str, mode: Mode) -> Result<StepChannel> {
         if name == VISIT {
             let visit = self.find(VISIT)?;
-            return Ok(StepChannel { no: visit.no, kind: Target::Visit, batch_size: 1 });
+            return Ok(StepChannel { no: visit.no, stands_for: visit.no, kind: Target::Visit, batch_size: 1 });
         }
         let declared = self.find(name)?;
         // Nothing leaves in a dry run: the rehearsal takes it all.
         let real = if mode == Mode::Dry { self.find(REHEARSAL)? } else { declared };
-        Ok(StepChannel { no: real.no, kind: declared.kind, batch_size: real.batch_size() })
+        Ok(StepChannel { no: real.no, stands_for: declared.no, kind: declared.kind, batch_size: real.batch_size() })
     }
 
     fn find(&self, name: &str) -> Result<&PlannedChannel> {

@@ -1,5 +1,7 @@
 //! Receipts come in: believed only when authenticated, answered only when on disk.
 
+mod replies;
+
 use std::sync::Arc;
 
 use crate::channel::{Callback, CallbackError, Intake, Receipt};

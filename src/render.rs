@@ -13,11 +13,15 @@ use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
 use crate::say;
+use pieces::Pieces;
 
 mod check;
+mod closing;
 pub mod compose;
 mod helpers;
+mod mail;
 pub mod markdown;
+mod pieces;
 
 pub mod messages;
 
@@ -129,8 +133,8 @@ impl Engine {
     pub fn compile(&self, name: &str, source: &str, known: &dyn Fn(&str) -> bool) -> Result<Compiled, RenderError> {
         let template = check::parse(name, source)?;
         let variables = check::variables(self, &template, known)?;
-        let literal = check::literal(&template);
-        Ok(Compiled { registry: Arc::clone(&self.registry), template, variables, literal })
+        let pieces = Pieces::of(&template, &|name| check::is_helper(self, name));
+        Ok(Compiled { registry: Arc::clone(&self.registry), template, variables, pieces })
     }
 }
 
@@ -157,7 +161,7 @@ pub struct Compiled {
     registry: Arc<Handlebars<'static>>,
     template: Template,
     variables: BTreeSet<String>,
-    literal: Option<String>,
+    pieces: Option<Pieces>,
 }
 
 impl Compiled {
@@ -169,8 +173,9 @@ impl Compiled {
 
     /// Renders with `data`.
     pub fn render(&self, data: &Context) -> Result<String, RenderError> {
-        if let Some(text) = &self.literal {
-            return Ok(text.clone());
+        let plain = self.pieces.as_ref();
+        if let Some(text) = plain.and_then(|p| p.render(data.data(), self.registry.get_escape_fn())) {
+            return Ok(text);
         }
         let mut out = StringOutput::new();
         let mut state = handlebars::RenderContext::new(self.template.name.as_ref());
@@ -213,3 +218,5 @@ fn explain(name: &str, error: &handlebars::RenderError) -> RenderError {
 mod tests;
 #[cfg(test)]
 mod tests_email;
+#[cfg(test)]
+mod tests_posts;

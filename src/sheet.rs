@@ -2,16 +2,28 @@
 //! that turns it into pages. Layouts are Typst files under `templates/sheet/`; content
 //! goes in as data, never as markup.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use crate::say;
 
+#[cfg(feature = "sheets")]
+mod engine;
+#[cfg(feature = "sheets")]
+pub mod fonts;
 mod markdown;
+mod notice;
+#[cfg(feature = "sheets")]
+mod pages;
+mod press;
+#[cfg(feature = "sheets")]
+pub mod serve;
+mod wire;
+mod xlsx;
 
 pub use markdown::blocks;
+pub use notice::{Signing, dated, notice};
+pub use press::{Press, PressSettings};
+pub use xlsx::{TableError, table_from_xlsx, to_markdown};
 
 /// What one document says; the name of its layout is the tag.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,7 +50,7 @@ pub struct Notice {
     pub title: String,
     /// 【演练】 or nothing.
     pub mark: String,
-    /// The level's word (红色预警) and colour (`red orange yellow blue`); an alert only.
+    /// The level's word (红色预警) and colour (`red orange yellow blue`, anything else is white).
     pub level: Option<Level>,
     /// 更正 / 解除 … of an earlier sheet, in words; "take the sheet with serial … down".
     pub relation: Option<String>,
@@ -56,6 +68,8 @@ pub struct Notice {
     pub serial: String,
     /// What the QR code holds; none without.
     pub qr: Option<String>,
+    /// Under the QR code; the layout's own words where it is empty.
+    pub qr_caption: String,
     /// Larger letters and plain wording, for eyes that see badly.
     pub large: bool,
 }
@@ -156,7 +170,8 @@ pub struct Printed {
 }
 
 /// Why something was not printed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PressError {
     #[error("{}", say!(
         "这个 gong 编译时没有包含排版（cargo 特性 sheets）。请换用完整版本",
@@ -165,41 +180,18 @@ pub enum PressError {
     NotBuilt,
     #[error("{}", say!("版式 {layout} 有误：{why}", "the layout {layout} is wrong: {why}"))]
     Layout { layout: String, why: String },
+    #[error("{}", say!(
+        "这台机器上没有中文字体，打印不出来。请执行：apt-get install fonts-wqy-microhei fonts-arphic-uming；或把字体文件（.ttf .otf .ttc）放进站点的 fonts/ 文件夹",
+        "there is no Chinese font on this machine. Run: apt-get install fonts-wqy-microhei fonts-arphic-uming; or put font files (.ttf .otf .ttc) into the site's folder fonts/"
+    ))]
+    NoFont,
+    #[error("{}", say!(
+        "二维码放不下这个内容（{bytes} 字节，最多 2953）。请缩短网址",
+        "a QR code cannot hold this ({bytes} bytes of at most 2953); use a shorter address"
+    ))]
+    Qr { bytes: usize },
     #[error("{}", broke(.0))]
     Process(String),
-}
-
-/// What a press works with.
-#[derive(Debug, Clone, Default)]
-pub struct PressSettings {
-    /// The site's own layouts; they win over the shipped ones.
-    pub templates: Option<PathBuf>,
-    /// The site's own fonts, files or folders; searched before the system's.
-    pub fonts: Vec<PathBuf>,
-}
-
-/// Prints documents, in child processes so that this one stays small. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Press {
-    settings: Arc<PressSettings>,
-}
-
-impl Press {
-    #[must_use]
-    pub fn new(settings: PressSettings) -> Self {
-        Self { settings: Arc::new(settings) }
-    }
-
-    /// Prints one document.
-    pub async fn print(&self, document: &Document, wants: Wants) -> Result<Printed, PressError> {
-        self.bind(std::slice::from_ref(document), wants).await
-    }
-
-    /// Prints several documents as one, each from a new page; a picture is of the first.
-    pub async fn bind(&self, _documents: &[Document], _wants: Wants) -> Result<Printed, PressError> {
-        tracing::trace!(settings = ?self.settings, "no press");
-        Err(PressError::NotBuilt)
-    }
 }
 
 fn broke(why: &str) -> String {

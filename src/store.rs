@@ -12,8 +12,10 @@ pub mod audience;
 pub mod audit;
 pub mod bare;
 pub mod batches;
+pub mod calls;
 pub mod channels;
 pub mod dispatches;
+pub mod doubtful;
 pub mod error;
 pub mod estimate;
 pub mod groups;
@@ -27,15 +29,19 @@ pub mod migrate;
 pub mod operators;
 pub mod optouts;
 pub mod points;
+pub mod postings;
+pub mod posts;
 pub mod progress;
 pub mod purge;
 pub mod reach;
 pub mod receipts;
 pub mod recipients;
 pub mod regions;
+pub mod replies;
 pub mod schedule;
 pub mod schema;
 pub mod serving;
+pub mod sheets;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -43,6 +49,7 @@ pub(crate) mod testing;
 mod tests;
 pub mod turn;
 pub mod upkeep;
+pub mod visits;
 
 use std::path::PathBuf;
 

@@ -14,9 +14,10 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
 use rand::RngCore as _;
 use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
-use crate::domain::ids::DeliveryRef;
+use crate::domain::ids::{CallRef, DeliveryRef};
 use crate::say;
 
 const VERSION: u8 = 1;
@@ -222,6 +223,26 @@ impl Vault {
         cut
     }
 
+    /// What stands in a duty officer's link: it names the question and cannot be guessed.
+    #[must_use]
+    pub fn call_token(&self, of: CallRef) -> String {
+        let mut mac = self.mac.clone();
+        mac.update(b"call\0");
+        mac.update(&of.call_no.to_be_bytes());
+        mac.update(&of.ordinal.to_be_bytes());
+        let full = mac.finalize().into_bytes();
+        let mut cut = [0_u8; 8];
+        cut.copy_from_slice(&full[..8]);
+        of.to_token(u64::from_be_bytes(cut))
+    }
+
+    /// The question a token names, if this site made it.
+    #[must_use]
+    pub fn read_call_token(&self, token: &str) -> Option<CallRef> {
+        let of = CallRef::from_token(token)?;
+        bool::from(self.call_token(of).as_bytes().ct_eq(token.as_bytes())).then_some(of)
+    }
+
     fn aad(&self, owner: Owner) -> [u8; 25] {
         let mut aad = [0_u8; 25];
         let (tag, a, b) = match owner {
@@ -231,6 +252,9 @@ impl Vault {
             Owner::Point(no) => (4, no, 0),
             Owner::Officer(region) => (5, region, 0),
             Owner::Receipt(no) => (6, no, 0),
+            Owner::Reply(no) => (9, no, 0),
+            Owner::Posting(dispatch, ordinal) => (12, dispatch, ordinal),
+            Owner::Visit(dispatch, ordinal) => (8, dispatch, ordinal),
         };
         aad[0] = tag;
         aad[1..9].copy_from_slice(&a.to_be_bytes());
@@ -250,6 +274,11 @@ pub enum Owner {
     Point(i64),
     Officer(i64),
     Receipt(i64),
+    Reply(i64),
+    /// (dispatch, delivery): who put a sheet up.
+    Posting(i64, i64),
+    /// (dispatch, delivery): who knocked there.
+    Visit(i64, i64),
 }
 
 fn new_mac(key: &[u8]) -> Hmac<Sha256> {
@@ -307,6 +336,26 @@ mod tests {
         assert_eq!(vault.read_client_id(id), Some(of));
         assert_eq!(Vault::from_key(&[8; 32]).read_client_id(id), None);
         assert_eq!(vault.read_client_id(Uuid::now_v7()), None);
+    }
+
+    #[test]
+    fn call_tokens_are_short_read_back_and_not_forged() {
+        let vault = Vault::from_key(&[7; 32]);
+        for (call_no, ordinal) in [(1, 1), (12, 14_000), (u32::MAX, (1 << 24) - 1)] {
+            let of = CallRef { call_no, ordinal };
+            let token = vault.call_token(of);
+            assert!(token.len() <= 20, "{token}");
+            assert_eq!(vault.read_call_token(&token), Some(of));
+            assert_eq!(Vault::from_key(&[8; 32]).read_call_token(&token), None);
+            let mut forged = token.clone().into_bytes();
+            let last = forged.last_mut().unwrap();
+            *last = if *last == b'2' { b'3' } else { b'2' };
+            assert_eq!(vault.read_call_token(std::str::from_utf8(&forged).unwrap()), None);
+            assert_eq!(vault.read_call_token(&format!("1{token}")), None, "one spelling only");
+        }
+        for wrong in ["", "1", "0", "中", &"z".repeat(40)] {
+            assert_eq!(vault.read_call_token(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

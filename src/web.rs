@@ -1,4 +1,11 @@
-//! The HTTP side: callbacks of gateways, health, metrics. Thin handlers.
+//! The HTTP side: callbacks of gateways, health, metrics, the pages behind QR codes.
+//! Thin handlers.
+
+mod html;
+pub mod page;
+pub mod points;
+
+pub mod calls;
 
 use std::sync::Arc;
 
@@ -21,16 +28,21 @@ const MAX_CALLBACK: usize = 4 * 1024 * 1024;
 pub struct Shared {
     pub desk: ReceiptDesk,
     pub counts: Arc<Counts>,
+    pub page: calls::CallPage,
+    pub pages: Arc<page::Pages>,
 }
 
 /// Every route.
 pub fn router(shared: Shared) -> Router {
     Router::new()
         .route("/callbacks/{channel}", any(callback))
+        .route("/callbacks/{channel}/reply", any(reply))
+        .route("/c/{token}", get(calls::show).post(calls::confirm))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(MAX_CALLBACK))
+        .merge(points::routes())
         .with_state(shared)
 }
 
@@ -41,24 +53,53 @@ async fn callback(
     method: Method,
     (headers, body): (HeaderMap, Bytes),
 ) -> Response {
-    let headers: Vec<(String, String)> = headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        .collect();
+    let headers = named(&headers);
     let now = shared.desk.store.now();
     let callback = Callback { method: method.as_str(), query: &query, headers: &headers, body: &body, now };
     match shared.desk.take(&channel, &callback).await {
-        Ok(intake) => {
-            let status = StatusCode::from_u16(intake.reply_status).unwrap_or(StatusCode::OK);
-            (status, [(header::CONTENT_TYPE, intake.reply_type)], intake.reply_body).into_response()
-        }
-        Err(IntakeError::NoChannel) => StatusCode::NOT_FOUND.into_response(),
-        Err(IntakeError::Callback(CallbackError::Unauthenticated)) => StatusCode::UNAUTHORIZED.into_response(),
-        Err(IntakeError::Callback(CallbackError::NotTaken)) => StatusCode::NOT_FOUND.into_response(),
-        Err(IntakeError::Callback(CallbackError::Malformed(_))) => StatusCode::BAD_REQUEST.into_response(),
+        Ok(intake) => answer(intake.reply_status, intake.reply_type, intake.reply_body),
+        Err(error) => refusal(&error),
+    }
+}
+
+/// What people answered to a channel's messages.
+async fn reply(
+    State(shared): State<Shared>,
+    Path(channel): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+    method: Method,
+    (headers, body): (HeaderMap, Bytes),
+) -> Response {
+    let headers = named(&headers);
+    let now = shared.desk.store.now();
+    let callback = Callback { method: method.as_str(), query: &query, headers: &headers, body: &body, now };
+    match shared.desk.hear(&channel, &callback).await {
+        Ok(heard) => answer(heard.reply_status, heard.reply_type, heard.reply_body),
+        Err(error) => refusal(&error),
+    }
+}
+
+fn named(headers: &HeaderMap) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect()
+}
+
+fn answer(status: u16, kind: String, body: String) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    (status, [(header::CONTENT_TYPE, kind)], body).into_response()
+}
+
+fn refusal(error: &IntakeError) -> Response {
+    match error {
+        IntakeError::NoChannel => StatusCode::NOT_FOUND.into_response(),
+        IntakeError::Callback(CallbackError::Unauthenticated) => StatusCode::UNAUTHORIZED.into_response(),
+        IntakeError::Callback(CallbackError::NotTaken) => StatusCode::NOT_FOUND.into_response(),
+        IntakeError::Callback(CallbackError::Malformed(_)) => StatusCode::BAD_REQUEST.into_response(),
         // Not on disk: the gateway must try again.
-        Err(IntakeError::Store(error)) => {
-            tracing::error!(%error, "a receipt could not be kept; the gateway will repeat it");
+        IntakeError::Store(error) => {
+            tracing::error!(%error, "a callback could not be kept; the gateway will repeat it");
             StatusCode::SERVICE_UNAVAILABLE.into_response()
         }
     }

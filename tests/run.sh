@@ -2,9 +2,9 @@
 # Every check and every test of gong. Usage: tests/run.sh [--embedded]
 #
 # Plain: installs what is missing (Debian 12, as root), starts a private PostgreSQL and
-# a private Postfix, and runs everything on both engines. --embedded: what needs no services.
+# a private Kannel and Postfix, and runs everything on both engines. --embedded: what needs no services.
 #   CARGO          the cargo to call
-#   GONG_TEST_DIR  where the services live (see deploy/services/postgres.sh)
+#   GONG_TEST_DIR  where the services live (see deploy/services/*.sh)
 #   CI             when set, build results are kept in the user's cache folder
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,6 +42,12 @@ need_tools() {
   command -v cc >/dev/null || install build-essential
 }
 
+# Sheets need fonts, and tools that read what was printed.
+need_sheets() {
+  deploy/services/fonts.sh || return 1
+  command -v pdftotext >/dev/null || install poppler-utils
+}
+
 need_postgres() {
   local conf=/etc/postgresql-common/createcluster.conf
   compgen -G "${GONG_PG_BIN:-/usr/lib/postgresql/*/bin}/initdb" >/dev/null && return
@@ -50,6 +56,12 @@ need_postgres() {
   install postgresql-common
   sed -ri 's/^#?(create_main_cluster) .*$/\1 = false/' "$conf" || return 1
   install postgresql-15
+}
+
+need_kannel() {
+  [ -x /usr/sbin/bearerbox ] && [ -x /usr/lib/kannel/test/fakesmsc ] && return
+  # Debian's own script starts nothing while /etc/default/kannel does not ask for it.
+  install kannel kannel-extras
 }
 
 stage() {
@@ -81,19 +93,28 @@ start_postfix() {
   echo "GONG_TEST_POSTFIX=$GONG_TEST_POSTFIX"
 }
 
+start_kannel() {
+  GONG_TEST_KANNEL=$(deploy/services/kannel.sh start) || return 1
+  export GONG_TEST_KANNEL
+  echo "GONG_TEST_KANNEL=$GONG_TEST_KANNEL"
+}
+
 if [ -n "${CI:-}" ] && [ -z "${CARGO_TARGET_DIR:-}" ]; then
   export CARGO_TARGET_DIR=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/gong-ci
 fi
 
 stage "tools" need_tools
+stage "fonts and PDF tools" need_sheets
 if [ "$embedded" = yes ]; then
-  unset GONG_TEST_POSTGRES GONG_TEST_POSTFIX
+  unset GONG_TEST_POSTGRES GONG_TEST_KANNEL GONG_TEST_POSTFIX
   engines="SQLite only (--embedded)"
 else
   stage "postgresql installed" need_postgres
   stage "postgresql started" start_postgres
   stage "postfix started" start_postfix
-  engines="SQLite and PostgreSQL"
+  stage "kannel installed" need_kannel
+  stage "kannel started" start_kannel
+  engines="SQLite and PostgreSQL, with Kannel and Postfix"
 fi
 stage "fmt" "$CARGO" fmt --check
 stage "clippy" "$CARGO" clippy --locked --all-targets -- -D warnings
@@ -106,7 +127,7 @@ fi
 stage "tests" "$CARGO" test --locked
 
 if [ "$embedded" = no ]; then
-  echo "The PostgreSQL and the Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,postfix}.sh stop"
+  echo "The PostgreSQL, Kannel and Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,kannel,postfix}.sh stop"
 fi
 printf -v list '%s, ' "${done_stages[@]}"
 echo "ALL PASSED in $SECONDS s on $engines: ${list%, }"

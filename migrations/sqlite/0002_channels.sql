@@ -19,13 +19,27 @@ CREATE TABLE postings (
     PRIMARY KEY (dispatch_no, ordinal, action, at)
 );
 
--- 叫应: a duty officer of this region confirmed that the call of this dispatch came.
+-- 叫应: a duty officer of this region confirmed having heard of this dispatch.
 CREATE TABLE confirmations (
-    dispatch_no BIGINT NOT NULL,
+    dispatch_no BIGINT NOT NULL,            -- the one the call is about
     region_no   BIGINT NOT NULL,
     how         TEXT NOT NULL,              -- link, reply, telephone
-    ordinal     BIGINT,                     -- of the delivery that was confirmed, if one was
+    call_no     BIGINT,                     -- the call and its delivery that were answered
+    ordinal     BIGINT,
     operator    TEXT NOT NULL,              -- who entered it; empty for the officer's own
     at          BIGINT NOT NULL,
     PRIMARY KEY (dispatch_no, region_no, how, at)
 );
+
+-- What came back by SMS, sealed with the number it came from.
+CREATE TABLE replies (
+    no          INTEGER PRIMARY KEY,
+    channel     INTEGER NOT NULL,
+    received_at BIGINT NOT NULL,
+    meaning     TEXT NOT NULL,              -- confirm, opt_out, other
+    said_sealed BLOB NOT NULL               -- JSON: from, text
+);
+INSERT INTO counters (name, value) VALUES ('reply', 0);
+
+-- 入户通知: who knocked, a person's name.
+ALTER TABLE visits ADD COLUMN by_sealed BLOB;

@@ -2,13 +2,16 @@
 //! what time, and whom it would not reach. `gong plan` shows it; `gong send` sends
 //! exactly that.
 
+mod sheets;
+
 use serde::Serialize;
 use serde_json::Value;
+use sheets::Boards;
 
-use super::App;
+use super::{App, posts};
 use crate::channel::{AddressKind, Evidence, Target};
 use crate::clock::Millis;
-use crate::dispatch::job::{Site, compose};
+use crate::dispatch::job::{Site, compose, fitting};
 use crate::domain::item::{Content, Relation};
 use crate::domain::plan::{Plan, VISIT};
 use crate::planner::{REHEARSAL, resolve};
@@ -42,7 +45,10 @@ pub struct Wish {
 #[derive(Debug, Clone, Serialize)]
 pub struct ChannelPreview {
     pub channel: String,
+    /// address, account, point or visit: what `deliveries` counts.
+    pub target: &'static str,
     pub deliveries: i64,
+    /// 0 for a post, which goes to nobody in particular.
     pub addressable: i64,
     pub via_household: i64,
     pub suppressed: i64,
@@ -53,6 +59,10 @@ pub struct ChannelPreview {
     /// At the declared rate.
     pub minutes: f64,
     pub receipts: bool,
+    /// The text, or one of them.
+    pub text: String,
+    /// It was cut to what the channel takes.
+    pub cut: bool,
 }
 
 /// What would be sent.
@@ -72,6 +82,8 @@ pub struct Preview {
     /// Some of them: masked name, region, why.
     pub no_address_some: Vec<NoAddress>,
     pub villages_without_point: Vec<String>,
+    /// Accounts in which what this follows was posted, and which the plan leaves out.
+    pub not_posted: Vec<String>,
     pub lane: &'static str,
     pub expires_at: Millis,
     /// The text, or one of them.
@@ -102,14 +114,22 @@ impl App {
         let text = self.audience_text(&item, wish).await?;
         let quiet = self.config.quiet()?;
         let audience = resolve(&self.store, &text, &self.config.attributes, &quiet).await?;
-        let (members, households) = self.count(&audience, &content).await?;
         let plan = match &wish.plan {
             Some(text) => Plan::parse(text)?,
             None => self.config.default_plan()?,
         };
         plan.check(&self.registry.names().collect::<Vec<_>>())?;
-        let mut job =
-            Job { app: self, content: &content, audience: &audience, unit: unit(self, &item), mode, list_no: None };
+        let boards = self.boards_of(&plan, &item, mode).await?;
+        let (members, households) = self.count(&audience, &content, &boards).await?;
+        let mut job = Job {
+            app: self,
+            content: &content,
+            audience: &audience,
+            unit: unit(self, &item),
+            mode,
+            list_no: None,
+            boards,
+        };
         let (channels, sample) = job.channels(&plan).await?;
         let list_no = job.list_no;
         let lane = wish.lane.clone().unwrap_or((content.lane() as i32, String::new()));
@@ -126,6 +146,8 @@ impl App {
             lane_reason: lane.1,
             plan,
             list_no,
+            // A further round follows the one it goes on from.
+            parent_no: if let [one] = audience.rounds[..] { Some(one) } else { None },
             expected: serde_json::json!({ "members": members, "deliveries": preview.deliveries }).to_string(),
             created_by: operator.to_owned(),
             expires_at,
@@ -163,7 +185,9 @@ impl App {
         Ok(format!("told:({})", told.join(", ")))
     }
 
-    async fn count(&self, audience: &Audience, content: &Content) -> anyhow::Result<(i64, i64)> {
+    /// How many people and households; nobody is an error unless sheets are to be hung
+    /// beside earlier ones.
+    async fn count(&self, audience: &Audience, content: &Content, boards: &Boards) -> anyhow::Result<(i64, i64)> {
         let quiet = self.config.quiet()?;
         let scope = match &content.scope {
             Some(scope) => Some(resolve(&self.store, scope, &self.config.attributes, &quiet).await?),
@@ -177,7 +201,7 @@ impl App {
                 "{outside} of the audience are outside what this item may be shown to ({scope}). Narrow the audience, or edit the item and have it approved again"
             )));
         }
-        if count.people == 0 {
+        if count.people == 0 && boards.values().all(|n| *n == 0) {
             anyhow::bail!(StoreError::Refused(say!(
                 "发布对象是空的：没有人符合这个条件",
                 "the audience is empty: nobody fits the expression"
@@ -220,6 +244,7 @@ impl App {
             no_address,
             no_address_some: some.into_iter().map(|u| self.named(u)).collect(),
             villages_without_point: self.store.villages_without_point(&audience.predicate).await?,
+            not_posted: self.not_posted(item, plan).await?,
             lane: "",
             expires_at: 0,
             sample: String::new(),
@@ -234,7 +259,8 @@ impl App {
     }
 }
 
-fn unit(app: &App, item: &Item) -> Site {
+/// The unit that answers for an item, as texts name it.
+pub fn unit(app: &App, item: &Item) -> Site {
     if item.unit.is_empty() { app.site() } else { Site { name: item.unit.clone(), phone: item.unit_phone.clone() } }
 }
 
@@ -250,6 +276,8 @@ struct Job<'a> {
     unit: Site,
     mode: Mode,
     list_no: Option<i64>,
+    /// Channels of sheets, each with the points where it follows an earlier item.
+    boards: Boards,
 }
 
 impl Job<'_> {
@@ -277,9 +305,13 @@ impl Job<'_> {
         let Some(channel) = app.registry.get(name) else {
             anyhow::bail!(say!("没有名为“{name}”的渠道", "there is no channel named `{name}`"))
         };
+        if channel.target() == Target::Point {
+            return self.sheets(name, &*channel, sample).await;
+        }
         let signature = app.registry.signature(name).unwrap_or_default();
-        let mut composer = compose(&app.messages, (channel.medium(), self.content), &self.unit, signature, self.mode)?;
-        let kind = channel.target();
+        let made = compose(&app.messages, (channel.medium(), self.content), &self.unit, signature, self.mode)?;
+        let (mut composer, kind) = (fitting(made, channel.limits())?, channel.target());
+        posts::check(name, &*channel, &mut composer)?;
         let opt_out = self.content.honours_opt_out().then(|| self.content.kind.name());
         let estimate =
             app.store.estimate_channel(&self.audience.predicate, kind, composer.is_personal(), opt_out).await?;
@@ -300,7 +332,9 @@ impl Job<'_> {
                 "the text has {each} parts; channel {name} takes {most} at most. Give the item a shorter text of its own (sms:)"
             )));
         }
-        *sample = text;
+        if sample.is_empty() {
+            sample.clone_from(&text);
+        }
         let rate = if self.mode == Mode::Dry {
             app.registry.get(REHEARSAL).map_or(1.0, |c| c.limits().rate)
         } else {
@@ -312,6 +346,10 @@ impl Job<'_> {
         let minutes = parts as f64 / rate / 60.0;
         made.minutes = minutes;
         made.receipts = limits.evidence == Evidence::Receipts;
+        (made.target, made.text, made.cut) = (kind.name(), text, composer.is_cut());
+        if kind == Target::Account {
+            made.addressable = 0;
+        }
         Ok((made, kind))
     }
 
@@ -323,7 +361,7 @@ impl Job<'_> {
         target: (AddressKind, Option<&str>),
         estimate: ChannelEstimate,
     ) -> anyhow::Result<(u32, i64, String)> {
-        let list = self.list()?;
+        let list = self.app.list_of(self.audience).await?;
         self.list_no = Some(list);
         let (mut most, mut all, mut made, mut sample, mut after) = (0, 0_i64, 0_i64, String::new(), 0);
         loop {
@@ -351,21 +389,12 @@ impl Job<'_> {
         );
         Ok((most, all, sample))
     }
-
-    fn list(&self) -> anyhow::Result<i64> {
-        match self.audience.lists.as_slice() {
-            [one] => Ok(*one),
-            _ => anyhow::bail!(StoreError::Refused(say!(
-                "正文用到每人不同的变量，发布对象必须恰好来自一份名单。写法：--to '名单:某某'",
-                "the text has variables for each recipient, so the audience must come from exactly one list. Write: --to 'list:NAME'"
-            ))),
-        }
-    }
 }
 
 fn preview(name: &str, e: ChannelEstimate, (each, parts): (u32, i64)) -> ChannelPreview {
     ChannelPreview {
         channel: name.to_owned(),
+        target: Target::Visit.name(),
         deliveries: e.targets,
         addressable: e.addressable,
         via_household: e.via_household,
@@ -375,5 +404,7 @@ fn preview(name: &str, e: ChannelEstimate, (each, parts): (u32, i64)) -> Channel
         cost_milli: 0,
         minutes: 0.0,
         receipts: false,
+        text: String::new(),
+        cut: false,
     }
 }

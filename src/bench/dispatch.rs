@@ -78,7 +78,8 @@ async fn bare(site: &Site, group: usize) -> anyhow::Result<Duration> {
     let dispatch = site.planned().await?;
     let channel = store.channel_no(CHANNEL).await?;
     let mut rows: Vec<(Lease, i64)> = Vec::new();
-    while let Some(lease) = store.lease_batch(channel, "bare", crate::domain::item::Lane::Routine as i32).await? {
+    let lane = crate::domain::item::Lane::Routine.number();
+    for lease in store.lease_batches(channel, "bare", lane, i64::MAX).await? {
         rows.extend(store.load_batch(lease).await?.into_iter().map(|row| (lease, row.ordinal)));
     }
     let turns = turns(&rows, group.max(1), store.now());
@@ -109,6 +110,7 @@ fn turns(rows: &[(Lease, i64)], group: usize, at: i64) -> Vec<Vec<BatchTurn>> {
             if let Some(left) = left.get_mut(&lease.no) {
                 *left -= 1;
                 batch.close = *left == 0;
+                batch.whole = batch.close;
             }
         }
         for (lease, ordinal) in groups.get(at_group).copied().unwrap_or_default() {
@@ -121,7 +123,14 @@ fn turns(rows: &[(Lease, i64)], group: usize, at: i64) -> Vec<Vec<BatchTurn>> {
 
 fn of_batch(turn: &mut Vec<BatchTurn>, lease: Lease) -> &mut BatchTurn {
     let at = turn.iter().position(|t| t.lease.no == lease.no).unwrap_or_else(|| {
-        turn.push(BatchTurn { lease, records: Vec::new(), unsent: Vec::new(), mark: Vec::new(), close: false });
+        turn.push(BatchTurn {
+            lease,
+            records: Vec::new(),
+            unsent: Vec::new(),
+            mark: Vec::new(),
+            close: false,
+            whole: false,
+        });
         turn.len() - 1
     });
     &mut turn[at]

@@ -9,7 +9,13 @@ pub fn reset() {
 /// Bytes resident at most since the last reset; 0 where the kernel does not say.
 #[must_use]
 pub fn read() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    of("self")
+}
+
+/// The same of a process by its id.
+#[must_use]
+pub fn of(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
     line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }

@@ -98,6 +98,7 @@ impl Site {
             lane_reason: String::new(),
             plan: Plan::parse(CHANNEL)?,
             list_no: None,
+            parent_no: None,
             expected: "{}".into(),
             created_by: WHO.into(),
             expires_at: store.now() + DAY,

@@ -13,9 +13,11 @@ use super::{AddressKind, Class, Evidence, Limits, Target};
 use crate::render::{Medium, RenderError};
 use crate::say;
 
+mod heard;
 mod receipt;
 mod values;
 
+pub use heard::HeardSpec;
 pub use receipt::{
     AuthSpec, Normalise, ReceiptFormat, ReceiptId, ReceiptSpec, ReplySpec, StatusWord, TimeSpec, TimeUnit,
 };
@@ -40,6 +42,8 @@ pub enum Kind {
     Media,
     /// Mail over SMTP.
     Email,
+    /// Sheets for notice boards.
+    Point,
     Rehearsal,
 }
 
@@ -67,6 +71,7 @@ pub struct Declaration {
     pub answer: Vec<AnswerRule>,
     pub answer_each: Option<AnswerEach>,
     pub receipt: Option<ReceiptSpec>,
+    pub reply: Option<HeardSpec>,
 }
 
 const fn phone() -> AddressKind {
@@ -86,11 +91,15 @@ impl Declaration {
         match (self.kind.get_ref(), self.address) {
             (Kind::Media, _) => (Target::Account, Medium::Media),
             (Kind::Email, _) => (Target::Address(AddressKind::Email), Medium::Email),
+            (Kind::Point, _) => (Target::Point, Medium::Sheet),
             (_, AddressKind::Phone) => (Target::Address(AddressKind::Phone), Medium::Sms),
             (_, AddressKind::Email) => (Target::Address(AddressKind::Email), Medium::Email),
         }
     }
 }
+
+/// A text of less holds no unit and phone beside its title.
+const LEAST_BYTES: usize = 200;
 
 /// `[limits]`, of a declaration or of the site; the site's win.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -101,6 +110,10 @@ pub struct LimitsSpec {
     pub in_flight: Option<usize>,
     pub batch: Option<usize>,
     pub max_parts: Option<u32>,
+    /// UTF-8 bytes of a text.
+    pub max_bytes: Option<usize>,
+    /// Where to read on, at the end of a text cut to `max_bytes`; empty: it is refused.
+    pub read_on: Option<String>,
     pub evidence: Option<Evidence>,
     pub receipt_wait: Option<Span>,
     pub idempotent: Option<bool>,
@@ -124,6 +137,8 @@ impl LimitsSpec {
             in_flight: self.in_flight.or(under.in_flight).unwrap_or(16),
             batch: self.batch.or(under.batch).unwrap_or(1),
             max_parts: self.max_parts.or(under.max_parts).unwrap_or(10),
+            max_bytes: self.max_bytes.or(under.max_bytes),
+            read_on: self.read_on.as_deref().or(under.read_on.as_deref()).filter(|r| !r.is_empty()).map(Into::into),
             evidence,
             receipt_wait: span(self.receipt_wait, under.receipt_wait, Duration::from_hours(48)),
             idempotent: self.idempotent.or(under.idempotent).unwrap_or(false),
@@ -135,6 +150,7 @@ impl LimitsSpec {
             (limits.in_flight == 0 || limits.in_flight > 4096, "in_flight"),
             (limits.batch == 0 || limits.batch > 5000, "batch"),
             (limits.max_parts == 0, "max_parts"),
+            (limits.max_bytes.is_some_and(|n| n < LEAST_BYTES), "max_bytes"),
             (limits.price_milli < 0, "price_milli"),
             (timeout.is_zero() || timeout > Duration::from_mins(5), "timeout"),
             (evidence == Evidence::Receipts && !receipts, "evidence"),
@@ -173,8 +189,8 @@ pub enum BodyFormat {
     Text,
 }
 
-/// `[request]`: templates over to, tos, text, parts, `client_id`, `client_ids`,
-/// `callback_url`, signature, vars and secrets.
+/// `[request]`: templates over to, tos, title, text, parts, `client_id`, `client_ids`,
+/// `callback_url`, signature, vars and secrets; of a post also the fields of the item.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestSpec {
@@ -311,14 +327,21 @@ impl Source<'_> {
                 ),
             ));
         }
+        if let Some(reply) = &read.reply {
+            self.check_auth("reply", &reply.auth)?;
+            if reply.format == ReceiptFormat::Json && ![&reply.from, &reply.text].iter().all(|p| p.starts_with('/')) {
+                return Err(self.error(
+                    reply.auth.expect.span().start,
+                    say!(
+                        "[reply] 的 from、text 应为 JSON 指针（以 / 开头）",
+                        "from and text of [reply] must be JSON pointers (starting with /)"
+                    ),
+                ));
+            }
+        }
         let Some(receipt) = &read.receipt else { return Ok(()) };
         let auth = &receipt.auth;
-        if auth.header.is_some() == auth.query.is_some() {
-            return Err(self.error(
-                auth.expect.span().start,
-                say!("[receipt.auth] 应有 header 或 query 之一", "[receipt.auth] needs either header or query"),
-            ));
-        }
+        self.check_auth("receipt", auth)?;
         if receipt.format == ReceiptFormat::Json && ![&receipt.id, &receipt.status].iter().all(|p| p.starts_with('/')) {
             return Err(self.error(
                 auth.expect.span().start,
@@ -329,5 +352,15 @@ impl Source<'_> {
             ));
         }
         Ok(())
+    }
+
+    fn check_auth(&self, section: &str, auth: &AuthSpec) -> Result<(), DeclarationError> {
+        if auth.header.is_some() != auth.query.is_some() {
+            return Ok(());
+        }
+        Err(self.error(
+            auth.expect.span().start,
+            say!("[{section}.auth] 应有 header 或 query 之一", "[{section}.auth] needs either header or query"),
+        ))
     }
 }

@@ -12,11 +12,13 @@ use serde::Deserialize;
 
 use super::declaration::{Declaration, DeclarationError, Kind, LimitsSpec, SecretsSpec, Source};
 use super::email::Email;
+use super::http::Http;
+use super::point::Board;
 use super::rehearsal::Rehearsal;
-use super::sms_http::SmsHttp;
 use super::{Channel, Limits};
 use crate::clock::Clock;
 use crate::say;
+use crate::sheet::Press;
 
 mod secret;
 
@@ -61,6 +63,8 @@ pub struct Site<'a> {
     /// Secrets must be there: something will be sent. Commands beside the engine
     /// need the channels' limits alone.
     pub to_send: bool,
+    /// Prints the sheets of notice boards.
+    pub press: Press,
 }
 
 /// Why the channels could not be built.
@@ -169,8 +173,9 @@ fn build_one(name: &str, setting: &ChannelSettings, site: &Site<'_>) -> Result<E
     let kind = *declaration.kind.get_ref();
     let parts = Parts { name, source, declaration, limits, timeout, vars, secrets, signature: signature.clone(), site };
     let channel: Arc<dyn Channel> = match kind {
-        Kind::SmsHttp | Kind::Media => Arc::new(SmsHttp::build(parts)?),
+        Kind::SmsHttp | Kind::Media => Arc::new(Http::build(parts)?),
         Kind::Email => Arc::new(Email::build(parts)?),
+        Kind::Point => Arc::new(Board::build(parts)?),
         Kind::Rehearsal => Arc::new(Rehearsal::new(parts.limits, parts.declaration.aim())),
     };
     Ok(Entry { channel, signature })

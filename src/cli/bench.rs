@@ -56,6 +56,8 @@ enum Name {
     Import,
     /// receipts, a hundred a callback
     Receipts,
+    /// sheets on paper, by one printing process
+    Sheets,
     /// The other side of `sms`; started by it.
     #[value(hide = true)]
     Gateway,
@@ -69,6 +71,7 @@ pub(super) async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<En
         Name::Email => bench::Name::Email,
         Name::Import => bench::Name::Import,
         Name::Receipts => bench::Name::Receipts,
+        Name::Sheets => bench::Name::Sheets,
         Name::Gateway => return gateway(&args).await,
     };
     let settings = Settings {

@@ -2,6 +2,7 @@
 
 mod data;
 mod files;
+mod paper;
 mod ways;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::say;
+use crate::sheet::Press;
 use crate::store::Store;
 use crate::vault::Vault;
 
@@ -104,6 +106,7 @@ async fn site(report: &mut Report, config: Config, connect: bool) {
         None => None,
     };
     let messages = files::templates(report, &config);
+    paper::fonts(report, &config);
     let registry = ways::channels(report, &config);
     if connect {
         ways::connect(report, &config, &registry).await;
@@ -111,7 +114,8 @@ async fn site(report: &mut Report, config: Config, connect: bool) {
     let Some(store) = store else { return };
     data::look(report, &config, &store).await;
     if let Some(messages) = messages {
-        engine(report, &App { config, store: Arc::new(store), messages, registry });
+        let press = Press::new(config.press());
+        engine(report, &App { config, store: Arc::new(store), messages, registry, press });
     }
 }
 

@@ -5,6 +5,8 @@ mod read;
 mod review;
 mod show;
 
+pub(super) use review::unit_of;
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -128,8 +130,9 @@ async fn enter(
         None => None,
     };
     let zone = app.config.zone()?;
-    let source = read::source(file)?;
     let format = format.map_or_else(|| Format::of_file(file), Format::from);
+    let source = read::source(file)?;
+    let source = if format == Format::Markdown { read::with_tables(&source, file)? } else { source };
     let draft = crate::domain::item::parse(&source, format, &zone)
         .map_err(|e| if file == "-" { anyhow::anyhow!("{e}") } else { anyhow::anyhow!("{file}: {e}") })?;
     let problems = review::problems(app, &draft).await?;

@@ -2,6 +2,7 @@
 
 mod channel;
 mod flags;
+mod media;
 mod smtp;
 
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, Ended, output};
-use crate::loopback::{Behaviour, Credentials, Loopback};
+use crate::loopback::{Behaviour, Credentials, Loopback, Stats};
 use crate::say;
 use channel::Gateway;
 use flags::Flags;
@@ -20,7 +21,7 @@ use flags::Flags;
 /// Runs a loopback gateway: nothing leaves this machine.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "gong loopback sms\ngong loopback sms --print-channel --secrets-dir data >> gong.toml\ngong loopback smtp --dir taken"
+    after_help = "gong loopback sms\ngong loopback sms --print-channel --secrets-dir data >> gong.toml\ngong loopback media --dir posts\ngong loopback smtp --dir taken"
 )]
 pub struct LoopbackArgs {
     #[command(subcommand)]
@@ -30,6 +31,7 @@ pub struct LoopbackArgs {
 #[derive(Debug, Subcommand)]
 enum Kind {
     Sms(Box<SmsArgs>),
+    Media(Box<media::MediaArgs>),
     Smtp(Box<smtp::SmtpArgs>),
 }
 
@@ -76,10 +78,14 @@ struct SmsArgs {
 }
 
 pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result<Ended> {
-    let args = match args.command {
-        Kind::Sms(args) => args,
-        Kind::Smtp(args) => return smtp::run(context, *args).await,
-    };
+    match args.command {
+        Kind::Sms(args) => sms(context, *args).await,
+        Kind::Media(args) => media::run(context, *args).await,
+        Kind::Smtp(args) => smtp::run(context, *args).await,
+    }
+}
+
+async fn sms(context: &Context, args: SmsArgs) -> anyhow::Result<Ended> {
     let credentials = Credentials { username: args.username, password: args.password, secret: args.secret };
     if args.print_channel {
         let block = channel::block(args.gateway, args.listen, &credentials, args.secrets_dir.as_deref())?;
@@ -88,8 +94,23 @@ pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result
     }
     let behaviour = args.flags.over(&from_file(args.behaviour.as_deref())?)?;
     let gateway = Loopback { journal: args.journal, ..Loopback::new(credentials, behaviour) };
+    let stats = until_stopped(context, gateway, args.listen).await?;
+    if args.stats_on_exit || context.global.json {
+        output::json(&stats)?;
+    } else {
+        let (requests, messages, receipts) = (stats.requests, stats.messages, stats.receipts_sent);
+        output::line(say!(
+            "请求 {requests}，收下短信 {messages}，发回回执 {receipts}",
+            "{requests} requests, {messages} messages taken, {receipts} receipts sent"
+        ));
+    }
+    Ok(Ended::Done)
+}
+
+/// Runs the gateway until a signal ends it, and says where it listens.
+async fn until_stopped(context: &Context, gateway: Loopback, listen: SocketAddr) -> anyhow::Result<Stats> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let running = gateway.start(args.listen).await?;
+    let running = gateway.start(listen).await?;
     let at = running.addr;
     if context.global.json {
         output::json(&json!({ "listening": at.to_string() }))?;
@@ -103,17 +124,7 @@ pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
-    let stats = running.stop().await;
-    if args.stats_on_exit || context.global.json {
-        output::json(&stats)?;
-    } else {
-        let (requests, messages, receipts) = (stats.requests, stats.messages, stats.receipts_sent);
-        output::line(say!(
-            "请求 {requests}，收下短信 {messages}，发回回执 {receipts}",
-            "{requests} requests, {messages} messages taken, {receipts} receipts sent"
-        ));
-    }
-    Ok(Ended::Done)
+    Ok(running.stop().await)
 }
 
 fn from_file(path: Option<&std::path::Path>) -> anyhow::Result<Behaviour> {

@@ -76,6 +76,16 @@ pub fn sheet(to: &Path) -> anyhow::Result<Box<dyn Write>> {
     Ok(Box::new(BufWriter::new(open().with_context(|| to.display().to_string())?)))
 }
 
+/// Writes a file that only its owner reads.
+pub fn private(to: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.write_all(bytes)
+    };
+    write().with_context(|| to.display().to_string())
+}
+
 /// Prints an error and says which exit code it is: 3 where a rule refused, else 1.
 pub fn failed(error: &anyhow::Error, as_json: bool) -> ExitCode {
     let refused = matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Refused(_)));

@@ -1,5 +1,7 @@
 //! The reach report as people read it: tables for the terminal, CSV for the office.
 
+mod chart;
+pub mod page;
 mod sheet;
 
 use std::collections::BTreeMap;
@@ -9,7 +11,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::domain::reach::facts::Unreached;
 use crate::domain::reach::{People, Proof, ReachReport};
 use crate::say;
-pub use sheet::{csv, csv_row, csv_row_head};
+pub use sheet::{csv, csv_row, csv_row_head, line as csv_line};
 
 /// What people ask the reach of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +53,9 @@ pub fn narrow(mut report: ReachReport, by: By) -> ReachReport {
     if by != By::Channel {
         report.by_channel.clear();
     }
+    if by != By::Town {
+        report.sheets.clear();
+    }
     report
 }
 
@@ -59,6 +64,7 @@ pub fn narrow(mut report: ReachReport, by: By) -> ReachReport {
 pub fn table_by(report: &ReachReport, by: By) -> String {
     let narrowed = narrow(report.clone(), by);
     let table = match by {
+        By::Town if !narrowed.sheets.is_empty() => format!("{}\n\n{}", regions(&narrowed), sheets(&narrowed)),
         By::Region | By::Town | By::Village => regions(&narrowed),
         By::Group => groups(&narrowed),
         By::Channel => channels(&narrowed),
@@ -75,6 +81,12 @@ pub fn table(report: &ReachReport) -> String {
         parts.push(notice);
     }
     parts.push(summary(report));
+    if !report.by_channel.is_empty() && report.by_channel.iter().all(|c| c.evidence == Proof::Published) {
+        parts.push(say!(
+            "本次只在公开账号发布，没有逐人发送，因此没有人计为到达",
+            "this was posted in accounts alone; nothing went to anybody in particular, so nobody counts as reached"
+        ));
+    }
     if report.people.unreached > 0 {
         parts.push(reasons(&report.people));
     }
@@ -83,6 +95,9 @@ pub fn table(report: &ReachReport) -> String {
     towns.by_region.retain(|r| !matches!(r.level.as_str(), "village" | "custom"));
     parts.push(regions(&towns));
     parts.push(channels(report));
+    if !report.sheets.is_empty() {
+        parts.push(sheets(report));
+    }
     parts.join("\n\n")
 }
 
@@ -104,6 +119,7 @@ fn mode_notice(mode: &str) -> Option<String> {
     match mode {
         "live" => None,
         "drill" => Some(say!("【演练】不计入实际到达", "DRILL: not counted as real reach")),
+        "call" => Some(say!("【叫应】值班负责人，不计入到达", "CALL of duty officers: not counted as reach")),
         "dry" => Some(say!("【空跑】没有发出任何内容", "DRY RUN: nothing left")),
         _ => Some(say!("【测试】不计入实际到达", "TEST: not counted as real reach")),
     }
@@ -124,6 +140,7 @@ fn proof(proof: Proof) -> String {
     match proof {
         Proof::Receipts => say!("回执", "receipts"),
         Proof::AcceptOnly => say!("无回执", "accept-only"),
+        Proof::Published => say!("公开发布（篇，不计人数）", "published (posts, not people)"),
         Proof::Posted => say!("张贴确认", "posted"),
         Proof::Told => say!("当面告知", "told"),
     }
@@ -250,13 +267,35 @@ fn channels(report: &ReachReport) -> String {
     ];
     let mut table = new_table(headings, 2);
     for c in &report.by_channel {
-        let reached =
-            if c.evidence == Proof::AcceptOnly && c.reached == 0 { "-".into() } else { c.reached.to_string() };
+        let reached = if matches!(c.evidence, Proof::AcceptOnly | Proof::Published) && c.reached == 0 {
+            "-".into()
+        } else {
+            c.reached.to_string()
+        };
         let mut cells = vec![c.channel.clone(), proof(c.evidence), c.deliveries.to_string(), c.handed_over.to_string()];
         cells.push(reached);
         let rest = [c.seen, c.failed, c.undelivered, c.unknown, c.suppressed, c.pending, c.parts];
         cells.extend(rest.map(|n| n.to_string()));
         cells.push(yuan(c.cost_milli));
+        table.add_row(cells);
+    }
+    table.to_string()
+}
+
+fn sheets(report: &ReachReport) -> String {
+    let headings = vec![
+        say!("张贴件（镇）", "sheets (town)"),
+        say!("应张贴", "planned"),
+        say!("已打印", "printed"),
+        say!("已张贴", "posted"),
+        say!("张贴率", "share"),
+        say!("已撤下", "taken down"),
+    ];
+    let mut table = new_table(headings, 1);
+    for t in &report.sheets {
+        let mut cells = vec![t.name.clone()];
+        cells.extend([t.planned, t.printed, t.posted].map(|n| n.to_string()));
+        cells.extend([share(t.posted, t.planned), t.taken_down.to_string()]);
         table.add_row(cells);
     }
     table.to_string()
@@ -289,7 +328,7 @@ fn span(seconds: Option<i64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::reach::{ChannelKind, ChannelRow, GroupRow, RegionRow};
+    use crate::domain::reach::{ChannelKind, ChannelRow, GroupRow, RegionRow, TownSheets};
     use unicode_width::UnicodeWidthStr as _;
 
     pub(super) fn report() -> ReachReport {
@@ -308,6 +347,14 @@ mod tests {
         ReachReport {
             as_of: jiff::Timestamp::UNIX_EPOCH,
             covered_households: 1,
+            sheets: vec![TownSheets {
+                region_no: 2,
+                name: "甲镇".into(),
+                planned: 4,
+                printed: 3,
+                posted: 2,
+                taken_down: 1,
+            }],
             by_region: vec![region(1, None, "河口县"), region(2, Some(1), "Hekou 莲花镇")],
             by_channel: vec![ChannelRow { cost_milli: 1_045, ..ChannelRow::new("短信".into(), sms) }],
             time_to_50_s: Some(75),
@@ -332,6 +379,7 @@ mod tests {
         assert!(villages.contains("| 河口县/Hekou 莲花镇 |"), "{villages}");
         assert!(!villages.contains("短信"), "{villages}");
         assert!(table_by(&report, By::Channel).contains("短信"));
+        assert!(table_by(&report, By::Town).contains("| 甲镇"), "{}", table_by(&report, By::Town));
         assert!(table_by(&report, By::Group).contains("=cmd()"));
         assert!(!table(&report).contains("莲花镇"), "villages are left to --by village");
         assert_eq!(csv(&narrow(report, By::Group)).lines().count(), 3);

@@ -5,9 +5,12 @@ use std::io::{BufRead as _, IsTerminal as _};
 use clap::Args;
 
 use super::plan::{self, What};
-use super::{Context, Ended, output, status};
+use super::{Context, Ended, calls, output, status};
+use crate::app::calls::Called;
 use crate::app::prepare::Prepared;
+use crate::channel::{AddressKind, Target};
 use crate::dispatch::job::{Site, compose};
+use crate::domain::item::Content;
 use crate::domain::recipient::Phone;
 use crate::render::Medium;
 use crate::say;
@@ -25,6 +28,9 @@ pub struct SendArgs {
     /// Send the text to these numbers only, marked 【测试】, and to nobody of the audience.
     #[arg(long, value_name = "PHONE", value_delimiter = ',')]
     test_to: Vec<String>,
+    /// Do not call the duty officers of the villages, for this reason.
+    #[arg(long, value_name = "REASON")]
+    no_call: Option<String>,
     /// Do not ask.
     #[arg(long, short)]
     yes: bool,
@@ -37,21 +43,33 @@ pub(super) async fn run(context: &Context, args: SendArgs) -> anyhow::Result<End
     let app = context.app().await?;
     let operator = context.operator(&app).await?;
     operator.need(Role::Dispatcher)?;
+    let mut item = None;
     let dispatch = if args.test_to.is_empty() {
         let prepared = app.prepare(&args.what.item, &args.what.wish()?, &operator.name).await?;
         if !agreed(&prepared, &args, context.global.json)? {
             output::note(say!("没有发送", "nothing was sent"));
             return Ok(Ended::Done);
         }
+        item = Some(prepared.item.content);
         app.store.create_dispatch(&prepared.new).await?
     } else {
         test(&app, &args, &operator.name).await?
     };
     if context.global.json && !args.watch {
-        output::json(&status::report(&app, &dispatch).await?)?;
-    } else if !context.global.json {
-        let (no, id) = (dispatch.no, &dispatch.id);
-        output::line(say!("发布任务 {no}（{id}）已建立", "dispatch {no} ({id}) is created"));
+        let call = call(&app, &args, &dispatch, item.as_ref()).await?;
+        let mut report = serde_json::to_value(status::report(&app, &dispatch).await?)?;
+        report["call"] = call.map(|c| c.no).into();
+        output::json(&report)?;
+    } else {
+        if !context.global.json {
+            let (no, id) = (dispatch.no, &dispatch.id);
+            output::line(say!("发布任务 {no}（{id}）已建立", "dispatch {no} ({id}) is created"));
+        }
+        if let Some(call) = call(&app, &args, &dispatch, item.as_ref()).await?
+            && !context.global.json
+        {
+            calls::tell(&app, &call, dispatch.no);
+        }
     }
     if !app.engine_runs() {
         output::note(say!(
@@ -66,6 +84,36 @@ pub(super) async fn run(context: &Context, args: SendArgs) -> anyhow::Result<End
         status::watch(context, &app, &dispatch.id).await?;
     }
     Ok(Ended::Done)
+}
+
+/// Calls the duty officers where the rules ask for it. What was sent stays sent when
+/// that fails, and the operator hears why.
+async fn call(
+    app: &super::App,
+    args: &SendArgs,
+    dispatch: &Dispatch,
+    content: Option<&Content>,
+) -> anyhow::Result<Option<Dispatch>> {
+    let no = dispatch.no;
+    let Some(content) = content.filter(|c| app.calls_for(c, dispatch.mode)) else { return Ok(None) };
+    if let Some(reason) = &args.no_call {
+        let detail = serde_json::json!({ "reason": reason });
+        app.store.note_act(&dispatch.created_by, "no call", &dispatch.id, &detail).await?;
+        return Ok(None);
+    }
+    match app.call_by_rule(dispatch, content).await {
+        Ok(Called::Made(call)) => return Ok(Some(*call)),
+        Ok(Called::NotAsked) => {}
+        Ok(Called::NoOfficers) => output::note(say!(
+            "没有登记值班负责人，无人可叫应；各村须电话联系，确认后登记：gong confirm {no} --region 村名",
+            "no duty officers are registered, so nobody is called; telephone the villages and enter it: gong confirm {no} --region VILLAGE"
+        )),
+        Err(error) => output::note(say!(
+            "已发布，但没有叫应：{error}。解决后执行：gong call {no}",
+            "it is sent, and nobody was called: {error}. Once that is mended: gong call {no}"
+        )),
+    }
+    Ok(None)
 }
 
 /// A person at a terminal is shown the plan and asked; a script has decided.
@@ -114,6 +162,13 @@ async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Resu
         )
     );
     let name = plan.steps.first().and_then(|s| s.channels.first()).cloned().unwrap_or_default();
+    anyhow::ensure!(
+        app.registry.get(&name).is_some_and(|c| c.target() == Target::Address(AddressKind::Phone)),
+        say!(
+            "渠道 {name} 不发往手机号码，不能用 --test-to。先用 --mode dry 或另建一个测试群的渠道",
+            "channel {name} does not go to phone numbers, so --test-to is not for it. Use --mode dry, or a channel to a chat of your own"
+        )
+    );
     let channel = app.store.channel_no(&name).await?;
     let first = crate::domain::plan::Plan { steps: vec![crate::domain::plan::Step { channels: vec![name], wait: 0 }] };
     let now = app.store.now();
@@ -127,6 +182,7 @@ async fn test(app: &super::App, args: &SendArgs, operator: &str) -> anyhow::Resu
         lane_reason: String::new(),
         plan: first,
         list_no: None,
+        parent_no: None,
         expected: "{}".to_owned(),
         created_by: operator.to_owned(),
         expires_at: now + 600_000,

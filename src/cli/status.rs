@@ -8,6 +8,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{App, Context, Ended, output};
+use crate::channel::point::MISSING;
+use crate::channel::{Class, Target};
 use crate::domain::delivery::State;
 use crate::say;
 use crate::store::dispatches::Dispatch;
@@ -39,8 +41,29 @@ pub struct Report {
     pub lane: i32,
     pub step: i32,
     pub steps: usize,
+    /// Sheets with characters that no font has.
+    pub lacking: i64,
     /// How many of each state, by channel.
     pub channels: BTreeMap<String, BTreeMap<&'static str, i64>>,
+    pub posts: Posts,
+}
+
+/// Posts in accounts, which go to nobody in particular.
+#[derive(Debug, Default, Serialize)]
+pub struct Posts {
+    pub planned: i64,
+    pub published: i64,
+    pub held: Vec<Held>,
+}
+
+/// A post that does not stand in its account, and what its gateway last said.
+#[derive(Debug, Serialize)]
+pub struct Held {
+    pub channel: String,
+    pub state: &'static str,
+    pub code: String,
+    /// The channel itself is wrong: nothing will go until it is mended.
+    pub misconfigured: bool,
 }
 
 /// Counts a dispatch.
@@ -54,7 +77,26 @@ pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
         let name = names.get(&count.channel).cloned().unwrap_or_default();
         *channels.entry(name).or_default().entry(state).or_default() += count.n;
     }
+    let printed = [State::Printed, State::Posted, State::TakenDown].iter().any(|s| states.contains_key(s.name()));
+    let lacking = if printed { app.store.sheet_words(d.no, MISSING).await? } else { Vec::new() };
+    let mut posts = Posts::default();
+    for (_, states) in channels.iter().filter(|(name, _)| is_account(app, name)) {
+        posts.planned += states.values().sum::<i64>();
+        posts.published += states.get(State::Sent.name()).unwrap_or(&0);
+    }
+    if posts.planned > posts.published {
+        let held = app.store.held_posts(d.no).await?.into_iter();
+        posts.held = held
+            .map(|h| Held {
+                channel: h.channel,
+                state: State::from_code(h.state).map_or("?", State::name),
+                code: h.code,
+                misconfigured: h.class == Class::Misconfigured as i32,
+            })
+            .collect();
+    }
     Ok(Report {
+        lacking: lacking.iter().map(|(_, n)| n).sum(),
         dispatch: d.id.clone(),
         item: d.item_id.clone(),
         members: d.members,
@@ -68,7 +110,12 @@ pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
         step: d.step + 1,
         steps: d.plan.steps.len(),
         channels,
+        posts,
     })
+}
+
+fn is_account(app: &App, channel: &str) -> bool {
+    app.registry.get(channel).is_some_and(|c| c.target() == Target::Account)
 }
 
 pub(super) async fn run(context: &Context, args: StatusArgs) -> anyhow::Result<Ended> {
@@ -83,6 +130,13 @@ pub(super) async fn run(context: &Context, args: StatusArgs) -> anyhow::Result<E
         output::json(&report)?;
     } else {
         output::line(words(&report));
+        if report.lacking > 0 {
+            let (lacking, no) = (report.lacking, report.no);
+            output::note(say!(
+                "{lacking} 份张贴件有字没有字体可用，纸上是空的。安装字体后重新打印：gong sheets {no}",
+                "{lacking} sheets lack characters that no font has. Install a font and print them again: gong sheets {no}"
+            ));
+        }
     }
     Ok(Ended::Done)
 }
@@ -161,9 +215,23 @@ fn words(r: &Report) -> String {
     let (no, state, counts) = (r.no, state_word(&r.state), counts(&r.states));
     let (members, deliveries) = (output::number(r.members), output::number(r.deliveries));
     let (step, steps) = (r.step, r.steps);
+    let mut posts = match (r.posts.published, r.posts.planned) {
+        (_, 0) => String::new(),
+        (out, all) => say!("；其中公开发布 {out}/{all} 篇", "; {out} of {all} posts are published"),
+    };
+    for Held { channel, code, misconfigured, .. } in &r.posts.held {
+        posts += &if *misconfigured {
+            say!(
+                "；{channel} 的密钥或配置不对，未发布（{code}），改好后重启引擎",
+                "; {channel} has a wrong secret or setting and is not posted ({code}); mend it and start the engine anew"
+            )
+        } else {
+            say!("；{channel} 尚未发布（{code}）", "; {channel} is not posted ({code})")
+        };
+    }
     say!(
-        "发布任务 {no} {state}，第 {step}/{steps} 步：{members} 人，{deliveries} 条发送记录（{counts}）",
-        "dispatch {no} {state}, step {step}/{steps}: {members} people, {deliveries} deliveries ({counts})"
+        "发布任务 {no} {state}，第 {step}/{steps} 步：{members} 人，{deliveries} 条发送记录（{counts}）{posts}",
+        "dispatch {no} {state}, step {step}/{steps}: {members} people, {deliveries} deliveries ({counts}){posts}"
     )
 }
 

@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::paper::{Paper, SheetMaker};
 use super::worker::Way;
-use crate::channel::{Channel, Outgoing, Target};
+use crate::channel::{Channel, Limits, Outgoing, Target};
 use crate::clock::Millis;
 use crate::domain::delivery::Reason;
-use crate::domain::ids::DeliveryRef;
+use crate::domain::ids::{CallRef, DeliveryRef};
 use crate::domain::item::{Content, Lane};
 use crate::render::compose::{Composer, Sender};
 use crate::render::messages::{Medium, Messages};
 use crate::store::batches::{Lease, Waiting};
 use crate::store::dispatches::{Dispatch, Mode};
+use crate::store::sheets::Boards;
 use crate::store::{Result, Store, StoreError};
 use crate::vault::Owner;
 
@@ -34,7 +36,13 @@ pub struct Job {
     may_opt_out: bool,
     /// The channel's name, and what its deliveries go to.
     channel: (String, Target),
-    composer: Mutex<Composer>,
+    says: Says,
+}
+
+/// What makes a delivery's text.
+enum Says {
+    Message(Mutex<Composer>),
+    Sheet(Box<SheetMaker>),
 }
 
 /// A delivery ready to hand over.
@@ -61,13 +69,30 @@ pub struct Jobs {
     store: Arc<Store>,
     messages: Messages,
     site: Site,
+    /// Where people reach this site, without a slash at the end.
+    public_url: Option<String>,
+    paper: Paper,
     kept: Mutex<HashMap<(i64, i32), Arc<Job>>>,
 }
 
 impl Jobs {
     #[must_use]
     pub fn new(store: Arc<Store>, messages: Messages, site: Site) -> Self {
-        Self { store, messages, site, kept: Mutex::default() }
+        let paper = Paper { public_url: String::new(), zone: jiff::tz::TimeZone::UTC };
+        Self { store, messages, site, public_url: None, paper, kept: Mutex::default() }
+    }
+
+    /// With links that people can open under this address.
+    #[must_use]
+    pub fn linking_to(mut self, public_url: Option<String>) -> Self {
+        self.public_url = public_url;
+        self
+    }
+
+    /// The same, with what sheets say of the site.
+    #[must_use]
+    pub fn on(self, paper: Paper) -> Self {
+        Self { paper, ..self }
     }
 
     /// The job of `dispatch_no` on a channel.
@@ -81,21 +106,18 @@ impl Jobs {
         let content = self.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
         let item = self.store.item(&dispatch.item_id).await?;
         let unit = Site { name: item.unit, phone: item.unit_phone };
-        let composer = compose(
-            &self.messages,
-            (channel.medium(), &content),
-            if unit.name.is_empty() { &self.site } else { &unit },
-            &way.signature,
-            dispatch.mode,
-        )
-        .map_err(|e| StoreError::Refused(e.to_string()))?;
+        let unit = if unit.name.is_empty() { &self.site } else { &unit };
+        let says = match channel.target() {
+            Target::Point => Says::Sheet(Box::new(SheetMaker::new(content.clone(), unit, &dispatch, &self.paper))),
+            _ => Says::Message(Mutex::new(self.composer((&dispatch, &content), unit, way).await?)),
+        };
         let repeatable = channel.limits().idempotent || is_repeated(&content, dispatch.lane);
         let job = Arc::new(Job {
             dispatch,
             repeatable,
             may_opt_out: content.honours_opt_out(),
             channel: (way.name.clone(), channel.target()),
-            composer: Mutex::new(composer),
+            says,
         });
         if let Ok(mut kept) = self.kept.lock() {
             // A handful of dispatches are under way at once; forget the old ones.
@@ -105,6 +127,35 @@ impl Jobs {
             kept.insert((dispatch_no, no), Arc::clone(&job));
         }
         Ok(job)
+    }
+
+    /// What makes the messages of a dispatch on a way.
+    async fn composer(&self, (dispatch, content): (&Dispatch, &Content), unit: &Site, way: &Way) -> Result<Composer> {
+        let made = if dispatch.mode == Mode::Call {
+            let mark = self.store.called_about(dispatch).await?.mode.mark();
+            let sender = Sender { name: &unit.name, phone: &unit.phone, signature: &way.signature, mark };
+            Composer::call(&self.messages, content, &sender)
+        } else {
+            compose(&self.messages, (way.channel.medium(), content), unit, &way.signature, dispatch.mode)
+        };
+        made.and_then(|made| fitting(made, way.channel.limits())).map_err(|e| StoreError::Refused(e.to_string()))
+    }
+
+    /// Gives the rows of a call their variables: the village, the link to confirm by
+    /// (empty where the site has no public address), and whether a reply is heard.
+    pub async fn fill_call(&self, lease: Lease, way: &Way, rows: &mut [Waiting]) -> Result<()> {
+        let places: HashMap<i64, String> = self.store.call_places(lease).await?.into_iter().collect();
+        let call_no = u32::try_from(lease.dispatch_no).unwrap_or(u32::MAX);
+        for row in rows {
+            let of = CallRef { call_no, ordinal: u32::try_from(row.ordinal).unwrap_or(u32::MAX) };
+            let link = self.public_url.as_ref().map(|url| format!("{url}/c/{}", self.store.vault.call_token(of)));
+            row.own = Some(json!({
+                "village": places.get(&row.ordinal).map_or("", String::as_str),
+                "link": link.unwrap_or_default(),
+                "replies": way.channel.hears_replies(),
+            }));
+        }
+        Ok(())
     }
 }
 
@@ -124,6 +175,11 @@ pub fn compose(
     )
 }
 
+/// The same texts, made to fit the channel where it says how.
+pub fn fitting(made: Composer, limits: &Limits) -> std::result::Result<Composer, crate::render::RenderError> {
+    made.within(limits.max_bytes, limits.read_on.as_deref())
+}
+
 /// Where a gateway cannot tell a repeat, the item decides: what is urgent is said
 /// twice rather than not at all, a routine notice waits for a receipt.
 #[must_use]
@@ -132,14 +188,30 @@ pub fn is_repeated(content: &Content, lane: i32) -> bool {
 }
 
 impl Job {
+    /// Whether its deliveries are sheets.
+    #[must_use]
+    pub const fn is_sheets(&self) -> bool {
+        matches!(self.says, Says::Sheet(_))
+    }
+
     /// Opens and renders the queued rows of a batch.
     #[must_use]
-    pub fn prepare(&self, store: &Store, lease: Lease, rows: Vec<Waiting>) -> (Vec<Ready>, Vec<Unsendable>) {
+    pub fn prepare(
+        &self,
+        store: &Store,
+        lease: Lease,
+        rows: Vec<Waiting>,
+        boards: &Boards,
+    ) -> (Vec<Ready>, Vec<Unsendable>) {
         let mut ready = Vec::with_capacity(rows.len());
         let mut not = Vec::new();
         for row in rows {
             let (ordinal, attempt) = (row.ordinal, row.attempt);
-            match self.prepare_one(store, lease, &row) {
+            let made = match &self.says {
+                Says::Message(composer) => self.prepare_one(store, lease, &row, composer),
+                Says::Sheet(maker) => prepare_sheet(store, lease, &row, (maker, boards)),
+            };
+            match made {
                 Ok(out) => {
                     ready.push(Ready { ordinal, attempt, failures: row.failures, target: row.target, out });
                 }
@@ -154,9 +226,12 @@ impl Job {
         store: &Store,
         lease: Lease,
         row: &Waiting,
+        composer: &Mutex<Composer>,
     ) -> std::result::Result<Outgoing, (Reason, String)> {
         let unreadable = |_| (Reason::Permanent, "sealed data does not open".to_owned());
         let to = match (&self.channel, &row.address_sealed) {
+            // The rehearsal stands in for accounts and points too, and needs nobody's address.
+            ((name, _), _) if self.dispatch.mode == Mode::Dry => name.clone(),
             ((_, Target::Address(_)), Some(sealed)) if row.gone == Some(0) => {
                 store.vault.open_text(Owner::Address(row.target), sealed).map_err(unreadable)?
             }
@@ -164,33 +239,64 @@ impl Job {
             ((name, _), _) => name.clone(),
         };
         let vars = match (&row.vars_sealed, row.recipient_no, self.dispatch.list_no) {
+            _ if row.own.is_some() => row.own.clone().unwrap_or_default(),
             (Some(sealed), Some(recipient), Some(list)) => {
                 let json = store.vault.open_sealed(Owner::ListRow(list, recipient), sealed).map_err(unreadable)?;
                 serde_json::from_slice(&json).unwrap_or(Value::Null)
             }
             _ => Value::Null,
         };
-        let text = match self.composer.lock() {
+        let (text, facts) = match composer.lock() {
             Ok(mut composer) => {
-                composer.text(vars).map_err(|_| (Reason::Permanent, "the text lacks a variable".to_owned()))?
+                let text =
+                    composer.text(vars).map_err(|_| (Reason::Permanent, "the text lacks a variable".to_owned()))?;
+                (text, composer.facts())
             }
             Err(_) => return Err((Reason::Permanent, "the text cannot be made".to_owned())),
         };
-        let of = DeliveryRef {
-            dispatch_no: u32::try_from(lease.dispatch_no).unwrap_or(u32::MAX),
-            ordinal: u32::try_from(row.ordinal).unwrap_or(u32::MAX),
-            attempt: u16::try_from(row.attempt).unwrap_or(u16::MAX),
-        };
         Ok(Outgoing {
-            client_id: store.vault.client_id(of),
+            client_id: store.vault.client_id(reference(lease, row)),
             to: to.into(),
             title: text.title,
             text: text.text,
             html: text.html,
+            facts,
             parts: text.parts,
             may_opt_out: self.may_opt_out,
         })
     }
+}
+
+fn reference(lease: Lease, row: &Waiting) -> DeliveryRef {
+    DeliveryRef {
+        dispatch_no: u32::try_from(lease.dispatch_no).unwrap_or(u32::MAX),
+        ordinal: u32::try_from(row.ordinal).unwrap_or(u32::MAX),
+        attempt: u16::try_from(row.attempt).unwrap_or(u16::MAX),
+    }
+}
+
+/// The sheet of one point, ready to print.
+fn prepare_sheet(
+    store: &Store,
+    lease: Lease,
+    row: &Waiting,
+    (maker, boards): (&SheetMaker, &Boards),
+) -> std::result::Result<Outgoing, (Reason, String)> {
+    let gone = || (Reason::Permanent, "the point is gone".to_owned());
+    let at = boards.rows.get(&row.ordinal).ok_or_else(gone)?;
+    let before = boards.before.get(&at.point_no).map_or(&[][..], Vec::as_slice);
+    let sheet = maker.make(&store.vault, at, before);
+    let text = serde_json::to_string(&sheet.document).map_err(|e| (Reason::Permanent, e.to_string()))?;
+    Ok(Outgoing {
+        client_id: store.vault.client_id(reference(lease, row)),
+        to: sheet.path.into(),
+        title: sheet.title.into(),
+        text: text.into(),
+        html: None,
+        facts: None,
+        parts: 1,
+        may_opt_out: false,
+    })
 }
 
 /// What the worker must know of time for a delivery on this channel.

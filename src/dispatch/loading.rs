@@ -4,6 +4,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::disk::last_lane;
 use super::job::{Job, Ready};
 use super::outcome::MISCONFIGURED_WAIT;
@@ -11,6 +13,8 @@ use super::worker::{Tools, Way};
 use crate::domain::delivery::Reason;
 use crate::domain::item::Lane;
 use crate::store::batches::Lease;
+use crate::store::dispatches::Mode;
+use crate::store::sheets::Boards;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, StoreError};
 
@@ -19,50 +23,83 @@ pub struct Batch {
     pub lease: Lease,
     pub job: Arc<Job>,
     pub rows: Vec<Ready>,
+    /// These are all the rows it has.
+    pub whole: bool,
 }
 
-/// Leases and prepares the most urgent batch up to a lane; `None` when none is ready.
-pub async fn next_batch(tools: &Tools, way: &Way, wanted: Lane) -> Result<Option<Batch>> {
+/// Batches leased in one transaction.
+const TOGETHER: i64 = 4;
+
+/// Leases and prepares the most urgent batches up to a lane; none when none is ready.
+pub async fn next_batches(tools: &Tools, way: &Way, wanted: Lane) -> Result<Vec<Batch>> {
     let last_lane = last_lane(tools.control.borrow().low_disk).min(wanted.number());
-    while let Some(lease) = tools.store.lease_batch(way.no, &tools.owner, last_lane).await? {
-        if lease.lane == Lane::Routine as i32
-            && let Some(until) = tools.quiet.until(tools.store.now())
-        {
-            tools.store.defer_batch(lease, until, Reason::QuietHours).await?;
-            continue;
+    loop {
+        let leases = tools.store.lease_batches(way.no, &tools.owner, last_lane, TOGETHER).await?;
+        if leases.is_empty() {
+            return Ok(Vec::new());
         }
-        match prepare(tools, way, lease).await {
-            Ok(batch) => return Ok(Some(batch)),
-            // What is wrong with one dispatch must not stop the others behind it.
-            Err(error @ (StoreError::Refused(_) | StoreError::Damaged(_))) => {
-                tracing::error!(dispatch = lease.dispatch_no, batch = lease.no, %error, "cannot be prepared; put off");
-                let until = tools.store.now() + MISCONFIGURED_WAIT;
-                tools.store.defer_batch(lease, until, Reason::Misconfigured).await?;
+        let prepared = join_all(leases.into_iter().map(|lease| prepare_or_put_off(tools, way, lease))).await;
+        // What failed has given its lease back; what did not goes on.
+        let failed = prepared.iter().all(Result::is_err);
+        let mut batches = Vec::with_capacity(prepared.len());
+        for one in prepared {
+            match one {
+                Ok(batch) => batches.extend(batch),
+                Err(error) if failed => return Err(error),
+                Err(error) => tracing::warn!(channel = way.name, %error, "cannot load a batch; trying again"),
             }
-            Err(error) => {
-                tools.store.release_batch(lease).await?;
-                return Err(error);
-            }
+        }
+        if !batches.is_empty() {
+            return Ok(batches);
         }
     }
-    Ok(None)
+}
+
+/// `None` where it was put off.
+async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Option<Batch>> {
+    if lease.lane == Lane::Routine as i32
+        && let Some(until) = tools.quiet.until(tools.store.now())
+    {
+        tools.store.defer_batch(lease, until, Reason::QuietHours).await?;
+        return Ok(None);
+    }
+    match prepare(tools, way, lease).await {
+        Ok(batch) => Ok(Some(batch)),
+        // What is wrong with one dispatch must not stop the others behind it.
+        Err(error @ (StoreError::Refused(_) | StoreError::Damaged(_))) => {
+            tracing::error!(dispatch = lease.dispatch_no, batch = lease.no, %error, "cannot be prepared; put off");
+            let until = tools.store.now() + MISCONFIGURED_WAIT;
+            tools.store.defer_batch(lease, until, Reason::Misconfigured).await?;
+            Ok(None)
+        }
+        Err(error) => {
+            tools.store.release_batch(lease).await?;
+            Err(error)
+        }
+    }
 }
 
 async fn prepare(tools: &Tools, way: &Way, lease: Lease) -> Result<Batch> {
     let job = tools.jobs.job(lease.dispatch_no, way).await?;
-    let rows = tools.store.load_batch(lease).await?;
+    let mut rows = tools.store.load_batch(lease).await?;
+    if job.dispatch.mode == Mode::Call {
+        tools.jobs.fill_call(lease, way, &mut rows).await?;
+    }
+    let boards =
+        if job.is_sheets() { tools.store.boards(&job.dispatch, lease, way.no).await? } else { Boards::default() };
     let (rows, unsendable) = {
         let (job, store) = (Arc::clone(&job), Arc::clone(&tools.store));
         // A thousand texts with variables take some milliseconds of one core.
-        tokio::task::spawn_blocking(move || job.prepare(&store, lease, rows))
+        tokio::task::spawn_blocking(move || job.prepare(&store, lease, rows, &boards))
             .await
             .map_err(|e| crate::store::StoreError::Damaged(e.to_string()))?
     };
-    if !unsendable.is_empty() {
+    let whole = unsendable.is_empty();
+    if !whole {
         let rows: Vec<_> = unsendable.into_iter().map(|u| (u.ordinal, u.attempt, u.reason, u.code)).collect();
         tools.store.refuse_queued(lease, &rows).await?;
     }
-    Ok(Batch { lease, job, rows })
+    Ok(Batch { lease, job, rows, whole })
 }
 
 /// A batch in the line: what of it waits, is marked, under way, or to be recorded.
@@ -78,6 +115,8 @@ pub struct Loaded {
     pub records: Vec<Record>,
     pub unsent: Vec<i64>,
     pub stopped: bool,
+    /// Every row it had was marked as asked, up to now.
+    whole: bool,
 }
 
 impl Loaded {
@@ -93,6 +132,7 @@ impl Loaded {
             records: Vec::new(),
             unsent: Vec::new(),
             stopped: false,
+            whole: batch.whole,
         }
     }
 
@@ -129,7 +169,8 @@ impl Loaded {
             .collect();
         let close = self.ready.is_empty() && mark.is_empty() && self.open == records.len() + unsent.len();
         let idle = records.is_empty() && unsent.is_empty() && mark.is_empty() && !close;
-        (!idle).then_some(BatchTurn { lease: self.lease, records, unsent, mark, close })
+        let whole = self.whole && !self.stopped && unsent.is_empty();
+        (!idle).then_some(BatchTurn { lease: self.lease, records, unsent, mark, close, whole })
     }
 
     /// A turn is on disk; returns the rows that were marked. Those asked for and not
@@ -146,6 +187,7 @@ impl Loaded {
             self.stopped = true;
             self.ready.clear();
         }
+        self.whole &= self.asked.is_empty();
         self.asked.clear();
         rows
     }

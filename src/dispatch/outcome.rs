@@ -1,10 +1,10 @@
 //! What an answer means for a delivery: a pure decision.
 
-use crate::channel::{CLASS_ACCEPTED, Class, Outcome};
+use crate::channel::{CLASS_ACCEPTED, Class, Outcome, Target};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
 use crate::domain::ids::MAX_ATTEMPT;
-use crate::store::turn::{Change, TAKEN};
+use crate::store::turn::{Change, PRINTED, TAKEN};
 
 use super::retry::RetrySettings;
 
@@ -53,6 +53,13 @@ pub fn decide<'a>(outcome: &'a Outcome, tried: Tried, retry: &RetrySettings, now
     (class as i32, code, change)
 }
 
+/// What an accepted message becomes, by what its channel aims at: a sheet that was
+/// taken is printed, and hangs when somebody says so.
+#[must_use]
+pub fn taken_by(target: Target, change: Change) -> Change {
+    if target == Target::Point && change == TAKEN { PRINTED } else { change }
+}
+
 fn change(state: State, reason: Reason, next_at: Option<Millis>) -> Change {
     Change { state, reason, next_at, failures: 0, attempts: 0 }
 }
@@ -99,6 +106,22 @@ mod tests {
     fn tries_end() {
         assert_eq!(decided(Class::Temporary, Tried { failures: 7, ..TRIED }).state, State::Failed);
         assert_eq!(decided(Class::Unknown, Tried { failures: 7, ..TRIED }).reason, Reason::NoAnswer);
+    }
+
+    #[test]
+    fn a_sheet_that_was_taken_is_printed() {
+        let taken = decide(
+            &Outcome::Accepted { gateway_ids: Vec::new(), code: String::new() },
+            TRIED,
+            &RetrySettings::default(),
+            0,
+        )
+        .2;
+        assert_eq!(taken_by(Target::Account, taken), TAKEN);
+        let printed = taken_by(Target::Point, taken);
+        assert_eq!(Some(printed.state), next(State::Sending, Event::Print));
+        let failed = decided(Class::Permanent, TRIED);
+        assert_eq!(taken_by(Target::Point, failed), failed);
     }
 
     /// Every decision is a transition the table allows.

@@ -10,9 +10,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::StreamExt as _;
+use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -22,12 +23,12 @@ use super::breaker::Breaker;
 use super::control::Control;
 use super::job::{Jobs, Ready};
 use super::loading::{self, Batch, Loaded};
-use super::outcome::{Tried, decide};
+use super::outcome::{Tried, decide, taken_by};
 use super::pacer::Pacer;
 use super::retry::RetrySettings;
 use super::window::{Line, Sent, Window};
 use crate::channel::{Channel, Class, Outcome, Outgoing};
-use crate::clock::Millis;
+use crate::clock::{Clock, Millis};
 use crate::domain::item::Lane;
 use crate::store::batches::{LEASE, Lease};
 use crate::store::turn::{BatchTurn, Record};
@@ -37,8 +38,8 @@ use crate::store::{Result, Store};
 const FLUSH: Duration = Duration::from_millis(100);
 /// How often an idle worker looks for a ready batch nobody told it of.
 const IDLE: Duration = Duration::from_millis(250);
-/// Batches leased and made ready at the same time.
-const LOADS: usize = 4;
+/// Loads at the same time; each leases several batches and makes them ready.
+const LOADS: usize = 2;
 /// How often leases are renewed: three times in the time of one.
 const RENEW: Duration = Duration::from_millis(LEASE.unsigned_abs() / 3);
 /// How long a turn waits after the store refused one.
@@ -77,9 +78,11 @@ pub struct Worker {
     way: Way,
     pacer: Pacer,
     line: Line,
-    in_flight: FuturesUnordered<BoxFuture<'static, Vec<Sent>>>,
+    /// Requests whose answer has not come back.
+    in_flight: usize,
+    answers: (UnboundedSender<Vec<Sent>>, UnboundedReceiver<Vec<Sent>>),
     turn: Option<JoinHandle<Turned>>,
-    loads: FuturesUnordered<JoinHandle<(Lane, Result<Option<Batch>>)>>,
+    loads: FuturesUnordered<JoinHandle<(Lane, Result<Vec<Batch>>)>>,
     /// Something is new to the line that no operator's decision was laid against yet.
     unobeyed: bool,
     /// Nothing was ready up to a lane when last asked; ask again then, or when woken.
@@ -98,7 +101,8 @@ impl Worker {
         Self {
             pacer: Pacer::new(limits.rate, now),
             line: Line::new(window),
-            in_flight: FuturesUnordered::new(),
+            in_flight: 0,
+            answers: mpsc::unbounded_channel(),
             turn: None,
             loads: FuturesUnordered::new(),
             unobeyed: true,
@@ -130,7 +134,7 @@ impl Worker {
     }
 
     fn is_drained(&self) -> bool {
-        self.turn.is_none() && self.loads.is_empty() && self.in_flight.is_empty() && self.line.is_settled()
+        self.turn.is_none() && self.loads.is_empty() && self.in_flight == 0 && self.line.is_settled()
     }
 
     /// Takes over what operators decided: rates, pauses, cancels.
@@ -191,7 +195,7 @@ impl Worker {
                 return;
             }
             let (tools, way) = (self.tools.clone(), self.way.clone());
-            self.loads.push(tokio::spawn(async move { (wanted, loading::next_batch(&tools, &way, wanted).await) }));
+            self.loads.push(tokio::spawn(async move { (wanted, loading::next_batches(&tools, &way, wanted).await) }));
         }
     }
 
@@ -210,7 +214,7 @@ impl Worker {
     /// Sends what may go now; says when the next permit holds.
     fn send_due(&mut self) -> Option<Instant> {
         let limits = self.way.channel.limits();
-        while self.in_flight.len() < limits.in_flight {
+        while self.in_flight < limits.in_flight {
             let now = Instant::now();
             let at = self.line.next_send_at(|parts| self.pacer.reserve(parts, now))?;
             if at > now {
@@ -219,26 +223,23 @@ impl Worker {
             let request = self.line.take_request(limits.batch, |parts| {
                 self.pacer.reserve(parts, now);
             });
-            self.in_flight.push(self.hand_over(request));
+            self.in_flight += 1;
+            self.hand_over(request);
         }
         None
     }
 
     /// Sends in a task of its own, so that every core has its share of the work. What
     /// becomes of a request whose task broke, nobody knows.
-    fn hand_over(&self, request: Request) -> BoxFuture<'static, Vec<Sent>> {
-        let (channel, clock) = (Arc::clone(&self.way.channel), self.tools.store.clock.clone());
-        let outgoing: Vec<Outgoing> = request.iter().map(|(_, row)| row.out.clone()).collect();
-        let task = tokio::spawn(async move { (channel.send(&outgoing).await, clock.now()) });
-        let clock = self.tools.store.clock.clone();
-        Box::pin(async move {
-            let (outcomes, at) = task.await.unwrap_or_else(|error| {
-                tracing::error!(%error, "a request broke off inside gong");
-                let lost = Outcome::Failed { class: Class::Unknown, code: "broken off".to_owned(), retry_after: None };
-                (vec![lost; request.len()], clock.now())
-            });
-            request.into_iter().zip(outcomes).map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect()
-        })
+    fn hand_over(&self, request: Request) {
+        let channel = Arc::clone(&self.way.channel);
+        let mut under_way =
+            UnderWay { request, clock: self.tools.store.clock.clone(), answers: self.answers.0.clone() };
+        tokio::spawn(async move {
+            let outgoing: Vec<Outgoing> = under_way.request.iter().map(|(_, row)| row.out.clone()).collect();
+            let outcomes = channel.send(&outgoing).await;
+            under_way.answered(outcomes);
+        });
     }
 
     async fn wait(&mut self, due: Option<Instant>) {
@@ -249,10 +250,11 @@ impl Worker {
         }
         let turn: OptionFuture<_> = self.turn.as_mut().into();
         tokio::select! {
-            Some(sent) = self.in_flight.next(), if !self.in_flight.is_empty() => {
+            Some(sent) = self.answers.1.recv() => {
                 self.came_back(sent);
-                // Whoever else is back already.
-                while let Some(Some(sent)) = self.in_flight.next().now_or_never() {
+                // Whoever else is back by now: every round through the loop costs.
+                tokio::task::yield_now().await;
+                while let Ok(sent) = self.answers.1.try_recv() {
                     self.came_back(sent);
                 }
             }
@@ -275,13 +277,15 @@ impl Worker {
         }
     }
 
-    fn loaded(&mut self, wanted: Lane, loaded: Result<Option<Batch>>) {
+    fn loaded(&mut self, wanted: Lane, loaded: Result<Vec<Batch>>) {
         match loaded {
-            Ok(Some(batch)) => {
-                self.line.add(Loaded::new(batch));
+            Ok(batches) if batches.is_empty() => self.look_at = (Instant::now() + IDLE, wanted),
+            Ok(batches) => {
+                for batch in batches {
+                    self.line.add(Loaded::new(batch));
+                }
                 self.unobeyed = true;
             }
-            Ok(None) => self.look_at = (Instant::now() + IDLE, wanted),
             Err(error) => {
                 tracing::warn!(channel = self.way.name, %error, "cannot load a batch; trying again");
                 self.look_at = (Instant::now() + STORE_PAUSE, Lane::Routine);
@@ -306,6 +310,7 @@ impl Worker {
     }
 
     fn came_back(&mut self, sent: Vec<Sent>) {
+        self.in_flight -= 1;
         let now = Instant::now();
         for one in sent {
             let throttled = matches!(one.outcome, Outcome::Failed { class: Class::Throttled, .. });
@@ -352,7 +357,7 @@ impl Worker {
             code: code.to_owned(),
             at: sent.at,
             parts: i32::try_from(row.out.parts).unwrap_or(i32::MAX),
-            change,
+            change: taken_by(self.way.channel.target(), change),
             handles: match &sent.outcome {
                 Outcome::Accepted { gateway_ids, .. } => gateway_ids.clone(),
                 Outcome::Failed { .. } => Vec::new(),
@@ -365,3 +370,31 @@ impl Worker {
 
 /// A line of marked rows, each with the batch it is from.
 pub(super) type Request = VecDeque<(Lease, Ready)>;
+
+/// A request on its way. Whatever ends its task, the worker hears of it once.
+struct UnderWay {
+    request: Request,
+    clock: Clock,
+    answers: UnboundedSender<Vec<Sent>>,
+}
+
+impl UnderWay {
+    fn answered(&mut self, outcomes: Vec<Outcome>) {
+        let at = self.clock.now();
+        let request = std::mem::take(&mut self.request);
+        let sent = request.into_iter().zip(outcomes);
+        // The worker waits for every answer before it goes.
+        let _ = self.answers.send(sent.map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect());
+    }
+}
+
+impl Drop for UnderWay {
+    /// Its task broke: what became of the messages, nobody knows.
+    fn drop(&mut self) {
+        if !self.request.is_empty() {
+            tracing::error!("a request broke off inside gong");
+            let lost = Outcome::Failed { class: Class::Unknown, code: "broken off".to_owned(), retry_after: None };
+            self.answered(vec![lost; self.request.len()]);
+        }
+    }
+}

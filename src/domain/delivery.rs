@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::visit::VisitResult;
+
 /// Where a delivery stands. The numbers are stored; they never change meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -251,8 +253,16 @@ pub enum Event {
     Cancel,
     /// The channel's time for a receipt is over.
     WaitOver,
+    /// A sheet lies in the print queue.
+    Print,
+    /// Somebody confirmed that a sheet hangs.
+    Post,
+    /// Somebody confirmed that it was taken down.
+    TakeDown,
     /// A receipt; `current` when it speaks of the latest attempt.
     Receipt { word: Word, current: bool },
+    /// Somebody knocked at the door.
+    Visited(VisitResult),
 }
 
 /// The table of transitions: the state after `event`, or `None` where the event
@@ -273,7 +283,14 @@ pub fn next(state: State, event: Event) -> Option<State> {
         (S::Planned | S::Queued | S::Retry | S::Deferred, Event::Expire) => S::Failed,
         (S::Planned | S::Queued | S::Retry | S::Deferred, Event::Cancel) => S::Cancelled,
         (S::Sent | S::Uncertain, Event::WaitOver) => S::Unknown,
+        (S::Sending, Event::Print) => S::Printed,
+        // A sheet can be printed by hand, too: whatever is known of its file, it hangs.
+        (S::Queued | S::Retry | S::Deferred | S::Uncertain | S::Unknown | S::Failed | S::Printed, Event::Post) => {
+            S::Posted
+        }
+        (S::Printed | S::Posted, Event::TakeDown) => S::TakenDown,
         (_, Event::Receipt { word, current }) => return after_receipt(state, word, current),
+        (_, Event::Visited(result)) => return result.after(state),
         _ => return None,
     };
     Some(to)
@@ -336,6 +353,23 @@ mod tests {
         assert_eq!(next(State::Retry, old(Word::Undelivered)), None);
         assert_eq!(next(State::Sent, old(Word::Undelivered)), None);
         assert_eq!(next(State::Sent, old(Word::Delivered)), Some(State::Delivered));
+    }
+
+    #[test]
+    fn a_sheet_hangs_before_it_is_taken_down_and_no_receipt_moves_it() {
+        assert_eq!(next(State::Sending, Event::Print), Some(State::Printed));
+        assert_eq!(next(State::Printed, Event::Post), Some(State::Posted));
+        assert_eq!(next(State::Posted, Event::TakeDown), Some(State::TakenDown));
+        assert_eq!(next(State::Posted, Event::Post), None);
+        assert_eq!(next(State::TakenDown, Event::Post), None);
+        for state in [State::Sending, State::Cancelled, State::Suppressed, State::Listed, State::Delivered] {
+            assert_eq!(next(state, Event::Post), None, "{state:?}");
+            assert_eq!(next(state, Event::TakeDown), None, "{state:?}");
+        }
+        for state in [State::Printed, State::Posted, State::TakenDown] {
+            assert!(state.is_final(true) && !state.is_stoppable());
+            assert_eq!(next(state, receipt(Word::Confirmed)), None);
+        }
     }
 
     #[test]

@@ -14,6 +14,50 @@ pub struct DeliveryRef {
 const ATTEMPT_BITS: u32 = 10;
 const MAC_BITS: u32 = 48;
 
+/// One question to a duty officer: the call and its delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CallRef {
+    pub call_no: u32,
+    /// Below 2^24; beyond, its token does not read back.
+    pub ordinal: u32,
+}
+
+const CALL_MAC_BITS: u32 = 60;
+const CALL_ORDINAL_BITS: u32 = 24;
+
+/// Base 58: digits and letters without those that look alike.
+const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+impl CallRef {
+    /// The reference with a MAC of 60 bits as some sixteen letters, for an SMS.
+    #[must_use]
+    pub fn to_token(self, mac: u64) -> String {
+        let mac = u128::from(mac & ((1 << CALL_MAC_BITS) - 1));
+        let ordinal = u128::from(self.ordinal & ((1 << CALL_ORDINAL_BITS) - 1));
+        let mut rest = (u128::from(self.call_no) << CALL_ORDINAL_BITS | ordinal) << CALL_MAC_BITS | mac;
+        let mut letters = Vec::new();
+        while rest > 0 {
+            let digit = usize::try_from(rest % 58).unwrap_or(0);
+            letters.push(char::from(ALPHABET[digit]));
+            rest /= 58;
+        }
+        letters.into_iter().rev().collect()
+    }
+
+    /// The reference a token carries; its MAC is for the vault to judge.
+    #[must_use]
+    pub fn from_token(token: &str) -> Option<Self> {
+        let mut all: u128 = 0;
+        for letter in token.bytes() {
+            let digit = ALPHABET.iter().position(|a| *a == letter)?;
+            all = all.checked_mul(58)?.checked_add(u128::try_from(digit).ok()?)?;
+        }
+        let ordinal = (all >> CALL_MAC_BITS) & ((1 << CALL_ORDINAL_BITS) - 1);
+        let call_no = all >> (CALL_MAC_BITS + CALL_ORDINAL_BITS);
+        Some(Self { call_no: u32::try_from(call_no).ok()?, ordinal: u32::try_from(ordinal).ok()? })
+    }
+}
+
 /// Attempts beyond this have no client id; the retry limit keeps far below.
 pub const MAX_ATTEMPT: u16 = (1 << ATTEMPT_BITS) - 1;
 

@@ -17,6 +17,7 @@ mod validate;
 pub use content::Content;
 pub use error::ItemError;
 pub use parse::{Format, parse};
+pub use times::{Edge, point};
 pub use validate::{Problem, validate};
 
 const HOUR: Millis = 3_600_000;
@@ -59,6 +60,12 @@ impl ItemKind {
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.words().0
+    }
+
+    /// The Chinese name, whatever the language of this process: texts are Chinese.
+    #[must_use]
+    pub const fn zh(self) -> &'static str {
+        self.words().1
     }
 
     /// The name people see, in the language of this process.
@@ -193,6 +200,12 @@ impl Relation {
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.words().0
+    }
+
+    /// The Chinese word that stands before a title.
+    #[must_use]
+    pub const fn zh(self) -> &'static str {
+        self.words().1
     }
 
     /// The name people see, in the language of this process.

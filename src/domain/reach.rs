@@ -17,6 +17,8 @@ use facts::{ACCEPT_ONLY, DIRECT, EARLY, ELECTRONIC, Facts, HANDED, HOUSEHOLD, SE
 pub enum ChannelKind {
     /// To a phone or mailbox. `price_milli` is thousandths of a yuan a part.
     Electronic { receipts: bool, price_milli: i64 },
+    /// A post of an account, for whoever reads it: it reaches nobody in particular.
+    Account,
     /// A board, screen or loudspeaker; targets are points.
     Point,
     /// At the door or by telephone; targets are households or recipients.
@@ -34,6 +36,8 @@ pub enum Proof {
     Receipts,
     /// Nothing (无回执).
     AcceptOnly,
+    /// It stands in an account for whoever reads it (公开发布).
+    Published,
     /// Somebody confirmed that it hangs.
     Posted,
     /// Somebody confirmed that they were told.
@@ -173,6 +177,19 @@ pub struct GroupRow {
     pub people: People,
 }
 
+/// The sheets of one town, in deliveries: planned ⊇ printed ⊇ posted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TownSheets {
+    pub region_no: i64,
+    pub name: String,
+    pub planned: i64,
+    /// In the print queue, or further.
+    pub printed: i64,
+    /// Somebody confirmed that it hangs, or hung.
+    pub posted: i64,
+    pub taken_down: i64,
+}
+
 /// One channel, in deliveries (not people):
 /// `deliveries = pending + waiting + arrived + failed + undelivered + unknown + suppressed + cancelled`,
 /// where the arrived are those whose state says so.
@@ -181,7 +198,7 @@ pub struct ChannelRow {
     pub channel: String,
     pub evidence: Proof,
     pub deliveries: i64,
-    /// Points: printed. Visits: listed.
+    /// Accounts: published. Points: printed. Visits: listed.
     pub handed_over: i64,
     /// Points: posted. Visits: told.
     pub reached: i64,
@@ -218,6 +235,7 @@ impl ChannelRow {
         let evidence = match kind {
             Some(ChannelKind::Electronic { receipts: true, .. }) => Proof::Receipts,
             Some(ChannelKind::Electronic { receipts: false, .. }) | None => Proof::AcceptOnly,
+            Some(ChannelKind::Account) => Proof::Published,
             Some(ChannelKind::Point) => Proof::Posted,
             Some(ChannelKind::Visit) => Proof::Told,
         };
@@ -288,6 +306,9 @@ pub struct ReachReport {
     /// The union of the households served by posted points: an estimate, never
     /// added to people.
     pub covered_households: i64,
+    /// Sheets for notice boards, a row a town; empty where none were planned.
+    #[serde(default)]
+    pub sheets: Vec<TownSheets>,
     /// Depth first; every region above a member has a row.
     pub by_region: Vec<RegionRow>,
     pub by_channel: Vec<ChannelRow>,

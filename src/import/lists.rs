@@ -1,15 +1,17 @@
-//! Imports a list: variables for each recipient, from the columns no field takes.
+//! Imports a list: the variables of each recipient, and the row they came in.
 
 use std::path::Path;
 
 use jiff::civil::Date;
 use serde_json::{Map, Value};
 
+use super::recipients::fields::ID_NUMBER;
 use super::recipients::{Reader, RecipientOptions};
 use super::run::{Importer, Mode, Seen, Tally, drive, remove_missing};
 use super::table::{Options, Row, Table, TableError};
 use super::who::{Places, not_found, who};
 use super::{ImportError, Progress, Run, Summary};
+use crate::domain::recipient::masked;
 use crate::say;
 use crate::store::Store;
 use crate::store::groups::Roster;
@@ -48,17 +50,28 @@ pub async fn import(
     options: &ListOptions,
     report: &mut dyn FnMut(Progress),
 ) -> Result<Summary, ImportError> {
-    let columns: Vec<String> = table.mapping().unknown.iter().map(|column| column.header.clone()).collect();
+    let columns: Vec<(usize, String)> = table.headers().map(|(at, header)| (at, header.to_owned())).collect();
+    let known = store.list(&options.name).await?;
     let no = if run.dry_run {
-        store.list(&options.name).await?.map(|(no, _)| no)
+        known.map(|(no, _)| no)
     } else {
-        Some(store.put_list(&options.name, &columns).await?)
+        // A file that adds to a list takes no column from it.
+        let mut all = known.map_or_else(Vec::new, |(_, names)| names);
+        if options.mode == Mode::Replace {
+            all.clear();
+        }
+        for (_, header) in &columns {
+            if !all.contains(header) {
+                all.push(header.clone());
+            }
+        }
+        Some(store.put_list(&options.name, &all).await?)
     };
     let index = store.regions_index().await?;
     let new = RecipientOptions { source: options.name.clone(), ..RecipientOptions::new(options.today) };
     let reader = options.create.then(|| Reader::new(FIELDS, store.vault.clone(), index.clone(), &new));
     let places = Places::new(index);
-    let mut importer = Lines { store, run, mode: options.mode, no, places, reader, seen: Seen::default() };
+    let mut importer = Lines { store, run, mode: options.mode, no, columns, places, reader, seen: Seen::default() };
     let summary = drive(table, &mut importer, run.rejects.as_deref(), report).await?;
     tracing::info!(read = summary.read, added = summary.added, removed = summary.removed, "imported a list");
     Ok(summary)
@@ -70,6 +83,8 @@ struct Lines<'a> {
     mode: Mode,
     /// `None` in a dry run for a list that does not exist yet.
     no: Option<i64>,
+    /// Every column of the file, with its place.
+    columns: Vec<(usize, String)>,
     places: Places,
     /// There when rows that match nobody become recipients.
     reader: Option<Reader<'a>>,
@@ -89,7 +104,7 @@ impl Importer for Lines<'_> {
     fn record(&mut self, row: &Row, summary: &mut Summary) -> Result<Line, String> {
         let who = who(row, &self.store.vault, &mut self.places)?;
         let new = self.reader.as_mut().map(|r| r.read(row, &mut summary.landlines).map(|draft| draft.record));
-        let vars = row.extra().map(|(header, text)| (header.to_owned(), Value::from(text))).collect();
+        let vars = self.cells(row);
         Ok(Line { who, new, vars })
     }
 
@@ -128,6 +143,21 @@ impl Importer for Lines<'_> {
 }
 
 impl Lines<'_> {
+    /// The whole row under its headers, so that the same table can go out again. Of an
+    /// ID number only what tells it from its neighbours is kept.
+    fn cells(&self, row: &Row) -> Map<String, Value> {
+        let extra: Map<String, Value> = row.extra().map(|(header, text)| (header.to_owned(), text.into())).collect();
+        let original = |at: usize| row.original().get(at).map_or("", |cell| cell.trim());
+        let cell = |(at, header): &(usize, String)| {
+            let value = extra.get(header).cloned().unwrap_or_else(|| match ID_NUMBER.is_called(header) {
+                true => masked(original(*at)).into(),
+                false => original(*at).into(),
+            });
+            (header.clone(), value)
+        };
+        self.columns.iter().map(cell).collect()
+    }
+
     async fn put(&mut self, ready: Vec<(Row, i64, Map<String, Value>)>, tally: &mut Tally) -> Result<(), ImportError> {
         let mut rows = Vec::with_capacity(ready.len());
         for (row, recipient_no, vars) in ready {

@@ -22,6 +22,7 @@ pub use header::{Mapped, Mapping, Suggestion, Unknown, Why};
 pub use progress::Progress;
 pub use reject::{Rejected, Rejects};
 pub use row::{Row, Rows};
+pub use xlsx::sheets;
 
 use crate::lang::{self, Lang};
 use csv::TextFile;
@@ -57,6 +58,11 @@ impl Field {
             Lang::Zh => self.help_zh,
             Lang::En => self.help_en,
         }
+    }
+
+    /// Whether a column of this header is this field.
+    pub fn is_called(&self, header: &str) -> bool {
+        self.names.iter().any(|name| header::same(name, header))
     }
 
     /// Its first header spelling in the language of the process, or its key.
@@ -121,6 +127,11 @@ impl Table {
         };
         let (shape, mapping) = opened.understood(&source)?;
         Ok(Self { path: path.to_owned(), source, shape: Arc::new(shape), mapping, progress: Progress::new(size) })
+    }
+
+    /// The headers that are not empty with their columns, in the order of the file.
+    pub fn headers(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.shape.headers.iter().map(|h| h.trim()).enumerate().filter(|(_, header)| !header.is_empty())
     }
 
     /// Which header maps to which field, and which were not understood.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::recipients::fields;
 use super::run::{label, lacks, wrong};
 use super::table::{Field, Row};
-use crate::domain::recipient::{IdNumber, Phone, normal_ext, normal_name, purpose};
+use crate::domain::privacy;
+use crate::domain::recipient::{IdNumber, Phone, masked, masked_name, normal_ext, normal_name, purpose};
 use crate::domain::region::RegionIndex;
 use crate::say;
 use crate::store::recipients::{Found, Who};
@@ -68,6 +69,21 @@ pub(super) fn phone(fields: &'static [Field], key: &'static str, row: &Row) -> R
         return Ok(None);
     }
     Phone::parse(text).map(Some).ok_or_else(|| wrong(label(fields, key), text, &phone_form()))
+}
+
+/// A cell as it may be shown to those who need not know it: names and phones by their
+/// columns, and whatever else looks like a number of a person.
+#[must_use]
+pub fn masked_cell(header: &str, text: &str) -> String {
+    let is = |field: &Field| field.is_called(header);
+    if is(&fields::NAME) || ["姓名", "户主", "联系人", "name"].iter().any(|word| header.to_lowercase().contains(word))
+    {
+        return masked_name(text);
+    }
+    if is(&fields::PHONE) {
+        return Phone::parse(text).map_or_else(|| masked(text), |phone| phone.masked());
+    }
+    if is(&fields::ID_NUMBER) { masked(text) } else { privacy::mask(text) }
 }
 
 /// What a phone number looks like, in words.

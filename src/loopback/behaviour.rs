@@ -146,6 +146,10 @@ pub struct Behaviour {
     pub no_receipt: f64,
     /// From acceptance to the final word, in milliseconds.
     pub receipt_delay: Span,
+    /// The final word comes later, by `late_by` more.
+    pub late: f64,
+    /// Milliseconds that a late word takes longer.
+    pub late_by: Span,
     /// The final word comes before the answer to the request.
     pub receipt_before_answer: f64,
     /// The final word comes twice.
@@ -184,6 +188,8 @@ impl Default for Behaviour {
             undelivered: 0.0,
             no_receipt: 0.0,
             receipt_delay: Span::fixed(100),
+            late: 0.0,
+            late_by: Span::fixed(60_000),
             receipt_before_answer: 0.0,
             doubled: 0.0,
             disordered: 0.0,
@@ -214,6 +220,7 @@ impl Behaviour {
             ("slow", self.slow),
             ("queued", self.queued),
             ("throttle_for_share", self.throttle_for_share),
+            ("late", self.late),
             ("receipt_before_answer", self.receipt_before_answer),
             ("doubled", self.doubled),
             ("disordered", self.disordered),

@@ -71,9 +71,10 @@ pub fn read(input: &[u8], credentials: &Credentials) -> Result<Request, (u16, &'
 }
 
 /// A decoded name and value.
-type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+pub type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
-fn pairs(input: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+/// The pairs of a query or form, decoded (WHATWG URL §5.1).
+pub fn pairs(input: &[u8]) -> impl Iterator<Item = Pair<'_>> {
     input.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = match pair.iter().position(|byte| *byte == b'=') {
             Some(at) => (&pair[..at], &pair[at + 1..]),

@@ -64,7 +64,8 @@ pub fn words(behaviour: &Behaviour, key: Key, turn: u32) -> Vec<Word> {
     }
     let kind = if point < behaviour.undelivered { Kind::Undelivered } else { Kind::Delivered };
     let first = draw.point(1) < behaviour.receipt_before_answer;
-    let after = if first { Duration::ZERO } else { draw.within(4, behaviour.receipt_delay) };
+    let late = if draw.point(5) < behaviour.late { draw.within(6, behaviour.late_by) } else { Duration::ZERO };
+    let after = if first { Duration::ZERO } else { draw.within(4, behaviour.receipt_delay) + late };
     words.push(Word { kind, after, first });
     if draw.point(2) < behaviour.doubled {
         words.push(Word { kind, after: after + GAP, first: false });

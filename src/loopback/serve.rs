@@ -22,6 +22,7 @@ use super::draw;
 use super::json::{self, Signer};
 use super::kannel;
 use super::ledger::{Accepted, Fate, Ledger, Marks, Message, Stats, Verdict, delay};
+use super::media::{Media, Vendor};
 use super::parts;
 use super::receipts::{Outbox, Post, words};
 use crate::clock::Clock;
@@ -70,6 +71,7 @@ pub struct Gateway {
     pub signer: Signer,
     pub behaviour: Arc<Current>,
     pub ledger: Mutex<Ledger>,
+    pub media: Option<Media>,
     pub outbox: Outbox,
     pub clock: Clock,
 }
@@ -111,7 +113,10 @@ impl Gateway {
                 self.kannel(&both).await
             }
             (&Method::POST, "/v1/messages") => self.json(&head.headers, &body).await,
-            (method, path) => Ok(self.manage(method, path, query, &body)),
+            (method, path) => match Vendor::of(path).filter(|_| method == Method::POST) {
+                Some(vendor) => self.post(vendor, (path, query), &head.headers, &body).await,
+                None => Ok(self.manage(method, path, query, &body)),
+            },
         }
     }
 
@@ -122,6 +127,10 @@ impl Gateway {
                 let since = query.strip_prefix("since=").and_then(|n| n.parse().ok()).unwrap_or(0);
                 answer(200, "application/x-ndjson", self.ledger().log(since))
             }
+            ("GET", "/posts") => match &self.media {
+                Some(media) => answer(200, "application/json", media.posts()),
+                None => plain(404, "not found"),
+            },
             ("GET", "/behaviour") => json_of(&*self.behaviour.get()),
             ("POST", "/behaviour") => match self.behaviour.get().patched(body) {
                 Ok(patched) => {
@@ -133,6 +142,7 @@ impl Gateway {
             },
             ("POST", "/reset") => {
                 self.ledger().reset();
+                self.media.iter().for_each(Media::reset);
                 self.outbox.tally.reset();
                 plain(200, "")
             }
@@ -267,7 +277,7 @@ fn receipt_key(behaviour: &Behaviour, message: &Message<'_>, marks: Marks, to: &
     }
 }
 
-async fn refused(behaviour: &Behaviour, marks: Marks, turn: u32, answer: Answer) -> Result<Answer, Torn> {
+pub async fn refused(behaviour: &Behaviour, marks: Marks, turn: u32, answer: Answer) -> Result<Answer, Torn> {
     wait(behaviour, marks, turn).await;
     Ok(answer)
 }
@@ -279,7 +289,7 @@ async fn wait(behaviour: &Behaviour, marks: Marks, turn: u32) {
     }
 }
 
-async fn finish(
+pub async fn finish(
     behaviour: &Behaviour,
     marks: Marks,
     accepted: &Accepted,
@@ -303,7 +313,7 @@ async fn finish(
     }
 }
 
-fn throttled(behaviour: &Behaviour, mut answer: Answer) -> Answer {
+pub fn throttled(behaviour: &Behaviour, mut answer: Answer) -> Answer {
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(behaviour.retry_after));
     answer
 }
@@ -323,7 +333,7 @@ fn json_of<T: serde::Serialize>(value: &T) -> Answer {
     }
 }
 
-fn answer(status: u16, kind: &'static str, text: String) -> Answer {
+pub fn answer(status: u16, kind: &'static str, text: String) -> Answer {
     respond(status, kind, Either::Left(Full::from(text)))
 }
 

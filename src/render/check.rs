@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use handlebars::template::{BlockParam, DecoratorTemplate, HelperTemplate, Parameter, TemplateElement};
-use handlebars::{Handlebars, Path, PathSeg, Template};
+use handlebars::{Path, PathSeg, Template};
 
 use super::{At, Engine, MAX_BYTES, MAX_DEPTH, RenderError};
 
@@ -41,13 +41,9 @@ fn brackets(source: &str) -> usize {
     source.split("{{").map(|tag| tag.matches(['(', '[', '{']).count()).max().unwrap_or(0)
 }
 
-/// The text of a template that has no tags.
-pub(super) fn literal(template: &Template) -> Option<String> {
-    match template.elements.as_slice() {
-        [] => Some(String::new()),
-        [TemplateElement::RawString(text)] => Some(text.clone()),
-        _ => None,
-    }
+/// Whether a name calls a helper of this engine.
+pub(super) fn is_helper(engine: &Engine, name: &str) -> bool {
+    super::helpers::BUILT_IN.contains(&name) || super::helpers::is_ours(name) || (name == "now" && engine.timed)
 }
 
 /// Where a template begins.
@@ -63,8 +59,7 @@ pub(super) fn variables(
     known: &dyn Fn(&str) -> bool,
 ) -> Result<BTreeSet<String>, RenderError> {
     let mut walk = Walk {
-        registry: &engine.registry,
-        timed: engine.timed,
+        engine,
         known,
         found: BTreeSet::new(),
         scopes: vec![Scope { base: Some(String::new()), locals: Vec::new() }],
@@ -83,8 +78,7 @@ struct Scope {
 }
 
 struct Walk<'a> {
-    registry: &'a Handlebars<'static>,
-    timed: bool,
+    engine: &'a Engine,
     known: &'a dyn Fn(&str) -> bool,
     found: BTreeSet<String>,
     scopes: Vec<Scope>,
@@ -148,7 +142,7 @@ impl Walk<'_> {
     }
 
     fn has_helper(&self, name: &str) -> bool {
-        super::helpers::BUILT_IN.contains(&name) || super::helpers::is_ours(name) || (name == "now" && self.timed)
+        is_helper(self.engine, name)
     }
 
     fn parameter(&mut self, parameter: &Parameter) -> Result<(), RenderError> {
@@ -228,8 +222,9 @@ impl Walk<'_> {
         if !tag.params.is_empty() || !tag.hash.is_empty() {
             return self.unsupported("{{> name … }}");
         }
-        let registry = self.registry;
-        let inner = registry
+        let engine = self.engine;
+        let inner = engine
+            .registry
             .get_template(&name)
             .ok_or_else(|| RenderError::Partial { at: self.at.clone(), partial: name.clone() })?;
         self.template(inner, depth + 1)

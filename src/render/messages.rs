@@ -45,12 +45,15 @@ impl Medium {
 /// The fields of an item that a text may use.
 const ITEM: &[&str] = &[
     "kind",
+    "kind_zh",
     "number",
     "title",
     "body_plain",
     "body_text",
+    "body_lines",
     "body_html",
     "sms",
+    "level",
     "level_zh",
     "level_colour",
     "level_ink",
@@ -61,9 +64,10 @@ const ITEM: &[&str] = &[
     "effective_at",
     "expires_at",
     "relation",
+    "relation_zh",
+    "objection_phone",
     "url",
     "document_no",
-    "objection_phone",
 ];
 
 const FALLBACK: &str = "default";
@@ -190,9 +194,20 @@ fn read_site(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<()
     Ok(())
 }
 
+/// Whether an item has a field of this name, for texts and requests.
+#[must_use]
+pub fn is_item_field(field: &str) -> bool {
+    ITEM.contains(&field.split('.').next().unwrap_or(field))
+}
+
+/// The fields an item may have.
+pub(super) fn item_fields() -> impl Iterator<Item = &'static str> {
+    ITEM.iter().copied()
+}
+
 fn known(path: &str) -> bool {
     match path.split_once('.') {
-        Some(("item", field)) => ITEM.contains(&field.split('.').next().unwrap_or(field)),
+        Some(("item", field)) => is_item_field(field),
         Some(("site", field)) => matches!(field, "name" | "phone"),
         Some(("vars", _)) => true,
         Some(_) => false,

@@ -34,6 +34,19 @@ fn helpers_give_the_published_values() {
         bare(&format!("{{{{hmac \"sha256\" \"4a656665\" \"{data}\" key_encoding=\"hex\"}}}}")),
         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     );
+    // Feishu's recipe, an empty message; and the example of Standard Webhooks.
+    assert_eq!(
+        bare("{{hmac \"sha256\" (concat \"1599360473\" \"\\n\" \"secret\") \"\" \"base64\"}}"),
+        "q4jswNiMy51J5JuQV566yJat0/lQ/c+22kINzUgKsGU="
+    );
+    for (encoding, prefix) in [("whsec", "whsec_"), ("whsec", ""), ("base64", "")] {
+        let key = format!("{prefix}MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let signed = "msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{\\\"test\\\": 2432232314}";
+        assert_eq!(
+            bare(&format!("{{{{hmac \"sha256\" \"{key}\" \"{signed}\" \"base64\" key_encoding=\"{encoding}\"}}}}")),
+            "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+        );
+    }
     assert_eq!(bare("{{md5 \"abc\"}}"), "900150983cd24fb0d6963f7d28e17f72");
     assert_eq!(bare("{{sha256 \"abc\" \"base64\"}}"), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
     assert_eq!(bare("{{base64 text}}"), "5L2g5aW9IGEmYiI=");
@@ -227,5 +240,23 @@ proptest! {
         let parsed: Value = serde_json::from_str(&body).unwrap();
         prop_assert_eq!(parsed["t"].as_str(), Some(text.as_str()));
         prop_assert_eq!(&parsed["t"], &parsed["u"]);
+    }
+}
+
+proptest::proptest! {
+    /// A template of plain values renders as handlebars itself does.
+    #[test]
+    fn pieces_render_as_handlebars_does(a in "\\PC{0,12}", n in proptest::prelude::any::<i64>(), text in "[a-z&<\u{4e00}-\u{4e20} ]{0,12}") {
+        let source = format!("{text}{{{{a}}}}-{{{{{{b.a}}}}}}{{{{! note }}}} {{{{b.n}}}}{text}");
+        let data = serde_json::json!({"a": a, "b": {"a": a, "n": n}});
+        for escape in [Escape::Bare, Escape::Html, Escape::Url, Escape::Json, Escape::Form] {
+            let mut plain = super::registry(escape, &TimeZone::UTC);
+            plain.register_template_string("t", &source).unwrap();
+            let engine = Engine::texts(escape, &TimeZone::UTC);
+            let compiled = engine.compile("t", &source, &|_| true).unwrap();
+            proptest::prop_assert!(compiled.pieces.is_some());
+            let context = Context::wraps(&data).unwrap();
+            proptest::prop_assert_eq!(compiled.render(&context).unwrap(), plain.render("t", &data).unwrap());
+        }
     }
 }

@@ -22,6 +22,9 @@ pub struct Audience {
     pub predicate: String,
     /// The lists it takes people from, ascending; those after `not` are not among them.
     pub lists: Vec<i64>,
+    /// The dispatches it takes those from whom they did not reach; it is a further round
+    /// of them. Those after `not` are not among them.
+    pub rounds: Vec<i64>,
 }
 
 /// How many an audience holds.
@@ -72,7 +75,8 @@ impl Store {
         let canonical = canonical.to_string();
         // Rules put in place of names may have outgrown the limits.
         parse(&canonical)?;
-        Ok(Audience { canonical, predicate, lists: compiler.lists.into_iter().collect() })
+        let (lists, rounds) = (compiler.lists.into_iter().collect(), compiler.rounds.into_iter().collect());
+        Ok(Audience { canonical, predicate, lists, rounds })
     }
 
     /// Counts the active members of `audience`, and how many of them `scope`

@@ -1,7 +1,9 @@
 //! Batches: the unit that is queued and leased. The row is the outbox; who holds
 //! its newest epoch may send from it.
 
-use super::{Result, Store, Tx};
+use serde::{Deserialize, Deserializer};
+
+use super::{Result, Store, StoreError, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
 
@@ -15,10 +17,17 @@ const DONE: i32 = 2;
 pub(super) const MOST_URGENT: &str = "SELECT b.lane FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
      WHERE b.channel = $1 AND b.state = 0 AND d.state = 'active' AND d.expires_at > $2 ORDER BY b.lane, b.no LIMIT 1";
 
-pub(super) const LOAD_BATCH: &str = "SELECT d.ordinal, d.attempt, d.failures, d.reason, d.target, \
-     a.sealed AS address_sealed, a.gone, m.recipient_no, m.vars_sealed FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
+/// The rows of a batch as one JSON text: a thousand rows handed over one by one cost
+/// the driver more than finding them does the database.
+pub(super) const LOAD_SQLITE: &str = "SELECT json_group_array(json_array(d.ordinal, d.attempt, d.failures, d.target, \
+     hex(a.sealed), a.gone, m.recipient_no, hex(m.vars_sealed))) FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
      LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
-     WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1 ORDER BY d.ordinal";
+     WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1";
+const LOAD_POSTGRES: &str = "SELECT COALESCE(json_agg(json_build_array(d.ordinal, d.attempt, d.failures, d.target, \
+     encode(a.sealed, 'hex'), a.gone, m.recipient_no, encode(m.vars_sealed, 'hex'))), '[]')::text \
+     FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
+     LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
+     WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1";
 
 /// A leased batch: the epoch is the fencing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
@@ -30,20 +39,30 @@ pub struct Lease {
 }
 
 /// A queued delivery with what is needed to render and send it; sealed still.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug, Deserialize)]
 pub struct Waiting {
     pub ordinal: i64,
     pub attempt: i32,
     pub failures: i32,
-    pub reason: i32,
     /// An address id, a point's number or 0, as the channel has it.
     pub target: i64,
     /// Of the address with that id, if there is one.
+    #[serde(deserialize_with = "from_hex")]
     pub address_sealed: Option<Vec<u8>>,
     pub gone: Option<i32>,
     /// Of the member whose own variables the text carries.
     pub recipient_no: Option<i64>,
+    #[serde(deserialize_with = "from_hex")]
     pub vars_sealed: Option<Vec<u8>>,
+    /// Variables that no list brings: of a call, the village and the link.
+    #[serde(skip)]
+    pub own: Option<serde_json::Value>,
+}
+
+/// Bytes from hexadecimal digits; null and nothing are none.
+fn from_hex<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<Vec<u8>>, D::Error> {
+    let digits: Option<&str> = Deserialize::deserialize(value)?;
+    digits.filter(|d| !d.is_empty()).map(hex::decode).transpose().map_err(serde::de::Error::custom)
 }
 
 /// What a takeover does with the window it finds.
@@ -67,31 +86,34 @@ impl Store {
         Ok(read!(self, |db| sqlx::query_scalar(sql).fetch_one(db).await)?)
     }
 
-    /// Leases the most urgent ready batch of a channel up to a lane, if there is one.
-    pub async fn lease_batch(&self, channel: i32, owner: &str, last_lane: i32) -> Result<Option<Lease>> {
+    /// Leases the most urgent ready batches of a channel up to a lane, at most `most`,
+    /// the most urgent first.
+    pub async fn lease_batches(&self, channel: i32, owner: &str, last_lane: i32, most: i64) -> Result<Vec<Lease>> {
         // Most of the time nothing is ready; a read finds that out without the write lock.
         if self.most_urgent_ready(channel).await?.is_none_or(|lane| lane > last_lane) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let (until, now) = (self.db_now().await? + LEASE, self.now());
         let mut tx = self.begin().await?;
         let lock = tx.pick("", " FOR UPDATE OF b SKIP LOCKED");
         let sql = format!(
-            "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no = \
+            "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no IN \
              (SELECT b.no FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
-              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 AND b.lane <= $5 ORDER BY b.lane, b.no LIMIT 1{lock}) \
+              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 AND b.lane <= $5 ORDER BY b.lane, b.no LIMIT $6{lock}) \
              RETURNING no, dispatch_no, lane, epoch"
         );
-        let lease: Option<Lease> = run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        let mut leases: Vec<Lease> = run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(channel)
             .bind(owner)
             .bind(until)
             .bind(now)
             .bind(last_lane)
-            .fetch_optional(c)
+            .bind(most)
+            .fetch_all(c)
             .await)?;
         tx.commit().await?;
-        Ok(lease)
+        leases.sort_unstable_by_key(|l| (l.lane, l.no));
+        Ok(leases)
     }
 
     /// The lane of the most urgent ready batch of an active dispatch.
@@ -102,7 +124,11 @@ impl Store {
 
     /// The queued deliveries of a leased batch, in order.
     pub async fn load_batch(&self, lease: Lease) -> Result<Vec<Waiting>> {
-        Ok(read!(self, |db| sqlx::query_as(LOAD_BATCH).bind(lease.no).fetch_all(db).await)?)
+        let sql = self.pool.pick(LOAD_SQLITE, LOAD_POSTGRES);
+        let json: String = read!(self, |db| sqlx::query_scalar(sql).bind(lease.no).fetch_one(db).await)?;
+        let mut rows: Vec<Waiting> = serde_json::from_str(&json).map_err(|e| StoreError::Damaged(e.to_string()))?;
+        rows.sort_unstable_by_key(|row| row.ordinal);
+        Ok(rows)
     }
 
     /// Renews the leases that this owner works on; returns how many there are. One that
@@ -181,6 +207,23 @@ impl Store {
 }
 
 impl Tx {
+    /// Closes batches of which every row went through.
+    pub(super) async fn close_whole(&mut self, leases: &[Lease]) -> Result<()> {
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let pairs = self.pick(
+            "SELECT value->>0, value->>1 FROM json_each($1)",
+            "SELECT (j->>0)::bigint, (j->>1)::bigint FROM json_array_elements($1::json) j",
+        );
+        let sql = format!(
+            "UPDATE batches SET owner = '', lease_until = NULL, state = {DONE} WHERE (no, epoch) IN ({pairs}) AND state = {LEASED}"
+        );
+        let leases: Vec<_> = leases.iter().map(|l| (l.no, l.epoch)).collect();
+        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(serde_json::json!(leases).to_string()))?;
+        Ok(())
+    }
+
     /// Closes batches; one that has queued rows after all (its dispatch was paused
     /// while they were being marked) goes back to be leased again.
     pub(super) async fn close_batches(&mut self, leases: &[Lease]) -> Result<()> {

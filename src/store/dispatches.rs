@@ -19,6 +19,8 @@ pub struct NewDispatch {
     pub lane_reason: String,
     pub plan: Plan,
     pub list_no: Option<i64>,
+    /// The dispatch this is a further round of, or a call about.
+    pub parent_no: Option<i64>,
     pub expected: String,
     pub created_by: String,
     pub expires_at: Millis,
@@ -83,6 +85,8 @@ pub struct Dispatch {
     pub lane: i32,
     pub plan: Plan,
     pub list_no: Option<i64>,
+    /// The dispatch this is a further round of, or a call about.
+    pub parent_no: Option<i64>,
     /// active, paused, cancelled, finished
     pub state: String,
     /// snapshot, plan, waiting, done
@@ -114,6 +118,7 @@ struct Row {
     lane: i32,
     plan: String,
     list_no: Option<i64>,
+    parent_no: Option<i64>,
     state: String,
     phase: String,
     step: i32,
@@ -146,6 +151,7 @@ impl TryFrom<Row> for Dispatch {
             canonical: r.canonical,
             lane: r.lane,
             list_no: r.list_no,
+            parent_no: r.parent_no,
             state: r.state,
             phase: r.phase,
             step: r.step,
@@ -164,7 +170,7 @@ impl TryFrom<Row> for Dispatch {
     }
 }
 
-const COLUMNS: &str = "no, id, item_id, item_version, audience, canonical, mode, lane, plan, list_no, state, phase, step, step_due_at, \
+const COLUMNS: &str = "no, id, item_id, item_version, audience, canonical, mode, lane, plan, list_no, parent_no, state, phase, step, step_due_at, \
      cursor_no, members, deliveries, expected, created_at, created_by, expires_at, effective_at, finished_at, purged_at";
 
 impl Store {
@@ -238,13 +244,22 @@ impl Store {
         rows.into_iter().map(Dispatch::try_from).collect()
     }
 
+    /// The further rounds of a dispatch, and theirs, oldest first; calls are none.
+    pub async fn rounds_of(&self, no: i64) -> Result<Vec<i64>> {
+        let sql = "WITH RECURSIVE later(no) AS (SELECT no FROM dispatches WHERE parent_no = $1 AND mode <> 'call' \
+                   UNION SELECT d.no FROM dispatches d JOIN later ON d.parent_no = later.no WHERE d.mode <> 'call') \
+                   SELECT no FROM later ORDER BY no";
+        Ok(read!(self, |db| sqlx::query_scalar(sql).bind(no).fetch_all(db).await)?)
+    }
+
     /// (number, state, expiry) of every open dispatch.
     pub async fn open_states(&self) -> Result<Vec<(i64, String, Millis)>> {
         let sql = "SELECT no, state, expires_at FROM dispatches WHERE finished_at IS NULL";
         Ok(read!(self, |db| sqlx::query_as(sql).fetch_all(db).await)?)
     }
 
-    /// Pauses, resumes or cancels; refuses what makes no sense in its state.
+    /// Pauses, resumes or cancels, with the calls about it; refuses what makes no sense
+    /// in its state.
     pub async fn steer_dispatch(&self, no: i64, to: &str, operator: &str) -> Result<()> {
         let from = match to {
             "paused" => "state = 'active'",
@@ -252,7 +267,9 @@ impl Store {
             _ => "state IN ('active', 'paused')",
         };
         let mut tx = self.begin().await?;
-        let sql = format!("UPDATE dispatches SET state = $2 WHERE no = $1 AND {from}");
+        let sql = format!(
+            "UPDATE dispatches SET state = $2 WHERE (no = $1 OR (parent_no = $1 AND mode = 'call')) AND {from}"
+        );
         let changed = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(to))?;
         if changed == 0 {
             let state: String = run!(&mut tx, |c| sqlx::query_scalar("SELECT state FROM dispatches WHERE no = $1")
@@ -272,13 +289,13 @@ impl Store {
 impl Tx {
     /// Inserts a dispatch if exactly its version is approved, and says so in the
     /// audit log; returns number and id.
-    async fn insert_dispatch(&mut self, new: &NewDispatch, now: Millis) -> Result<(i64, String)> {
+    pub(super) async fn insert_dispatch(&mut self, new: &NewDispatch, now: Millis) -> Result<(i64, String)> {
         let no = self.take_numbers("dispatch", 1).await?;
         let id = uuid::Uuid::now_v7().to_string();
         let plan = serde_json::to_string(&new.plan).map_err(|e| StoreError::Damaged(e.to_string()))?;
-        let sql = "INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, lane_reason, plan, list_no, \
+        let sql = "INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, lane_reason, plan, list_no, parent_no, \
                    state, phase, expected, created_at, created_by, expires_at, effective_at) \
-                   SELECT $1, $2, i.id, i.version, $5, $6, $7, $8, $9, $10, $11, 'active', 'snapshot', $12, $13, $14, $15, $16 \
+                   SELECT $1, $2, i.id, i.version, $5, $6, $7, $8, $9, $10, $11, $17, 'active', 'snapshot', $12, $13, $14, $15, $16 \
                    FROM items i WHERE i.id = $3 AND i.version = $4 AND i.state = 'approved' \
                    AND EXISTS (SELECT 1 FROM approvals a WHERE a.item_id = i.id AND a.version = i.version)";
         let written = exec!(
@@ -300,6 +317,7 @@ impl Tx {
                 .bind(&new.created_by)
                 .bind(new.expires_at)
                 .bind(new.effective_at)
+                .bind(new.parent_no)
         )?;
         if written == 0 {
             return Err(StoreError::Refused(say!(

@@ -19,6 +19,14 @@ pub struct ChannelEstimate {
     pub suppressed: i64,
 }
 
+impl ChannelEstimate {
+    /// One delivery a target, whoever stands behind it.
+    #[must_use]
+    pub const fn of_targets(n: i64) -> Self {
+        Self { addressable: n, via_household: 0, targets: n, suppressed: 0 }
+    }
+}
+
 /// Someone the channels of the first step have no address for.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Unaddressed {

@@ -168,6 +168,13 @@ impl Store {
         tx.commit().await
     }
 
+    /// How, by which unit and when a version was first approved: (type, unit, time).
+    pub async fn approved_by(&self, item_id: &str, version: i32) -> Result<Option<(String, String, Millis)>> {
+        let sql = "SELECT a.type, u.name, a.at FROM approvals a JOIN units u ON u.id = a.unit_id \
+                   WHERE a.item_id = $1 AND a.version = $2 ORDER BY a.at LIMIT 1";
+        Ok(read!(self, |db| sqlx::query_as(sql).bind(item_id).bind(version).fetch_optional(db).await)?)
+    }
+
     /// Calls an item off: nothing of it can be sent any more, and what its dispatches
     /// have not handed over yet stays. Returns the numbers of the dispatches stopped.
     pub async fn cancel_item(&self, item: &Item, by: &Operator) -> Result<Vec<i64>> {
@@ -258,7 +265,8 @@ impl Tx {
     /// A lift or withdrawal stops what it ends, in the same mode: whoever was told
     /// after it would never hear that it is over.
     pub(super) async fn stop_what_it_ends(&mut self, new: &NewDispatch, no: i64, now: Millis) -> Result<()> {
-        let sql = "UPDATE dispatches SET state = 'cancelled' WHERE mode = $2 AND state IN ('active', 'paused') AND item_id IN (\
+        let sql = "UPDATE dispatches SET state = 'cancelled' WHERE (mode = $2 OR (mode = 'call' AND parent_no IN (SELECT l.no FROM dispatches l WHERE l.mode = $2))) \
+                   AND state IN ('active', 'paused') AND item_id IN (\
                      WITH RECURSIVE chain (id) AS (\
                        SELECT target_id FROM item_relations WHERE item_id = $1 AND relation IN ('lifts', 'withdraws') \
                        UNION SELECT r.target_id FROM item_relations r JOIN chain c ON r.item_id = c.id WHERE r.relation <> 'interprets'\
@@ -323,6 +331,7 @@ mod tests {
             lane_reason: String::new(),
             plan: Plan::parse("sms").unwrap(),
             list_no: None,
+            parent_no: None,
             expected: "{}".to_owned(),
             created_by: "张三".to_owned(),
             expires_at: i64::MAX,

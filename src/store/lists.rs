@@ -35,6 +35,21 @@ impl Store {
         found.map(|(no, columns)| Ok((no, read(columns)?))).transpose()
     }
 
+    /// The columns of a list, by its number.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list_by_no(&self, no: i64) -> Result<Option<(i64, Vec<String>)>> {
+        let name: Option<String> = read!(self, |db| sqlx::query_scalar("SELECT name FROM lists WHERE no = $1")
+            .bind(no)
+            .fetch_optional(db)
+            .await)?;
+        match name {
+            Some(name) => self.list(&name).await,
+            None => Ok(None),
+        }
+    }
+
     /// Makes a list or gives it new columns, and returns its number.
     ///
     /// # Errors

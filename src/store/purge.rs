@@ -73,8 +73,12 @@ impl Store {
         for (table, change) in [
             ("handles", "DELETE FROM handles"),
             ("visits", "DELETE FROM visits"),
-            // A number of its own for each, for targets are unique.
-            ("deliveries", "UPDATE deliveries SET target = -ordinal, variant = 0"),
+            ("postings", "UPDATE postings SET by_sealed = NULL"),
+            // A number of its own for each, for targets are unique. A point is nobody's.
+            (
+                "deliveries",
+                "UPDATE deliveries SET target = CASE WHEN state IN (20, 21, 22) THEN target ELSE -ordinal END, variant = 0",
+            ),
         ] {
             self.by_ranges(table, (change, "ordinal"), no).await?;
         }

@@ -2,8 +2,11 @@
 //! into memory: they are counted by ranges of ordinals, so that neither our memory
 //! nor the database's grows with the audience, all inside one snapshot.
 
+mod boards;
+mod doors;
 #[cfg(test)]
 mod oracle;
+mod results;
 mod sql;
 mod unreached;
 
@@ -13,6 +16,8 @@ use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use sqlx::AssertSqlSafe;
 
+pub use doors::{Door, DoorFilter, OpenDoor};
+pub use results::{NameCard, Outcome, Standing as MemberStanding};
 pub use unreached::UnreachedRow;
 
 use super::{Pool, Result, Store, StoreError, Tx};
@@ -54,7 +59,8 @@ impl Store {
         let mut tally = count_people(&mut tx, dispatch_no, &wording).await?;
         let first_reached = first_reached(&mut tx, dispatch_no, &wording, head.created_at).await?;
         let households = count_households(&mut tx, dispatch_no, &mut tally).await?;
-        let covered_households = count_covered(&mut tx, dispatch_no, &wording, &mut tally).await?;
+        let covered_households = boards::count_covered(&mut tx, dispatch_no, &wording, &mut tally).await?;
+        let sheets = boards::count_sheets(&mut tx, dispatch_no, &wording).await?;
         let by_channel = count_channels(&mut tx, dispatch_no, kinds).await?;
         let regions: Vec<i64> = tally.regions.keys().copied().collect();
         let tree = region_tree(&mut tx, &regions).await?;
@@ -62,6 +68,7 @@ impl Store {
         Ok(ReachReport {
             as_of: timestamp(now),
             covered_households,
+            sheets,
             by_region: tree.sum(&tally.regions),
             parts: by_channel.iter().map(|c| c.parts).sum(),
             cost_milli: by_channel.iter().map(|c| c.cost_milli).sum(),
@@ -76,6 +83,17 @@ impl Store {
             mode: head.mode,
             effective_at: head.effective_at.map(timestamp),
         })
+    }
+
+    /// How many members an electronic channel first reached in each second since the
+    /// dispatch was made; empty after a purge.
+    ///
+    /// # Errors
+    /// When there is no such dispatch, or the database fails.
+    pub async fn reach_over_time(&self, dispatch_no: i64, kinds: &ChannelKinds) -> Result<BTreeMap<i64, i64>> {
+        let mut tx = self.snapshot().await?;
+        let head = head(&mut tx, dispatch_no).await?;
+        first_reached(&mut tx, dispatch_no, &Wording::new(kinds, head.effective_at), head.created_at).await
     }
 
     /// A read transaction in which every statement sees the same moment.
@@ -222,35 +240,6 @@ async fn count_households(tx: &mut Tx, dispatch_no: i64, tally: &mut Tally) -> R
     let rows: Vec<(i64, i64)> = run!(tx, |c| sqlx::query_as(sql).bind(dispatch_no).fetch_all(c).await)?;
     for (region, n) in &rows {
         tally.regions.entry(*region).or_default().households += n;
-    }
-    Ok(rows.iter().map(|(_, n)| n).sum())
-}
-
-/// Unique active households served by posted points: those a point names, or, where
-/// it names none, all that live in its regions. Returns their number.
-async fn count_covered(tx: &mut Tx, dispatch_no: i64, wording: &Wording, tally: &mut Tally) -> Result<i64> {
-    let sql = format!(
-        "WITH posted AS (
-             SELECT DISTINCT d.target AS no FROM deliveries d WHERE d.dispatch_no = $1 AND {posted}
-         ), served AS (
-             SELECT COALESCE(h.merged_into, h.no) AS no
-             FROM posted p JOIN point_households ph ON ph.point_no = p.no
-             JOIN recipients h ON h.no = ph.recipient_no
-             WHERE h.kind = 2 AND h.status = 1
-             UNION
-             SELECT COALESCE(h.merged_into, h.no)
-             FROM posted p JOIN point_regions pr ON pr.point_no = p.no
-             JOIN region_closure rc ON rc.ancestor = pr.region_no
-             JOIN recipients h ON h.region_no = rc.descendant
-             WHERE h.kind = 2 AND h.status = 1
-               AND NOT EXISTS (SELECT 1 FROM point_households ph WHERE ph.point_no = p.no)
-         )
-         SELECT h.region_no, COUNT(*) FROM served s JOIN recipients h ON h.no = s.no GROUP BY h.region_no",
-        posted = wording.posted()
-    );
-    let rows: Vec<(i64, i64)> = run!(tx, |c| sqlx::query_as(AssertSqlSafe(sql)).bind(dispatch_no).fetch_all(c).await)?;
-    for (region, n) in &rows {
-        tally.regions.entry(*region).or_default().covered_households += n;
     }
     Ok(rows.iter().map(|(_, n)| n).sum())
 }

@@ -2,7 +2,7 @@
 //! chunk by chunk, in set-based statements. The cursor moves in the same
 //! transaction, so a crash resumes where it stopped and writes nothing twice.
 
-use super::dispatches::{Dispatch, Progress};
+use super::dispatches::{Dispatch, Mode, Progress};
 use super::{Result, Store, StoreError, Tx, serving};
 use crate::channel::Target;
 use crate::clock::Millis;
@@ -14,6 +14,8 @@ use crate::domain::recipient::Via;
 pub struct StepChannel {
     /// Number in `channels`.
     pub no: i32,
+    /// The number of the channel that `no`, the rehearsal, stands in for; else `no`.
+    pub stands_for: i32,
     pub kind: Target,
     /// Deliveries a batch: clamp(rate × 60 s, 1, 1000).
     pub batch_size: i64,
@@ -128,7 +130,7 @@ fn phase_after(job: &Chunking<'_>, done: bool, busy: &'static str) -> &'static s
 impl Tx {
     /// Commits a chunk with the move of its cursor; nothing of it happened when the
     /// dispatch was cancelled or ended meanwhile.
-    async fn close_chunk(mut self, to: &Progress, chunk: Chunk) -> Result<Chunk> {
+    pub(super) async fn close_chunk(mut self, to: &Progress, chunk: Chunk) -> Result<Chunk> {
         if !self.advance_dispatch(to).await? {
             return Ok(Chunk { members: 0, deliveries: 0, done: false });
         }
@@ -168,11 +170,10 @@ impl Tx {
 
     /// Deliveries of every channel of one step for one span of members.
     async fn add_step(&mut self, job: &Chunking<'_>, step: i32, span: Span) -> Result<i64> {
-        if span.last <= span.after {
-            return Ok(0);
-        }
+        let nobody = span.last <= span.after;
         let mut added = 0;
-        for channel in job.channels {
+        // A lift of sheets alone has no members, and points all the same.
+        for channel in job.channels.iter().filter(|c| !nobody || c.kind == Target::Point) {
             self.choose_targets(job, *channel, step, span).await?;
             added += self.add_deliveries(job, *channel, step, job.dispatch.deliveries + added).await?;
         }
@@ -181,17 +182,53 @@ impl Tx {
 
     /// One target a member: the own address first, else the household's.
     async fn choose_targets(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, span: Span) -> Result<()> {
-        let table = self.pick(
-            "CREATE TEMP TABLE IF NOT EXISTS chosen (member INTEGER PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, variant BIGINT NOT NULL)",
-            "CREATE TEMP TABLE IF NOT EXISTS chosen (member BIGINT PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, variant BIGINT NOT NULL)",
-        );
-        exec!(self, sqlx::query(table))?;
-        exec!(self, sqlx::query("DELETE FROM chosen"))?;
+        self.clear_chosen().await?;
         let whom = if step == 0 { "" } else { NOT_REACHED };
-        // SQLite would rather look up the address itself than the short list of those gone.
-        let sql = chosen_sql(channel.kind, whom, self.pick("INDEXED BY addresses_gone", ""));
+        if channel.kind == Target::Point && self.choose_followed(job.dispatch, channel.no, span.after == 0).await? {
+            return Ok(());
+        }
+        if let Target::Address(kind) = channel.kind {
+            // SQLite would rather look up the address itself than the short list of those gone.
+            let sql = address_sql(kind as i32, whom, self.pick("INDEXED BY addresses_gone", ""));
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last);
+            exec!(self, query.bind(step).bind(channel.no))?;
+            return Ok(());
+        }
+        let sql = chosen_sql(channel.kind, whom);
         exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no).bind(span.after).bind(span.last))?;
+        // In a dry run an account or a point stands on the channel of the addresses.
+        if channel.stands_for != channel.no {
+            exec!(self, sqlx::query("UPDATE chosen SET variant = $1").bind(-i64::from(channel.stands_for)))?;
+        }
         Ok(())
+    }
+
+    /// The empty tables that targets are chosen into.
+    pub(super) async fn clear_chosen(&mut self) -> Result<()> {
+        for table in self.pick(TABLES_SQLITE, TABLES_POSTGRES) {
+            exec!(self, sqlx::query(table))?;
+        }
+        exec!(self, sqlx::query("DELETE FROM chosen"))?;
+        exec!(self, sqlx::query("DELETE FROM fresh"))?;
+        Ok(())
+    }
+
+    /// Numbers the targets that no delivery of this step goes to yet, in the order of
+    /// their members; returns how many those are.
+    async fn number_fresh(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32) -> Result<i64> {
+        if job.dispatch.mode == Mode::Call || !matches!(channel.kind, Target::Address(_)) {
+            let sql = format!("UPDATE chosen SET delivery = {}", known_delivery("chosen", ["$1", "$2", "$3"]));
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.dispatch.no);
+            exec!(self, query.bind(step).bind(channel.no))?;
+        }
+        // SQLite numbers what it keeps; sorting for it, and for the distinct ones, cost
+        // more than the deliveries themselves.
+        let sql = self.pick(
+            "INSERT OR IGNORE INTO fresh (target, variant) SELECT target, variant FROM chosen WHERE delivery IS NULL ORDER BY member",
+            "INSERT INTO fresh (rn, target, variant) SELECT row_number() OVER (ORDER BY MIN(member)), target, variant FROM chosen \
+             WHERE delivery IS NULL GROUP BY target, variant",
+        );
+        Ok(signed(exec!(self, sqlx::query(sql))?))
     }
 
     /// Whether there is any opt-out to look for; where there is none no address need be
@@ -203,74 +240,84 @@ impl Tx {
         Ok(found > 0)
     }
 
-    /// A delivery for each target that has none yet in this step, linked to every
-    /// member it speaks to, and packed into batches.
-    async fn add_deliveries(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32, base: i64) -> Result<i64> {
-        let targets: i64 = run!(self, |c| sqlx::query_scalar("SELECT COUNT(*) FROM chosen").fetch_one(c).await)?;
-        if targets == 0 {
-            return Ok(0);
+    /// A delivery for each target that has none yet in this step, packed into batches,
+    /// and links from every member chosen to its delivery.
+    pub(super) async fn add_deliveries(
+        &mut self,
+        job: &Chunking<'_>,
+        channel: StepChannel,
+        step: i32,
+        base: i64,
+    ) -> Result<i64> {
+        let fresh = self.number_fresh(job, channel, step).await?;
+        let no = job.dispatch.no;
+        if fresh > 0 {
+            let batches = match channel.kind {
+                Target::Visit => 0,
+                _ => self.take_numbers("batch", fresh.div_euclid(channel.batch_size) + 1).await?,
+            };
+            let opt_outs = self.has_opt_outs(job).await?;
+            let sql = deliveries_sql(job, channel.kind, opt_outs);
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(step).bind(channel.no);
+            let until = if channel.kind == Target::Visit { None } else { job.defer_until };
+            exec!(self, query.bind(base).bind(batches).bind(channel.batch_size).bind(until))?;
+            let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT batch, $1, $2, $3, COUNT(*), 0 FROM deliveries \
+                       WHERE dispatch_no = $1 AND ordinal > $4 AND ordinal <= $5 AND batch > 0 GROUP BY batch";
+            let query = sqlx::query(sql).bind(no).bind(channel.no).bind(job.dispatch.lane);
+            exec!(self, query.bind(base).bind(base + fresh))?;
         }
-        let batches = match channel.kind {
-            Target::Visit => 0,
-            _ => self.take_numbers("batch", targets.div_euclid(channel.batch_size) + 1).await?,
-        };
-        let (no, lane) = (job.dispatch.no, job.dispatch.lane);
-        let opt_outs = self.has_opt_outs(job).await?;
-        let sql = deliveries_sql(job, channel.kind, opt_outs);
-        let added = signed(exec!(
-            self,
-            sqlx::query(sqlx::AssertSqlSafe(sql))
-                .bind(no)
-                .bind(step)
-                .bind(channel.no)
-                .bind(base)
-                .bind(batches)
-                .bind(channel.batch_size)
-                .bind(if channel.kind == Target::Visit { None } else { job.defer_until })
-        )?);
-        if matches!(channel.kind, Target::Address(_) | Target::Visit) {
-            self.link_members(job, channel, step).await?;
+        // A call has no members.
+        if job.dispatch.mode != Mode::Call && matches!(channel.kind, Target::Address(_) | Target::Visit) {
+            let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, \
+                       COALESCE(c.delivery, $2 + (SELECT f.rn FROM fresh f WHERE f.target = c.target AND f.variant = c.variant)), c.via FROM chosen c";
+            exec!(self, sqlx::query(sql).bind(no).bind(base))?;
         }
-        let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT batch, $1, $2, $3, COUNT(*), 0 FROM deliveries \
-                   WHERE dispatch_no = $1 AND ordinal > $4 AND ordinal <= $5 AND batch > 0 GROUP BY batch";
-        exec!(self, sqlx::query(sql).bind(no).bind(channel.no).bind(lane).bind(base).bind(base + added))?;
-        Ok(added)
+        Ok(fresh)
     }
+}
 
-    /// Each delivery of these targets speaks to every member that chose its target.
-    async fn link_members(&mut self, job: &Chunking<'_>, channel: StepChannel, step: i32) -> Result<()> {
-        // CROSS JOIN holds SQLite to this order: the other way round every chunk would
-        // walk all deliveries there are.
-        let sql = "INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT $1, c.member, d.ordinal, c.via FROM chosen c \
-                   CROSS JOIN deliveries d WHERE d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = c.target AND d.variant = c.variant";
-        exec!(self, sqlx::query(sql).bind(job.dispatch.no).bind(step).bind(channel.no))?;
-        Ok(())
-    }
+/// Who goes where, with the delivery that goes there already; and the targets without one.
+const TABLES_SQLITE: [&str; 2] = [
+    "CREATE TEMP TABLE IF NOT EXISTS chosen (member INTEGER PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, \
+     variant BIGINT NOT NULL, delivery BIGINT)",
+    "CREATE TEMP TABLE IF NOT EXISTS fresh (rn INTEGER PRIMARY KEY, target BIGINT NOT NULL, variant BIGINT NOT NULL, UNIQUE (target, variant))",
+];
+const TABLES_POSTGRES: [&str; 2] = [
+    "CREATE TEMP TABLE IF NOT EXISTS chosen (member BIGINT PRIMARY KEY, target BIGINT NOT NULL, via INTEGER NOT NULL, \
+     variant BIGINT NOT NULL, delivery BIGINT)",
+    "CREATE TEMP TABLE IF NOT EXISTS fresh (rn BIGINT PRIMARY KEY, target BIGINT NOT NULL, variant BIGINT NOT NULL, UNIQUE (target, variant))",
+];
+
+/// The delivery of a step that goes to the target in `row` already.
+fn known_delivery(row: &str, [dispatch, step, channel]: [&str; 3]) -> String {
+    format!(
+        "(SELECT d.ordinal FROM deliveries d WHERE d.dispatch_no = {dispatch} AND d.step = {step} AND d.channel = {channel} \
+         AND d.target = {row}.target AND d.variant = {row}.variant)"
+    )
 }
 
 /// Members whom no earlier step reached.
 const NOT_REACHED: &str = " AND NOT EXISTS (SELECT 1 FROM delivery_members dm JOIN deliveries e ON e.dispatch_no = dm.dispatch_no \
      AND e.ordinal = dm.delivery WHERE dm.dispatch_no = m.dispatch_no AND dm.member = m.ordinal AND e.reached_at IS NOT NULL)";
 
-fn chosen_sql(kind: Target, whom: &str, hint: &str) -> String {
-    let span = "m.dispatch_no = $1 AND m.ordinal > $2 AND m.ordinal <= $3";
-    let kind = match kind {
-        Target::Address(kind) => kind,
-        Target::Visit => {
-            return format!(
-                "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, COALESCE(m.household_no, m.recipient_no), 1, 0 \
-                 FROM members m WHERE {span}{whom}"
-            );
-        }
+/// The members of a span of a dispatch.
+const SPAN: &str = "m.dispatch_no = $1 AND m.ordinal > $2 AND m.ordinal <= $3";
+
+fn chosen_sql(kind: Target, whom: &str) -> String {
+    match kind {
+        Target::Point => serving::chosen_points(&format!("{SPAN}{whom}")),
         // One row for all of the span; what stands in `member` links nobody.
-        Target::Account => {
-            return format!(
-                "INSERT INTO chosen (member, target, via, variant) SELECT 0, 0, 1, 0 WHERE EXISTS (SELECT 1 FROM members m WHERE {span}{whom})"
-            );
-        }
-        Target::Point => return serving::chosen_points(&format!("{span}{whom}")),
-    };
-    let kind = kind as i32;
+        Target::Account => format!(
+            "INSERT INTO chosen (member, target, via, variant) SELECT 0, 0, 1, 0 WHERE EXISTS (SELECT 1 FROM members m WHERE {SPAN}{whom})"
+        ),
+        Target::Visit | Target::Address(_) => format!(
+            "INSERT INTO chosen (member, target, via, variant) SELECT m.ordinal, COALESCE(m.household_no, m.recipient_no), 1, 0 \
+             FROM members m WHERE {SPAN}{whom}"
+        ),
+    }
+}
+
+fn address_sql(kind: i32, whom: &str, hint: &str) -> String {
     // Address and via in one number, so that one look-up finds both.
     let first_of = |owner: &str| {
         format!(
@@ -282,8 +329,10 @@ fn chosen_sql(kind: Target, whom: &str, hint: &str) -> String {
     // A text with variables of its own makes a delivery of its own.
     format!(
         "WITH found AS MATERIALIZED (SELECT m.ordinal, CASE WHEN m.vars_sealed IS NULL THEN 0 ELSE m.ordinal END AS variant, \
-         COALESCE({own}, {household} / 8 * 8 + {via}) AS way FROM members m WHERE {span}{whom}) \
-         INSERT INTO chosen (member, target, via, variant) SELECT ordinal, way / 8, way % 8, variant FROM found WHERE way IS NOT NULL"
+         COALESCE({own}, {household} / 8 * 8 + {via}) AS way FROM members m WHERE {SPAN}{whom}), \
+         f AS (SELECT ordinal, way / 8 AS target, way % 8 AS via, variant FROM found WHERE way IS NOT NULL) \
+         INSERT INTO chosen (member, target, via, variant, delivery) SELECT ordinal, target, via, variant, {known} FROM f",
+        known = known_delivery("f", ["$1", "$4", "$5"])
     )
 }
 
@@ -309,10 +358,7 @@ fn deliveries_sql(job: &Chunking<'_>, kind: Target, opt_outs: bool) -> String {
          CASE WHEN n.state = {queued} THEN $5 + (n.rn - 1) / $6 ELSE 0 END, \
          CASE WHEN n.state = {suppressed_code} THEN {opted_out} ELSE {quiet} END, \
          CASE WHEN n.state = {suppressed_code} THEN NULL ELSE CAST($7 AS BIGINT) END \
-         FROM (SELECT c.target, c.variant, row_number() OVER (ORDER BY MIN(c.member)) AS rn, \
-               CASE WHEN {suppressed} THEN {suppressed_code} ELSE {waiting} END AS state \
-               FROM chosen c WHERE NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 \
-               AND d.target = c.target AND d.variant = c.variant) GROUP BY c.target, c.variant) n",
+         FROM (SELECT c.rn, c.target, c.variant, CASE WHEN {suppressed} THEN {suppressed_code} ELSE {waiting} END AS state FROM fresh c) n",
         waiting = waiting.code(),
     )
 }

@@ -2,12 +2,15 @@
 
 mod approvals;
 mod batches;
+mod calls;
 mod histories;
 mod parts;
 mod plans;
+mod points;
 mod receipts;
 mod registers;
 mod schedule;
+mod sheets;
 mod snapshot;
 mod turns;
 
@@ -114,6 +117,7 @@ fn order(item: &Item, lane: i32) -> NewDispatch {
         lane_reason: String::new(),
         plan: Plan::parse("sms").unwrap(),
         list_no: None,
+        parent_no: None,
         expected: "{}".into(),
         created_by: "甲".into(),
         expires_at: NOON + DAY,
@@ -141,7 +145,7 @@ fn phone_row(store: &Store, id: i64, gone: i32) -> String {
 }
 
 fn sms(batch_size: i64) -> StepChannel {
-    StepChannel { no: SMS, kind: Target::Address(AddressKind::Phone), batch_size }
+    StepChannel { no: SMS, stands_for: SMS, kind: Target::Address(AddressKind::Phone), batch_size }
 }
 
 fn job<'a>(dispatch: &'a Dispatch, channels: &'a [StepChannel]) -> Chunking<'a> {
@@ -163,11 +167,11 @@ async fn again(store: &Store, dispatch: &Dispatch) -> Dispatch {
 }
 
 async fn lease(store: &Store) -> Lease {
-    store.lease_batch(SMS, "w", 2).await.unwrap().unwrap()
+    store.lease_batches(SMS, "w", 2, 1).await.unwrap().remove(0)
 }
 
 fn turn(lease: Lease) -> BatchTurn {
-    BatchTurn { lease, records: Vec::new(), unsent: Vec::new(), mark: Vec::new(), close: false }
+    BatchTurn { lease, records: Vec::new(), unsent: Vec::new(), mark: Vec::new(), close: false, whole: false }
 }
 
 async fn run(store: &Store, turn: BatchTurn) -> Vec<i64> {

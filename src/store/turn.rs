@@ -63,6 +63,8 @@ pub struct BatchTurn {
     pub mark: Vec<i64>,
     /// Nothing of it is left after this turn.
     pub close: bool,
+    /// It closes, and every row it had was marked: none can be queued still.
+    pub whole: bool,
 }
 
 impl Store {
@@ -78,8 +80,9 @@ impl Store {
             tx.give_back(turn).await?;
             marked.push(tx.mark(turn, now).await?);
         }
-        let done: Vec<Lease> = turns.iter().filter(|t| t.close).map(|t| t.lease).collect();
-        tx.close_batches(&done).await?;
+        let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
+        tx.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         tx.commit().await?;
         Ok(marked)
     }
@@ -106,6 +109,7 @@ impl Store {
             records,
             unsent: Vec::new(),
             close: false,
+            whole: false,
         };
         let mut tx = self.begin().await?;
         tx.hold_back(0, std::slice::from_ref(&turn)).await?;
@@ -202,7 +206,7 @@ impl Tx {
             return Ok(());
         }
         self.append_attempts(turn).await?;
-        let (taken, other): (Vec<&Record>, Vec<&Record>) = turn.records.iter().partition(|r| r.change == TAKEN);
+        let (taken, other): (Vec<&Record>, Vec<&Record>) = turn.records.iter().partition(|r| r.change.is_taken());
         let mut changed = self.record_taken(turn.lease, &taken).await?;
         changed += self.record_other(turn.lease, &other).await?;
         self.mark_gone(&turn.records).await?;
@@ -245,19 +249,20 @@ impl Tx {
         Ok(())
     }
 
-    /// The common case: the gateway took them. One group a number of parts.
+    /// The common case: the gateway took them. One group a state and number of parts.
     async fn record_taken(&mut self, lease: Lease, taken: &[&Record]) -> Result<u64> {
         let mut changed = 0;
         let mut rest = taken.to_vec();
-        while let Some(parts) = rest.first().map(|r| r.parts) {
-            let (same, others): (Vec<&Record>, Vec<&Record>) = rest.into_iter().partition(|r| r.parts == parts);
+        while let Some((state, parts)) = rest.first().map(|r| (r.change.state, r.parts)) {
+            let (same, others): (Vec<&Record>, Vec<&Record>) =
+                rest.into_iter().partition(|r| (r.change.state, r.parts) == (state, parts));
             rest = others;
             let rows: Vec<i64> = same.iter().map(|r| r.ordinal).collect();
             let at = same.iter().map(|r| r.at).max().unwrap_or(0);
             let sql = self.pick(
-                "UPDATE deliveries SET state = 3, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
+                "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
                  AND ordinal IN (SELECT value FROM json_each($6)) AND batch = $2 AND epoch = $3 AND state = 2",
-                "UPDATE deliveries SET state = 3, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
+                "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
                  (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($6::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
             );
             changed += exec!(
@@ -269,6 +274,7 @@ impl Tx {
                     .bind(parts)
                     .bind(at)
                     .bind(json!(rows).to_string())
+                    .bind(state.code())
             )?;
         }
         Ok(changed)
@@ -337,7 +343,9 @@ impl Tx {
     /// Results that found their row in another state: a receipt was faster, or the
     /// batch was taken over. "The gateway took it" is evidence all the same.
     async fn enter_late(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
-        let taken: Vec<&Record> = turn.records.iter().filter(|r| r.class == CLASS_ACCEPTED).collect();
+        // A sheet printed by a worker that was fenced is printed again, over the same file.
+        let taken: Vec<&Record> =
+            turn.records.iter().filter(|r| r.class == CLASS_ACCEPTED && r.change == TAKEN).collect();
         if taken.is_empty() {
             return Ok(());
         }
@@ -364,6 +372,16 @@ impl Tx {
         self.apply_claims(store, channel, &claims).await
     }
 }
+
+impl Change {
+    /// Nothing of it is left to do: the gateway has it, or it lies in the print queue.
+    fn is_taken(&self) -> bool {
+        *self == TAKEN || *self == PRINTED
+    }
+}
+
+/// What a sheet in the print queue does to a row.
+pub const PRINTED: Change = Change { state: State::Printed, ..TAKEN };
 
 /// What "the gateway took it" does to a row.
 pub const TAKEN: Change = Change { state: State::Sent, reason: Reason::None, next_at: None, failures: 0, attempts: 0 };

@@ -64,6 +64,7 @@ async fn world(gateway: &str, behaviour: Behaviour, secret: &str) -> World {
             channels_dir: None,
             base_dir: Path::new("."),
             to_send: true,
+            press: gong::sheet::Press::default(),
             env: &|name| Some(if name == "SECRET" { secret.clone() } else { "t0ken".to_owned() }),
             public_url: &format!("http://{addr}"),
             zone: TimeZone::UTC,
@@ -82,6 +83,7 @@ fn messages(range: std::ops::Range<u32>) -> Vec<Outgoing> {
         title: "".into(),
         text: "【某县】汛情 50% a&b+c，请转移".into(),
         html: None,
+        facts: None,
         parts: 1,
         may_opt_out: false,
     };

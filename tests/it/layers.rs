@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["web"],
     // The loopback gateways and the bench stand beside the program they try.
     &["app", "loopback", "bench"],
+    &["demo"],
     &["cli"],
 ];
 

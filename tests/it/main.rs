@@ -5,25 +5,33 @@
 // The helpers are not `#[test]` functions, so the lint's own exception misses them.
 #![allow(clippy::unwrap_used)]
 
+mod agency;
+mod calls;
 mod chains;
 mod commands;
 mod crash;
 mod data_commands;
+mod demo;
 mod email;
 mod engine;
 mod faults;
 mod gateways;
 mod house;
+mod kannel;
 mod lanes;
 mod layers;
 mod ledger;
 mod lists;
+mod media;
 mod migrations;
+mod points;
 mod postfix;
 mod rig;
 mod settle;
+mod sheets;
 mod site;
 mod source;
 mod support;
 mod throttle;
 mod tour;
+mod visits;

@@ -26,6 +26,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::support::Gong;
+
 pub const ALERT: &str = "+++\nkind = \"alert\"\ntitle = \"暴雨红色预警\"\nlevel = \"red\"\nphone = \"0873-5550000\"\n\
     area_text = \"河口镇沿河各村\"\nactions = [\"立即转移到高处\"]\n+++\n请沿河各村立即转移。\n";
 pub const NOTICE: &str =
@@ -114,7 +116,7 @@ impl Site {
         let path = self.dir.path().join("gong.toml");
         let public = self.public;
         let text = format!(
-            "[site]\nname = \"河口县应急管理局\"\nphone = \"0873-5550000\"\n[server]\nlisten = \"{public}\"\n[disk]\nreserve_mb = 0\n{}",
+            "[site]\nname = \"河口县应急管理局\"\nphone = \"0873-5550000\"\n[server]\nlisten = \"{public}\"\npublic_url = \"http://{public}\"\n[disk]\nreserve_mb = 0\n{}",
             self.extra
         );
         std::fs::write(&path, text).unwrap();
@@ -132,6 +134,11 @@ impl Site {
         app.store.save_operator("张三", &unit, &[Role::Author]).await.unwrap();
         app.store.save_operator("李四", &unit, &[Role::Reviewer, Role::Dispatcher]).await.unwrap();
         app
+    }
+
+    /// Runs the program in this site's folder, beside an engine that may be running.
+    pub fn run(&self, args: &[&str]) -> crate::support::Run {
+        Gong::beside(self.dir.path(), args)
     }
 
     /// Starts the engine and its callbacks.

@@ -38,19 +38,26 @@ impl Gong {
 
     /// The program with `args`, not yet started, free of this shell's own settings.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        Self::command_in(self.dir(), args)
+    }
+
+    /// Runs it to its end in a folder of somebody else's.
+    pub fn beside(dir: &Path, args: &[&str]) -> Run {
+        Run::of(&Self::command_in(dir, args).output().unwrap())
+    }
+
+    fn command_in<S: AsRef<OsStr>>(dir: &Path, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gong"));
         for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("GONG_")) {
             command.env_remove(name);
         }
-        command.args(args).current_dir(self.dir()).env("LANG", "C").stdin(Stdio::null());
+        command.args(args).current_dir(dir).env("LANG", "C").stdin(Stdio::null());
         command
     }
 
     /// Runs it to its end.
     pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
-        let done = self.command(args).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).expect("the program writes UTF-8");
-        Run { code: done.status.code(), stdout: text(done.stdout), stderr: text(done.stderr) }
+        Run::of(&self.command(args).output().unwrap())
     }
 
     /// Starts it and lets it run, its words going to the file `log` in its folder.
@@ -63,6 +70,11 @@ impl Gong {
 }
 
 impl Run {
+    fn of(done: &std::process::Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the program writes UTF-8");
+        Self { code: done.status.code(), stdout: text(&done.stdout), stderr: text(&done.stderr) }
+    }
+
     /// Asserts that it went well, and passes it on.
     pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "stdout: {}\nstderr: {}", self.stdout, self.stderr);

@@ -15,7 +15,7 @@ use super::message::Mail;
 use super::settings::Settings;
 use super::tls::{Tls, Wrapped};
 use crate::channel::Class;
-use crate::channel::sms_http::forbidden;
+use crate::channel::http::forbidden;
 use crate::say;
 
 /// How long a connection may take to come about.

@@ -8,8 +8,8 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use super::*;
+use crate::channel::http::tests::site;
 use crate::channel::registry::{ChannelSettings, Registry, RegistryError};
-use crate::channel::sms_http::tests::site;
 use crate::channel::{CallbackError, ReceiptKey};
 
 mod server;
@@ -36,6 +36,7 @@ fn mails(n: u32) -> Vec<Outgoing> {
         title: Arc::clone(&title),
         text: Arc::clone(&text),
         html: Some(Arc::clone(&html)),
+        facts: None,
         parts: 1,
         may_opt_out: n % 2 == 1,
     };

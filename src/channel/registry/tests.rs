@@ -4,7 +4,7 @@ use std::fs;
 
 use uuid::Uuid;
 
-use super::super::sms_http::tests::site;
+use super::super::http::tests::site;
 use super::*;
 use crate::channel::{Callback, CallbackError, Evidence, Outcome, Outgoing};
 
@@ -138,6 +138,7 @@ async fn a_rehearsal_takes_everything_and_nothing_leaves() {
         title: "".into(),
         text: "x".into(),
         html: None,
+        facts: None,
         parts: 1,
         may_opt_out: false,
     };

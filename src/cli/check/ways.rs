@@ -11,6 +11,7 @@ use crate::channel::registry::{Registry, Site};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::say;
+use crate::sheet::Press;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,6 +37,7 @@ pub(super) fn channels(report: &mut Report, config: &Config) -> Registry {
         zone,
         clock: Clock::System,
         to_send: true,
+        press: Press::default(),
     };
     let mut sound = BTreeMap::new();
     for (name, settings) in &config.channels {

@@ -155,6 +155,9 @@ async fn look_over(app: &App, item: &Item) -> anyhow::Result<()> {
             }
         }
     }
+    for note in app.posts_at_fault(content, &review::unit_of(app, item)) {
+        output::note(note);
+    }
     if wrong.is_empty() {
         return Ok(());
     }

@@ -149,7 +149,7 @@ pub(super) struct Preview {
 }
 
 /// The unit that signs an item.
-pub(super) fn unit_of(app: &App, item: &Item) -> Site {
+pub(in crate::cli) fn unit_of(app: &App, item: &Item) -> Site {
     if item.unit.is_empty() {
         return app.site();
     }

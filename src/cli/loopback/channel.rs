@@ -65,7 +65,8 @@ pub(super) fn block(
     ))
 }
 
-fn write(path: &Path, value: &str) -> anyhow::Result<()> {
+/// Writes a secret to a file of its own that nobody else may read.
+pub(super) fn write(path: &Path, value: &str) -> anyhow::Result<()> {
     let shown = path.display().to_string();
     let written = || -> std::io::Result<()> {
         if let Some(folder) = path.parent() {

@@ -93,6 +93,14 @@ pub(super) struct Flags {
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt_delay: Option<Span>,
+    /// Share whose receipt comes late.
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late: Option<f64>,
+    /// How much later a late receipt comes.
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late_by: Option<Span>,
     /// Share whose receipt comes before the answer.
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +153,7 @@ mod tests {
             "--half-answer 0.05 --slow 0.06 --slow-by 70 --queued 0.08 --retry-after 9 --rate 10 --burst 11",
             "--throttle-for 12 --throttle-for-share 0.13 --dedupe --delivered 0.14 --undelivered 0.15 --no-receipt 0.16",
             "--receipt-delay 17 --receipt-before-answer 0.18 --doubled 0.19 --disordered 0.2 --receipt-per-part",
-            "--receipt-batch 21 --receipt-retry-for 22",
+            "--receipt-batch 21 --receipt-retry-for 22 --late 0.23 --late-by 24",
         ]
         .join(" ");
         let flags = Only::try_parse_from(given.split(' ')).unwrap().flags;

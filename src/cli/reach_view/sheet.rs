@@ -125,7 +125,8 @@ fn csv_channel(kind: &str, c: &ChannelRow) -> Vec<String> {
 }
 
 /// One CSV line (RFC 4180) whose cells no spreadsheet takes for a formula.
-fn line(cells: &[String]) -> String {
+#[must_use]
+pub fn line(cells: &[String]) -> String {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     // A vector takes every byte and the cells are UTF-8, so neither step can fail.
     let _ = writer.write_record(cells.iter().map(|cell| safe(cell)));

@@ -121,6 +121,11 @@ fn bare(header: &str) -> String {
     if kept.is_empty() { folded } else { kept }
 }
 
+/// Whether two headers are one but for case, width, spaces and what stands in brackets.
+pub(super) fn same(one: &str, other: &str) -> bool {
+    bare(one) == bare(other)
+}
+
 /// For each field its column, and what stood in the way of others.
 pub(super) fn assign(fields: &[Field], options: &Options, headers: &[String]) -> (Vec<Option<usize>>, Vec<Clash>) {
     let mut columns = vec![None; fields.len()];

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use calamine::{DataRef, ExcelDateTime, Reader, SheetType, SheetVisible, Xlsx, XlsxError};
 
+use super::encoding::{self, Format};
 use super::error::{RowErrorKind, TableError};
 use super::progress::Progress;
 use super::record::{Broken, Record, Records};
@@ -58,6 +59,20 @@ impl Workbook {
         };
         Ok(XlsxRecords { next_cell, rows, ahead: None, ended: false, line: 0, progress })
     }
+}
+
+/// The visible worksheets of a file, in their order; none of a file that is no workbook.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sheets(path: &Path) -> Result<Vec<String>, TableError> {
+    if !matches!(encoding::sniff(path)?, Format::Workbook) {
+        return Ok(Vec::new());
+    }
+    let file = File::open(path).map_err(|source| TableError::Open { path: path.to_owned(), source })?;
+    let book = Xlsx::new(BufReader::new(file)).map_err(|error| not_workbook(path, &error))?;
+    let visible = book.sheets_metadata().iter().filter(|s| s.typ == SheetType::WorkSheet);
+    Ok(visible.filter(|s| s.visible == SheetVisible::Visible).map(|s| s.name.clone()).collect())
 }
 
 struct Cell {

@@ -79,9 +79,12 @@ async fn lists_hold_variables_sealed() {
         let sql = "SELECT recipient_no, vars_sealed FROM list_rows WHERE row_no = 2";
         let (no, sealed) = site.store().probe_sealed(sql).await;
         let vars = site.store().vault.open_text(Owner::ListRow(1, no), &sealed).unwrap();
-        assert_eq!(vars, r#"{"金额":"120.50","备注":"一季度"}"#);
-        assert_eq!(site.store().list("补贴").await.unwrap().unwrap().1, ["金额", "备注"]);
-        let fewer = import("外部编号,金额,备注\nA1,120.50,一季度\n", false, Mode::Replace).await;
+        let whole = r#"{"外部编号":"A1","姓名":"","手机":"","区域":"","金额":"120.50","备注":"一季度"}"#;
+        assert_eq!(vars, whole);
+        let columns = ["外部编号", "姓名", "手机", "区域", "金额", "备注"];
+        assert_eq!(site.store().list("补贴").await.unwrap().unwrap().1, columns);
+        let same = "外部编号,姓名,手机,区域,金额,备注\nA1,,,,120.50,一季度\n";
+        let fewer = import(same, false, Mode::Replace).await;
         assert_eq!((fewer.unchanged, fewer.removed), (1, 2), "{}", site.t.engine);
     }
 }

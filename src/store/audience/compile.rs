@@ -39,11 +39,12 @@ pub(super) struct Compiler<'a> {
     postgres: bool,
     negated: bool,
     pub lists: BTreeSet<i64>,
+    pub rounds: BTreeSet<i64>,
 }
 
 impl<'a> Compiler<'a> {
     pub fn new(found: &'a FoundNames, attrs: &'a Attributes, today: i32, postgres: bool) -> Self {
-        Self { found, attrs, today, postgres, negated: false, lists: BTreeSet::new() }
+        Self { found, attrs, today, postgres, negated: false, lists: BTreeSet::new(), rounds: BTreeSet::new() }
     }
 
     pub fn compile(&mut self, expr: &Expr) -> Compiled<Expr> {
@@ -134,6 +135,9 @@ impl<'a> Compiler<'a> {
         if referent == Referent::List && !self.negated {
             self.lists.extend(&nos);
         }
+        if referent == Referent::Unreached && !self.negated {
+            self.rounds.extend(&nos);
+        }
         let nos = numbers(nos);
         let sql = match referent {
             Referent::Region => format!("({})", below("r.region_no", &nos)),
@@ -151,7 +155,10 @@ impl<'a> Compiler<'a> {
                     Class::Unknown as i32
                 );
                 let some = some_delivery(&HANDED_OVER, &format!(" OR {unheard}"));
-                held(&format!("SELECT m.recipient_no FROM members m WHERE m.dispatch_no IN ({nos}) AND {some}"))
+                let posted = posted_alone(&nos, &unheard);
+                held(&format!(
+                    "SELECT m.recipient_no FROM members m WHERE m.dispatch_no IN ({nos}) AND ({some} OR {posted})"
+                ))
             }
             Referent::Unreached => {
                 let some = some_delivery(&REACHED, "");
@@ -310,6 +317,18 @@ fn some_delivery(states: &[State], or: &str) -> String {
         "EXISTS (SELECT 1 FROM delivery_members dm JOIN deliveries d
          ON d.dispatch_no = dm.dispatch_no AND d.ordinal = dm.delivery
          WHERE dm.dispatch_no = m.dispatch_no AND dm.member = m.ordinal AND (d.state IN ({states}){or}))"
+    )
+}
+
+/// Members of a dispatch that told nobody in particular and was posted: whoever read
+/// the post may be any of them.
+fn posted_alone(dispatches: &str, unheard: &str) -> String {
+    let states = numbers(HANDED_OVER.iter().map(|s| i64::from(s.code())).collect());
+    let handed = format!("(d.state IN ({states}) OR {unheard})");
+    format!(
+        "m.dispatch_no IN (SELECT d.dispatch_no FROM deliveries d WHERE d.dispatch_no IN ({dispatches}) AND d.target = 0 AND {handed})
+         AND m.dispatch_no NOT IN (SELECT d.dispatch_no FROM deliveries d WHERE d.dispatch_no IN ({dispatches}) AND {handed}
+         AND EXISTS (SELECT 1 FROM delivery_members dm WHERE dm.dispatch_no = d.dispatch_no AND dm.delivery = d.ordinal))"
     )
 }
 

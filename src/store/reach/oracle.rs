@@ -124,7 +124,10 @@ fn households(w: &World) -> (Vec<i64>, Vec<i64>) {
         if d.state == State::Posted || (d.state == State::TakenDown && d.reached.is_some()) {
             let point = w.points.iter().find(|p| p.no == d.target).unwrap();
             let serves = |h: &Household| {
-                if point.households.is_empty() {
+                if point.households.is_empty() && point.regions.is_empty() {
+                    // Points hang in the first region of their world.
+                    above(w, h.region).contains(&(w.dispatch * 1_000 + 1))
+                } else if point.households.is_empty() {
                     above(w, h.region).iter().any(|r| point.regions.contains(r))
                 } else {
                     point.households.contains(&h.no)

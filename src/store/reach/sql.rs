@@ -39,6 +39,16 @@ impl Wording {
         &self.electronic
     }
 
+    /// The delivery is a sheet.
+    pub(super) fn points(&self) -> &str {
+        &self.points
+    }
+
+    /// The delivery is a visit.
+    pub(super) fn visit(&self) -> &str {
+        &self.visit
+    }
+
     /// A sheet hangs, or hung before it was taken down.
     pub(super) fn posted(&self) -> String {
         let (posted, down) = (State::Posted.code(), State::TakenDown.code());

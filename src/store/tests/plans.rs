@@ -35,7 +35,7 @@ async fn hot_statements_use_their_indexes() {
             execute(store, "ANALYZE").await;
         }
         uses(store, batches::MOST_URGENT, &["batches_ready"]).await;
-        uses(store, batches::LOAD_BATCH, &["deliveries_batch"]).await;
+        uses(store, batches::LOAD_SQLITE, &["deliveries_batch"]).await;
         uses(store, &schedule::due_sql(), &["deliveries_due"]).await;
         uses(store, turn::MARK_SQLITE, &["deliveries USING PRIMARY KEY", "SEARCH batches USING"]).await;
         uses(store, receipts::WAITING_SQLITE, &["receipts_unmatched"]).await;

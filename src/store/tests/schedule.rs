@@ -92,7 +92,7 @@ async fn a_called_off_dispatch_stops_what_has_not_left() {
             assert_eq!(now.iter().map(Row::state).collect::<Vec<_>>(), expected, "{}", t.engine);
             let reason = if cancelled { Reason::Operator } else { Reason::Expired };
             assert_eq!(now[1].reason, reason.code());
-            assert!(store.lease_batch(SMS, "w", 2).await.unwrap().is_none());
+            assert!(store.lease_batches(SMS, "w", 2, 1).await.unwrap().is_empty());
             let ready = format!("SELECT COUNT(*) FROM batches WHERE state <> 2 AND dispatch_no = {}", d.no);
             assert_eq!(store.probe_count(ready).await, 0);
             ends(store, &d, cancelled).await;

@@ -16,8 +16,8 @@ const WORLDS: u64 = 30;
 fn channels(batch_size: i64) -> [StepChannel; 3] {
     [
         sms(batch_size),
-        StepChannel { no: MAIL, kind: Target::Address(AddressKind::Email), batch_size },
-        StepChannel { no: VISIT, kind: Target::Visit, batch_size: 1 },
+        StepChannel { no: MAIL, stands_for: MAIL, kind: Target::Address(AddressKind::Email), batch_size },
+        StepChannel { no: VISIT, stands_for: VISIT, kind: Target::Visit, batch_size: 1 },
     ]
 }
 
@@ -49,8 +49,12 @@ async fn snapshot(store: &Store, new: &NewDispatch, s: &Setting<'_>, rng: &mut S
             // Killed somewhere on the way: all of the chunk is there, or nothing.
             let patience = std::time::Duration::from_micros(rng.random_range(0..2_000));
             drop(tokio::time::timeout(patience, chunk).await);
-        } else if let Ok(chunk) = chunk.await {
-            assert_eq!(chunk.done, last);
+        } else if let Ok(chunk) = chunk.await
+            && chunk.done != last
+        {
+            // A server may commit what was dropped after all, later than we looked.
+            let now = again(store, &d).await;
+            assert_ne!((now.phase, now.cursor_no), (d.phase.clone(), d.cursor_no));
         }
         if d.members > 0 && rng.random_bool(0.2) {
             let stale = Chunking { dispatch: &made, ..job };

@@ -2,67 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use handlebars::Context;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
-use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
 
 use super::answer::scrub;
-use super::request::{fixed, known};
+use super::auth::Auth;
 use crate::channel::declaration::{
-    AuthSpec, DeclarationError, Normalise, ReceiptFormat, ReceiptId, ReceiptSpec, StatusWord, TimeUnit, plain,
+    DeclarationError, Normalise, ReceiptFormat, ReceiptId, ReceiptSpec, StatusWord, plain,
 };
 use crate::channel::registry::Parts;
 use crate::channel::{Callback, CallbackError, Intake, Receipt, ReceiptKey};
 use crate::clock::Millis;
 use crate::domain::delivery::Word;
-use crate::render::{Compiled, Engine, Escape};
-use crate::say;
 
-/// RFC-less habit of signed callbacks: five minutes either way.
-const TOLERANCE_MS: i64 = 300_000;
 /// Most receipts read from one callback.
 const MAX_RECEIPTS: usize = 10_000;
 
 /// The compiled receipt section of a declaration.
 pub(super) struct Receipts {
     spec: ReceiptSpec,
-    expect: Compiled,
-    fixed: Value,
+    auth: Auth,
     zone: TimeZone,
 }
 
 impl Receipts {
     pub(super) fn build(parts: &Parts<'_>) -> Result<Option<Self>, DeclarationError> {
         let Some(spec) = &parts.declaration.receipt else { return Ok(None) };
-        let value = &spec.auth.expect;
-        let reads = |path: &str| {
-            matches!(path, "body" | "timestamp")
-                || path.starts_with("secrets.") && known(parts, path)
-                || path.starts_with("vars.") && known(parts, path)
-        };
-        let expect = Engine::requests(Escape::Bare, &parts.site.zone, &parts.site.clock)
-            .compile("receipt.auth.expect", value.get_ref(), &reads)
-            .map_err(parts.source.template(value))?;
-        if !expect.variables().iter().any(|path| path.starts_with("secrets.")) {
-            return Err(parts.source.error(
-                value.span().start,
-                say!(
-                    "expect 里没有用到任何密钥，谁都能伪造回执",
-                    "expect uses no secret, so anybody could forge receipts"
-                ),
-            ));
-        }
-        Ok(Some(Self { spec: spec.clone(), expect, fixed: fixed(parts), zone: parts.site.zone.clone() }))
+        let auth = Auth::build(parts, "receipt.auth.expect", &spec.auth)?;
+        Ok(Some(Self { spec: spec.clone(), auth, zone: parts.site.zone.clone() }))
     }
 
     /// Believes and reads a callback.
     pub(super) fn read(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError> {
-        self.authenticate(callback)?;
+        self.auth.check(callback)?;
         let receipts = match self.spec.format {
             ReceiptFormat::Json => self.read_json(callback)?,
             ReceiptFormat::Form => vec![self.read_pairs(&form_pairs(callback.body))?],
@@ -75,29 +51,6 @@ impl Receipts {
             reply_type: reply.content_type.clone(),
             reply_body: reply.body.clone(),
         })
-    }
-
-    fn authenticate(&self, callback: &Callback<'_>) -> Result<(), CallbackError> {
-        let auth = &self.spec.auth;
-        let given = match (&auth.header, &auth.query) {
-            (Some(name), _) => header(callback, name),
-            (None, Some(name)) => callback.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str()),
-            (None, None) => None,
-        };
-        let given = given.ok_or(CallbackError::Unauthenticated)?;
-        let timestamp = fresh_timestamp(auth, callback)?;
-        let mut data = self.fixed.clone();
-        if let Some(root) = data.as_object_mut() {
-            root.insert("timestamp".into(), timestamp.into());
-            root.insert("body".into(), String::from_utf8_lossy(callback.body).into());
-        }
-        let data = Context::wraps(data).map_err(|_| CallbackError::Unauthenticated)?;
-        let expected = self.expect.render(&data).map_err(|_| CallbackError::Unauthenticated)?;
-        if !expected.is_empty() && bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
-            Ok(())
-        } else {
-            Err(CallbackError::Unauthenticated)
-        }
     }
 
     fn read_json(&self, callback: &Callback<'_>) -> Result<Vec<Receipt>, CallbackError> {
@@ -173,27 +126,6 @@ impl Receipts {
     }
 }
 
-fn header<'a>(callback: &Callback<'a>, name: &str) -> Option<&'a str> {
-    callback.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
-}
-
-/// The signed timestamp, if it is near enough to now; empty where none is declared.
-fn fresh_timestamp<'a>(auth: &AuthSpec, callback: &Callback<'a>) -> Result<&'a str, CallbackError> {
-    let Some(name) = &auth.timestamp_header else { return Ok("") };
-    let text = header(callback, name).ok_or(CallbackError::Unauthenticated)?;
-    let number: i64 = text.trim().parse().map_err(|_| CallbackError::Unauthenticated)?;
-    let at = match auth.timestamp_unit {
-        TimeUnit::Unix => number.saturating_mul(1000),
-        TimeUnit::UnixMs => number,
-    };
-    let tolerance = auth.tolerance.map_or(TOLERANCE_MS, |t| i64::try_from(t.0.as_millis()).unwrap_or(TOLERANCE_MS));
-    if at.saturating_sub(callback.now).saturating_abs() > tolerance {
-        Err(CallbackError::Unauthenticated)
-    } else {
-        Ok(text)
-    }
-}
-
 fn word(words: &BTreeMap<String, StatusWord>, status: &str) -> Option<Word> {
     match words.get(status)? {
         StatusWord::Sent => Some(Word::Sent),
@@ -217,7 +149,7 @@ fn event_time(text: &str, format: &str, zone: &TimeZone) -> Option<Millis> {
 }
 
 /// Decodes `application/x-www-form-urlencoded` (WHATWG URL §5.1).
-fn form_pairs(body: &[u8]) -> Vec<(String, String)> {
+pub(super) fn form_pairs(body: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(body);
     let decode = |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
     text.split('&')

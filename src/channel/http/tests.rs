@@ -119,6 +119,7 @@ pub(crate) fn site(channels_dir: Option<&Path>) -> Site<'_> {
         zone: TimeZone::get("Asia/Shanghai").unwrap(),
         clock: Clock::held(NOON),
         to_send: true,
+        press: crate::sheet::Press::default(),
     }
 }
 
@@ -154,6 +155,7 @@ fn message(n: u32, text: &str) -> Outgoing {
         title: "".into(),
         text: text.into(),
         html: None,
+        facts: None,
         parts: 1,
         may_opt_out: false,
     }

@@ -1,5 +1,7 @@
 //! From messages to an HTTP request, by the declaration's templates.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use handlebars::Context;
 use http_body_util::Full;
@@ -9,16 +11,17 @@ use serde_json::{Map, Value, json};
 use toml::Spanned;
 use uuid::Uuid;
 
-use crate::channel::Outgoing;
 use crate::channel::declaration::{BodyFormat, DeclarationError, RequestSpec};
 use crate::channel::registry::{Parts, RegistryError};
+use crate::channel::{Outgoing, Target};
 use crate::clock::Millis;
-use crate::render::{Compiled, Engine, Escape};
+use crate::render::messages::is_item_field;
+use crate::render::{Compiled, Engine, Escape, compose};
 use crate::say;
 
 /// What every template of a request may read, beside vars, secrets and lets.
 const KNOWN: &[&str] =
-    &["to", "tos", "text", "parts", "client_id", "client_ids", "callback_url", "signature", "url", "body"];
+    &["to", "tos", "title", "text", "parts", "client_id", "client_ids", "callback_url", "signature", "url", "body"];
 
 /// The compiled request of a declaration.
 pub(super) struct Requests {
@@ -31,6 +34,8 @@ pub(super) struct Requests {
     /// Path and query the gateway is to call, when the request tells it.
     callback: Option<Compiled>,
     fixed: Value,
+    /// What any template reads: nothing else is made.
+    reads: BTreeSet<String>,
 }
 
 impl Requests {
@@ -71,7 +76,13 @@ impl Requests {
         let declared_type = headers.iter().any(|(name, _)| *name == CONTENT_TYPE);
         let body = spec.body.as_ref().map(|b| compile("request.body", body_escape, b)).transpose()?;
         let method = spec.method.parse().ok().filter(|m| [Method::GET, Method::POST, Method::PUT].contains(m));
+        let url = compile("request.url", Escape::Url, &spec.url)?;
+        let callback = callback(parts, spec)?;
+        let all = [&url].into_iter().chain(&body).chain(&callback);
+        let all = all.chain(lets.iter().map(|(_, l)| l)).chain(headers.iter().map(|(_, h)| h));
+        let reads = all.flat_map(|template| template.variables().iter().cloned()).collect();
         Ok(Self {
+            reads,
             method: method.ok_or_else(|| {
                 parts.source.error(
                     spec.url.span().start,
@@ -79,11 +90,11 @@ impl Requests {
                 )
             })?,
             lets,
-            url: compile("request.url", Escape::Url, &spec.url)?,
+            url,
             headers,
             content_type: (body.is_some() && !declared_type).then(|| HeaderValue::from_static(content_type)),
             body,
-            callback: callback(parts, spec)?,
+            callback,
             fixed: fixed(parts),
         })
     }
@@ -95,6 +106,7 @@ impl Requests {
             to: "13900000000".into(),
             title: "例".into(),
             html: None,
+            facts: Some(compose::no_facts().into()),
             text: "【例】\"引号\"\\ & = +\n第二行".into(),
             parts: 1,
             may_opt_out: false,
@@ -125,7 +137,7 @@ impl Requests {
     /// be made, without any value.
     pub(super) fn make(&self, context: &mut Context, group: &[&Outgoing], now: Millis) -> Result<Made, String> {
         let say_why = |e: crate::render::RenderError| e.to_string();
-        fill(context, group, now);
+        self.fill(context, group, now);
         if let Some(callback) = &self.callback {
             let url = callback.render(context).map_err(say_why)?;
             set(context, "callback_url", url.into());
@@ -137,11 +149,13 @@ impl Requests {
             }
         }
         let url = self.url.render(context).map_err(say_why)?;
-        let uri: Uri = url.parse().map_err(|_| wrong_url())?;
+        if self.reads.contains("url") {
+            set(context, "url", url.as_str().into());
+        }
+        let uri = Uri::try_from(url).map_err(|_| wrong_url())?;
         if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(wrong_url());
         }
-        set(context, "url", url.into());
         let body = self.body.as_ref().map_or(Ok(String::new()), |b| b.render(context).map_err(say_why))?;
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
@@ -149,8 +163,8 @@ impl Requests {
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static("gong"));
         headers.extend(self.content_type.clone().map(|value| (CONTENT_TYPE, value)));
-        if !self.headers.is_empty() {
-            set(context, "body", body.clone().into());
+        if self.reads.contains("body") {
+            set(context, "body", body.as_str().into());
         }
         for (name, value) in &self.headers {
             let value = HeaderValue::from_maybe_shared(Bytes::from(value.render(context).map_err(say_why)?))
@@ -158,6 +172,27 @@ impl Requests {
             request.headers_mut().insert(name, value);
         }
         Ok(Made { request, body: Bytes::from(body) })
+    }
+}
+
+impl Requests {
+    /// Puts in what is particular to this group, as far as a template reads it.
+    fn fill(&self, context: &mut Context, group: &[&Outgoing], now: Millis) {
+        let Some(first) = group.first() else { return };
+        set(context, "now", now.into());
+        let mut put = |name: &str, value: &dyn Fn() -> Value| {
+            if self.reads.contains(name) {
+                set(context, name, value());
+            }
+        };
+        put("to", &|| Value::from(&*first.to));
+        put("text", &|| Value::from(&*first.text));
+        put("title", &|| Value::from(&*first.title));
+        put("item", &|| first.facts.as_deref().cloned().unwrap_or(Value::Null));
+        put("parts", &|| first.parts.into());
+        put("client_id", &|| first.client_id.to_string().into());
+        put("tos", &|| group.iter().map(|m| Value::from(&*m.to)).collect());
+        put("client_ids", &|| group.iter().map(|m| Value::from(m.client_id.to_string())).collect());
     }
 }
 
@@ -185,17 +220,6 @@ fn wrong_url() -> String {
     )
 }
 
-fn fill(context: &mut Context, group: &[&Outgoing], now: Millis) {
-    let Some(first) = group.first() else { return };
-    set(context, "to", Value::from(&*first.to));
-    set(context, "text", Value::from(&*first.text));
-    set(context, "parts", first.parts.into());
-    set(context, "client_id", first.client_id.to_string().into());
-    set(context, "now", now.into());
-    set(context, "tos", group.iter().map(|m| Value::from(&*m.to)).collect());
-    set(context, "client_ids", group.iter().map(|m| Value::from(m.client_id.to_string())).collect());
-}
-
 fn set(context: &mut Context, name: &str, value: Value) {
     if let Some(root) = context.data_mut().as_object_mut() {
         match root.get_mut(name) {
@@ -215,6 +239,8 @@ pub(super) fn known(parts: &Parts<'_>, path: &str) -> bool {
         Some(("let", name)) => {
             parts.declaration.request.as_ref().is_some_and(|r| r.lets.iter().any(|l| l.name == name))
         }
+        // A post has one item behind it; a message to somebody is its text and no more.
+        Some(("item", name)) => parts.declaration.aim().0 == Target::Account && is_item_field(name),
         Some(_) => false,
         None => KNOWN.contains(&path),
     }

@@ -1,4 +1,4 @@
-//! SMS over HTTP: any gateway a declaration describes.
+//! Messages over HTTP: any gateway, chat robot or webhook a declaration describes.
 //!
 //! One request a group of equal texts; templates compiled once; the class of every
 //! failure says whether the gateway can have taken the message.
@@ -9,36 +9,40 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
 
 use super::registry::{Parts, RegistryError};
-use super::{Callback, CallbackError, Channel, Class, Intake, Limits, Outcome, Outgoing, Target};
+use super::{Callback, CallbackError, Channel, Class, Heard, Intake, Limits, Outcome, Outgoing, Target};
 use crate::clock::Clock;
 use crate::render::Medium;
 
 mod answer;
+mod auth;
 mod client;
+mod heard;
 mod receipt;
 mod request;
 
 use answer::Answers;
 pub(super) use client::forbidden;
 use client::{Client, Failure};
+use heard::Replies;
 use receipt::Receipts;
 use request::Requests;
 
 /// A gateway behind HTTP.
-pub struct SmsHttp {
+pub struct Http {
     limits: Limits,
     target: Target,
     medium: Medium,
     requests: Requests,
     answers: Answers,
     receipts: Option<Receipts>,
+    replies: Option<Replies>,
     client: Client,
     clock: Clock,
     /// Contexts at rest: the parts that never change stay in them.
     idle: Mutex<Vec<handlebars::Context>>,
 }
 
-impl SmsHttp {
+impl Http {
     /// Compiles a declaration.
     ///
     /// # Errors
@@ -47,6 +51,7 @@ impl SmsHttp {
         let requests = Requests::build(&parts)?;
         let answers = Answers::build(&parts)?;
         let receipts = Receipts::build(&parts)?;
+        let replies = Replies::build(&parts)?;
         let (target, medium) = parts.declaration.aim();
         let client = Client::new(parts.limits.in_flight, parts.timeout);
         Ok(Self {
@@ -56,6 +61,7 @@ impl SmsHttp {
             requests,
             answers,
             receipts,
+            replies,
             client,
             clock: parts.site.clock.clone(),
             idle: Mutex::new(Vec::new()),
@@ -103,7 +109,7 @@ fn groups(batch: &[Outgoing], most: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-impl Channel for SmsHttp {
+impl Channel for Http {
     fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -118,6 +124,9 @@ impl Channel for SmsHttp {
 
     fn send<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Outcome>> {
         async move {
+            if let [one] = batch {
+                return self.send_group(vec![one]).await;
+            }
             let groups = groups(batch, self.limits.batch);
             let sent = groups.iter().map(|g| self.send_group(g.iter().map(|i| &batch[*i]).collect()));
             let mut outcomes = vec![failed(Class::Unknown, String::new()); batch.len()];
@@ -133,6 +142,14 @@ impl Channel for SmsHttp {
 
     fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError> {
         self.receipts.as_ref().ok_or(CallbackError::NotTaken)?.read(callback)
+    }
+
+    fn hears_replies(&self) -> bool {
+        self.replies.is_some()
+    }
+
+    fn replies(&self, callback: &Callback<'_>) -> Result<Heard, CallbackError> {
+        self.replies.as_ref().ok_or(CallbackError::NotTaken)?.read(callback)
     }
 }
 

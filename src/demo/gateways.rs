@@ -1,0 +1,137 @@
+//! The loopback gateways of the demo, and the lines of `gong.toml` that use them.
+//! What goes wrong there hangs on the seed and the message, not on the time.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::domain::ids::DeliveryRef;
+use crate::loopback::{Behaviour, Credentials, Loopback, Running, Span};
+
+/// What every gateway of the demo asks for. It is no secret on one's own machine.
+const SECRET: &str = "loopback";
+
+/// How fast, and how long to wait, for so many people.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// SMS parts a second.
+    pub rate: usize,
+    /// Seconds between the first step of the alert and its second.
+    pub wait: u64,
+}
+
+impl Pace {
+    /// Long enough that every try of the first step is over when the second begins:
+    /// else the counts would hang on the machine.
+    pub fn of(people: usize) -> Self {
+        let sending = u64::try_from(people / 6_000).unwrap_or(0);
+        Self { rate: 6_000 + people / 20, wait: 6 + sending }
+    }
+}
+
+/// A delivery as gateways know it: dispatch and ordinal.
+pub type Key = (i64, i64);
+
+/// The running gateways.
+pub struct Gateways {
+    sms: Running,
+    journal: PathBuf,
+    pace: Pace,
+}
+
+impl Gateways {
+    /// Channels that plans may name.
+    pub const CHANNELS: &[&str] = &["sms"];
+
+    /// Starts them on free ports of this machine.
+    ///
+    /// # Errors
+    /// When one cannot listen or write its journal in `dir`.
+    pub async fn start(dir: &Path, seed: u64, pace: Pace) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir.join("data"))?;
+        std::fs::write(dir.join("data/loopback-secret"), SECRET)?;
+        let journal = dir.join("data/sms-taken.log");
+        let secret = SECRET.to_owned();
+        let credentials = Credentials { username: "gong".to_owned(), password: secret.clone(), secret };
+        let sms = Loopback { journal: Some(journal.clone()), ..Loopback::new(credentials, behaviour(seed, pace)) };
+        let sms = sms.start((Ipv4Addr::LOCALHOST, 0).into()).await?;
+        Ok(Self { sms, journal, pace })
+    }
+
+    /// The channels of `gong.toml`.
+    pub fn declarations(&self) -> String {
+        let (at, Pace { rate, wait }) = (self.sms.addr, self.pace);
+        format!(
+            "\n# 回环网关：什么都不会发到本机之外。\n\
+             [channels.sms]\n\
+             gateway   = \"kannel\"\n\
+             signature = \"【河口演示】\"\n\
+             vars      = {{ url = \"http://{at}\", username = \"gong\" }}\n\
+             secrets   = {{ password = \"file:data/loopback-secret\", token = \"file:data/loopback-secret\" }}\n\
+             limits    = {{ rate = {rate}, in_flight = 64, receipt_wait = \"{}s\" }}\n",
+            wait - 1
+        )
+    }
+
+    /// Receipts that are still on their way.
+    pub fn waiting(&self) -> u64 {
+        self.sms.stats().receipts_waiting
+    }
+
+    /// Stops them; how often each delivery was taken, by channel.
+    ///
+    /// # Errors
+    /// When a journal cannot be read or names what is not ours.
+    pub async fn stop(self) -> anyhow::Result<HashMap<&'static str, HashMap<Key, u64>>> {
+        self.sms.stop().await;
+        Ok(HashMap::from([("sms", taken(&self.journal)?)]))
+    }
+}
+
+/// Slow now and then, busy, without an answer, without a receipt, late, twice.
+fn behaviour(seed: u64, pace: Pace) -> Behaviour {
+    Behaviour {
+        seed,
+        latency: Span { min: 1, max: 12 },
+        temporary: 0.02,
+        permanent: 0.004,
+        throttle: 0.005,
+        lost_answer: 0.003,
+        half_answer: 0.001,
+        undelivered: 0.03,
+        no_receipt: 0.02,
+        receipt_delay: Span { min: 50, max: 800 },
+        late: 0.01,
+        late_by: Span::fixed((pace.wait + 2) * 1_000),
+        receipt_before_answer: 0.01,
+        doubled: 0.03,
+        disordered: 0.05,
+        ..Behaviour::default()
+    }
+}
+
+/// Reads a journal: client id, how many with this id, epoch milliseconds.
+fn taken(journal: &Path) -> anyhow::Result<HashMap<Key, u64>> {
+    let mut all = HashMap::new();
+    for line in std::fs::read_to_string(journal)?.lines() {
+        let id = line.split(' ').next().and_then(|id| Uuid::try_parse(id).ok());
+        let Some(of) = id.and_then(DeliveryRef::from_uuid) else {
+            anyhow::bail!("the journal of a gateway names what gong did not send")
+        };
+        *all.entry((of.dispatch_no.into(), of.ordinal.into())).or_default() += 1;
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_wrong_is_possible() {
+        behaviour(7, Pace::of(20_000)).check().unwrap();
+        assert!(Pace::of(300).wait < Pace::of(200_000).wait);
+    }
+}

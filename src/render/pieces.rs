@@ -1,0 +1,83 @@
+//! Templates without helpers and blocks, taken apart once: text, value, text. Sending
+//! renders such a template for every message, and walking handlebars' tree each time
+//! costs more than the message itself.
+
+use handlebars::template::{HelperTemplate, Parameter, TemplateElement};
+use handlebars::{Path, PathSeg, Template};
+use serde_json::Value;
+
+/// Bytes at hand for a text: a request with a long text of Chinese, percent-encoded,
+/// hardly ever needs more.
+const ROOM: usize = 2048;
+
+/// One piece of a template.
+#[derive(Debug, Clone)]
+enum Piece {
+    Text(String),
+    Value { path: Vec<String>, escaped: bool },
+}
+
+/// A template as its pieces.
+#[derive(Debug, Clone)]
+pub(super) struct Pieces(Vec<Piece>);
+
+impl Pieces {
+    /// `None` where the template has anything but text and plain values; `is_helper`
+    /// says which names are calls.
+    pub(super) fn of(template: &Template, is_helper: &dyn Fn(&str) -> bool) -> Option<Self> {
+        let piece = |element: &TemplateElement| match element {
+            TemplateElement::RawString(text) => Some(Piece::Text(text.clone())),
+            TemplateElement::Comment(_) => Some(Piece::Text(String::new())),
+            TemplateElement::Expression(tag) => value(tag, true, is_helper),
+            TemplateElement::HtmlExpression(tag) => value(tag, false, is_helper),
+            _ => None,
+        };
+        template.elements.iter().map(piece).collect::<Option<_>>().map(Self)
+    }
+
+    /// The text for `data`; `None` where a value is missing, null or not a scalar, so
+    /// that handlebars itself says what is wrong.
+    pub(super) fn render(&self, data: &Value, escape: impl Fn(&str) -> String) -> Option<String> {
+        let mut out = String::with_capacity(ROOM);
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Value { path, escaped } => {
+                    let found = path.iter().try_fold(data, |at, name| at.as_object()?.get(name))?;
+                    match found {
+                        Value::String(text) if *escaped => out.push_str(&escape(text)),
+                        Value::String(text) => out.push_str(text),
+                        Value::Number(number) => out.push_str(&number.to_string()),
+                        _ => return None,
+                    }
+                }
+            }
+        }
+        Some(out)
+    }
+}
+
+fn value(tag: &HelperTemplate, escaped: bool, is_helper: &dyn Fn(&str) -> bool) -> Option<Piece> {
+    if !tag.params.is_empty() || !tag.hash.is_empty() {
+        return None;
+    }
+    let parsed;
+    let path = match &tag.name {
+        Parameter::Path(path) => path,
+        Parameter::Name(name) => {
+            parsed = Path::parse(name).ok()?;
+            &parsed
+        }
+        _ => return None,
+    };
+    let Path::Relative((segments, raw)) = path else { return None };
+    if raw.starts_with('@') || is_helper(raw) {
+        return None;
+    }
+    let named = |segment: &PathSeg| match segment {
+        PathSeg::Named(name) if name != "this" => Some(name.trim_start_matches('[').trim_end_matches(']').to_owned()),
+        _ => None,
+    };
+    let path: Vec<String> = segments.iter().map(named).collect::<Option<_>>()?;
+    (!path.is_empty()).then_some(Piece::Value { path, escaped })
+}
