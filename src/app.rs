@@ -30,7 +30,7 @@ use crate::dispatch::worker::{Tools, Way, Worker};
 use crate::domain::plan::VISIT;
 use crate::domain::reach::{ChannelKind, ChannelKinds};
 use crate::planner::{PlannedChannel, Planner, REHEARSAL};
-use crate::receipts::ReceiptDesk;
+use crate::receipts::{ReceiptDesk, maildir};
 use crate::render::following::Following;
 use crate::render::messages::Messages;
 use crate::say;
@@ -160,6 +160,12 @@ impl App {
         })
     }
 
+    /// Whoever takes receipts in.
+    pub async fn desk(&self) -> Result<ReceiptDesk, StoreError> {
+        let ways = Arc::new(self.ways().await?);
+        Ok(ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::default() })
+    }
+
     /// Starts the engine: planner, workers, scheduler. At most one runs on an
     /// embedded store.
     pub async fn start_engine(&self) -> anyhow::Result<Engine> {
@@ -202,8 +208,12 @@ impl App {
         for way in ways.iter() {
             supervise(&tasks, &stop, Worker::new(tools.clone(), way.clone()).run());
         }
+        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways: Arc::clone(&ways), counts: Arc::clone(&counts) };
+        for way in ways.iter() {
+            let Some(dir) = way.channel.bounces() else { continue };
+            supervise(&tasks, &stop, maildir::watch(desk.clone(), way.name.clone(), dir.to_owned(), stop.clone()));
+        }
         tasks.close();
-        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
         let templates = self.config.path("templates".as_ref());
         let page = web::calls::CallPage::load(&templates, &self.config.zone()?)?;
         let pages = web::page::Pages::load(&templates, self.config.zone()?, self.site())?;

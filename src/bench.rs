@@ -7,6 +7,7 @@
 
 mod bare_client;
 mod dispatch;
+mod email;
 pub mod gateway;
 mod import;
 mod peak;
@@ -34,6 +35,8 @@ pub enum Name {
     Dispatch,
     /// The same over HTTP, to a loopback gateway in a process of its own.
     Sms,
+    /// The same over SMTP, to Postfix's smtp-sink over two connections.
+    Email,
     /// A CSV of recipients.
     Import,
     /// Receipts by client id, a hundred a callback.
@@ -107,6 +110,7 @@ impl Name {
             Self::Snapshot | Self::Import => 1_000_000,
             Self::Dispatch => 200_000,
             Self::Sms => 50_000,
+            Self::Email => 20_000,
             Self::Receipts => 100_000,
             Self::Sheets => 2_000,
         }
@@ -124,6 +128,7 @@ pub async fn run(name: Name, settings: &Settings) -> anyhow::Result<Report> {
         Name::Snapshot => snapshot::run(settings, n).await?,
         Name::Dispatch => dispatch::run(settings, n).await?,
         Name::Sms => sms::run(settings, n).await?,
+        Name::Email => email::run(settings, n).await?,
         Name::Import => import::run(settings, n).await?,
         Name::Receipts => receipts::run(settings, n).await?,
         Name::Sheets => sheets::run(settings, n).await?,

@@ -3,9 +3,11 @@
 //!
 //! The class of a failure decides what happens next; nobody asks which gateway it was.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -15,6 +17,7 @@ use crate::domain::delivery::Word;
 use crate::render::Medium;
 
 pub mod declaration;
+pub mod email;
 pub mod failover;
 pub mod http;
 pub mod point;
@@ -39,6 +42,8 @@ pub struct Outgoing {
     pub facts: Option<Arc<serde_json::Value>>,
     /// Billable parts of `text`, signature included.
     pub parts: u32,
+    /// Whoever gets it may ask to get no more of its kind.
+    pub may_opt_out: bool,
 }
 
 impl std::fmt::Debug for Outgoing {
@@ -175,6 +180,8 @@ pub struct Receipt {
     pub key: ReceiptKey,
     /// `None` where the gateway says something gong does not act on; it is kept all the same.
     pub word: Option<Word>,
+    /// The address does not exist; it is marked.
+    pub gone: bool,
     /// The gateway's own status, free of addresses.
     pub code: String,
     /// The gateway's own time of the event.
@@ -257,6 +264,22 @@ pub trait Channel: Send + Sync {
     /// Reads the receipts in a callback of one of the channel's gateways, by its name.
     fn receipts_of(&self, _gateway: &str, _callback: &Callback<'_>) -> Result<Intake, CallbackError> {
         Err(CallbackError::NotTaken)
+    }
+
+    /// The Maildir that bounces of this channel come to, where it has one.
+    fn bounces(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Reads the receipts in a bounce, a mail that came to the site.
+    fn bounce(&self, _mail: &[u8]) -> Result<Vec<Receipt>, CallbackError> {
+        Err(CallbackError::NotTaken)
+    }
+
+    /// Greets the gateway and sends nothing: where it is, or why it does not answer.
+    /// `None` where a channel has no greeting.
+    fn probe(&self) -> BoxFuture<'_, Option<Result<String, String>>> {
+        std::future::ready(None).boxed()
     }
 
     /// Whether what people answer comes back.

@@ -15,6 +15,7 @@ mod media;
 mod parts;
 mod receipts;
 mod serve;
+pub mod smtp;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +61,8 @@ pub enum LoopbackError {
     Journal(PathBuf, #[source] std::io::Error),
     #[error("{}", say!("回环网关的签名密钥为空，请给出一个", "the secret of the loopback gateway is empty; give one"))]
     Secret,
+    #[error("{}", folder(.0, .1))]
+    Folder(PathBuf, #[source] std::io::Error),
     #[error("{}", share(.field, *.value))]
     Share { field: &'static str, value: f64 },
     #[error("{}", too_much(.fields, *.sum))]
@@ -91,6 +94,11 @@ fn bind(at: &SocketAddr, error: &std::io::Error) -> String {
 fn journal(path: &Path, error: &std::io::Error) -> String {
     let path = path.display();
     say!("无法写入流水文件 {path}：{error}", "cannot write the journal {path}: {error}")
+}
+
+fn folder(path: &Path, error: &std::io::Error) -> String {
+    let path = path.display();
+    say!("无法写入文件夹 {path}：{error}", "cannot write to the folder {path}: {error}")
 }
 
 fn share(field: &str, value: f64) -> String {

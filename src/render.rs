@@ -20,6 +20,8 @@ mod closing;
 pub mod compose;
 pub mod following;
 mod helpers;
+mod mail;
+pub mod markdown;
 mod pieces;
 
 pub mod messages;
@@ -215,5 +217,7 @@ fn explain(name: &str, error: &handlebars::RenderError) -> RenderError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_email;
 #[cfg(test)]
 mod tests_posts;

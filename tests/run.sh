@@ -2,7 +2,7 @@
 # Every check and every test of gong. Usage: tests/run.sh [--embedded]
 #
 # Plain: installs what is missing (Debian 12, as root), starts a private PostgreSQL and
-# a private Kannel, and runs everything on both engines. --embedded: what needs no services.
+# a private Kannel and Postfix, and runs everything on both engines. --embedded: what needs no services.
 #   CARGO          the cargo to call
 #   GONG_TEST_DIR  where the services live (see deploy/services/*.sh)
 #   CI             when set, build results are kept in the user's cache folder
@@ -86,6 +86,13 @@ start_postgres() {
   echo "GONG_TEST_POSTGRES=$GONG_TEST_POSTGRES"
 }
 
+# A mail server that delivers to Maildirs of its own and bounces; it installs itself.
+start_postfix() {
+  GONG_TEST_POSTFIX=$(deploy/services/postfix.sh start) || return 1
+  export GONG_TEST_POSTFIX
+  echo "GONG_TEST_POSTFIX=$GONG_TEST_POSTFIX"
+}
+
 start_kannel() {
   GONG_TEST_KANNEL=$(deploy/services/kannel.sh start) || return 1
   export GONG_TEST_KANNEL
@@ -99,14 +106,15 @@ fi
 stage "tools" need_tools
 stage "fonts and PDF tools" need_sheets
 if [ "$embedded" = yes ]; then
-  unset GONG_TEST_POSTGRES GONG_TEST_KANNEL
+  unset GONG_TEST_POSTGRES GONG_TEST_KANNEL GONG_TEST_POSTFIX
   engines="SQLite only (--embedded)"
 else
   stage "postgresql installed" need_postgres
   stage "postgresql started" start_postgres
+  stage "postfix started" start_postfix
   stage "kannel installed" need_kannel
   stage "kannel started" start_kannel
-  engines="SQLite and PostgreSQL, with Kannel"
+  engines="SQLite and PostgreSQL, with Kannel and Postfix"
 fi
 stage "fmt" "$CARGO" fmt --check
 stage "clippy" "$CARGO" clippy --locked --all-targets -- -D warnings
@@ -119,7 +127,7 @@ fi
 stage "tests" "$CARGO" test --locked
 
 if [ "$embedded" = no ]; then
-  echo "The PostgreSQL and the Kannel of the tests keep running for the next time; to stop them: deploy/services/{postgres,kannel}.sh stop"
+  echo "The PostgreSQL, Kannel and Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,kannel,postfix}.sh stop"
 fi
 printf -v list '%s, ' "${done_stages[@]}"
 echo "ALL PASSED in $SECONDS s on $engines: ${list%, }"

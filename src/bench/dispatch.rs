@@ -43,7 +43,7 @@ pub(super) fn persons_for(n: i64) -> i64 {
 }
 
 /// Plans a dispatch, runs the engine over it; deliveries, time, turns, memory.
-async fn engine(site: &Site) -> anyhow::Result<(i64, Duration, i64, u64)> {
+pub(super) async fn engine(site: &Site) -> anyhow::Result<(i64, Duration, i64, u64)> {
     let dispatch = site.planned().await?;
     peak::reset();
     let began = Instant::now();

@@ -58,6 +58,7 @@ fn receipts(store: &Store, dispatch_no: i64, n: i64) -> Vec<Receipt> {
             Receipt {
                 key: ReceiptKey::Client(id),
                 word: Some(Word::Delivered),
+                gone: false,
                 code: "1".to_owned(),
                 event_at: None,
                 raw: format!("id={id}&status=1&time=1780279200"),

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use crate::app::App;
+use crate::channel::AddressKind;
 use crate::channel::registry::ChannelSettings;
 use crate::clock::Millis;
 use crate::config::Config;
@@ -70,8 +71,13 @@ impl Site {
 
     /// Makes up people.
     pub async fn people(&self, persons: i64) -> anyhow::Result<()> {
+        self.people_with(persons, AddressKind::Phone).await
+    }
+
+    /// The same, with addresses of another kind.
+    pub async fn people_with(&self, persons: i64, kind: AddressKind) -> anyhow::Result<()> {
         let villages = (persons / VILLAGE).clamp(1, 5_000);
-        Ok(self.app.store.make_up_people(MadeUp { persons, villages, seed: self.seed }).await?)
+        Ok(self.app.store.make_up_people_with(MadeUp { persons, villages, seed: self.seed }, kind).await?)
     }
 
     /// A new dispatch to everybody, not yet planned.

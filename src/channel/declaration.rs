@@ -40,6 +40,8 @@ pub enum Kind {
     SmsHttp,
     /// A post over HTTP to one account: a chat robot, a webhook.
     Media,
+    /// Mail over SMTP.
+    Email,
     /// Sheets for notice boards.
     Point,
     Rehearsal,
@@ -59,6 +61,9 @@ pub struct Declaration {
     /// Plain settings and their defaults; an empty one must be set by the site.
     #[serde(default)]
     pub vars: BTreeMap<String, String>,
+    /// Those of them that may stay empty.
+    #[serde(default)]
+    pub optional: Vec<String>,
     #[serde(default)]
     pub secrets: SecretsSpec,
     pub request: Option<RequestSpec>,
@@ -74,11 +79,18 @@ const fn phone() -> AddressKind {
 }
 
 impl Declaration {
+    /// Whether word about a message can come back.
+    #[must_use]
+    pub fn has_receipts(&self) -> bool {
+        self.receipt.is_some() || *self.kind.get_ref() == Kind::Email
+    }
+
     /// What its deliveries go to, and the form of their texts.
     #[must_use]
     pub fn aim(&self) -> (Target, Medium) {
         match (self.kind.get_ref(), self.address) {
             (Kind::Media, _) => (Target::Account, Medium::Media),
+            (Kind::Email, _) => (Target::Address(AddressKind::Email), Medium::Email),
             (Kind::Point, _) => (Target::Point, Medium::Sheet),
             (_, AddressKind::Phone) => (Target::Address(AddressKind::Phone), Medium::Sms),
             (_, AddressKind::Email) => (Target::Address(AddressKind::Email), Medium::Email),
@@ -162,6 +174,9 @@ pub struct SmsSpec {
 pub struct SecretsSpec {
     #[serde(default)]
     pub required: Vec<String>,
+    /// Those it may give.
+    #[serde(default)]
+    pub optional: Vec<String>,
 }
 
 /// How values are escaped in a body, and its `Content-Type`.

@@ -21,6 +21,7 @@ mod receipt;
 mod request;
 
 use answer::Answers;
+pub(super) use client::forbidden;
 use client::{Client, Failure};
 use heard::Replies;
 use receipt::Receipts;

@@ -10,7 +10,8 @@ use jiff::tz::TimeZone;
 use rust_embed::RustEmbed;
 use serde::Deserialize;
 
-use super::declaration::{Declaration, DeclarationError, Kind, LimitsSpec, Source};
+use super::declaration::{Declaration, DeclarationError, Kind, LimitsSpec, SecretsSpec, Source};
+use super::email::Email;
 use super::failover::{Failover, Member};
 use super::http::Http;
 use super::point::Board;
@@ -247,15 +248,16 @@ fn build_one(name: &str, setting: &ChannelSettings, site: &Site<'_>) -> Result<E
     let declaration = source.parse()?;
     let (limits, timeout) = setting
         .limits
-        .over(&declaration.limits, declaration.receipt.is_some())
+        .over(&declaration.limits, declaration.has_receipts())
         .map_err(|field| RegistryError::Setting { channel: name.to_owned(), field: format!("limits.{field}") })?;
-    let vars = merge_vars(name, &declaration.vars, &setting.vars)?;
-    let secrets = resolve_secrets(name, &declaration.secrets.required, setting, site)?;
+    let vars = merge_vars(name, &declaration, &setting.vars)?;
+    let secrets = resolve_secrets(name, &declaration.secrets, setting, site)?;
     let signature = setting.signature.clone().unwrap_or_else(|| declaration.sms.signature.clone());
     let kind = *declaration.kind.get_ref();
     let parts = Parts { name, source, declaration, limits, timeout, vars, secrets, signature: signature.clone(), site };
     let channel: Arc<dyn Channel> = match kind {
         Kind::SmsHttp | Kind::Media => Arc::new(Http::build(parts)?),
+        Kind::Email => Arc::new(Email::build(parts)?),
         Kind::Point => Arc::new(Board::build(parts)?),
         Kind::Rehearsal => Arc::new(Rehearsal::new(parts.limits, parts.declaration.aim())),
     };
@@ -290,11 +292,11 @@ fn read_declaration(channel: &str, gateway: &str, site: &Site<'_>) -> Result<(St
 
 fn merge_vars(
     channel: &str,
-    declared: &BTreeMap<String, String>,
+    declaration: &Declaration,
     given: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, RegistryError> {
     let field = |name: &String| (channel.to_owned(), format!("vars.{name}"));
-    let mut vars = declared.clone();
+    let mut vars = declaration.vars.clone();
     for (name, value) in given {
         let slot = vars.get_mut(name).ok_or_else(|| {
             let (channel, field) = field(name);
@@ -302,7 +304,7 @@ fn merge_vars(
         })?;
         slot.clone_from(value);
     }
-    match vars.iter().find(|(_, value)| value.is_empty()) {
+    match vars.iter().find(|(name, value)| value.is_empty() && !declaration.optional.contains(name)) {
         Some((name, _)) => {
             let (channel, field) = field(name);
             Err(RegistryError::Lacking { channel, field })
@@ -313,15 +315,19 @@ fn merge_vars(
 
 fn resolve_secrets(
     channel: &str,
-    required: &[String],
+    declared: &SecretsSpec,
     setting: &ChannelSettings,
     site: &Site<'_>,
 ) -> Result<BTreeMap<String, Secret>, RegistryError> {
-    if let Some(extra) = setting.secrets.keys().find(|name| !required.contains(name)) {
+    let known = |name: &&String| declared.required.contains(name) || declared.optional.contains(name);
+    if let Some(extra) = setting.secrets.keys().find(|name| !known(name)) {
         return Err(RegistryError::Undeclared { channel: channel.to_owned(), field: format!("secrets.{extra}") });
     }
-    required
+    let given = declared.optional.iter().filter(|name| setting.secrets.contains_key(*name));
+    declared
+        .required
         .iter()
+        .chain(given)
         .map(|name| {
             let spec = setting.secrets.get(name).ok_or_else(|| RegistryError::Lacking {
                 channel: channel.to_owned(),

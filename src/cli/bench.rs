@@ -50,6 +50,8 @@ enum Name {
     Dispatch,
     /// the engine over HTTP, one request a message
     Sms,
+    /// the engine over SMTP, to Postfix's smtp-sink over two connections
+    Email,
     /// a CSV of recipients
     Import,
     /// receipts, a hundred a callback
@@ -66,6 +68,7 @@ pub(super) async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<En
         Name::Snapshot => bench::Name::Snapshot,
         Name::Dispatch => bench::Name::Dispatch,
         Name::Sms => bench::Name::Sms,
+        Name::Email => bench::Name::Email,
         Name::Import => bench::Name::Import,
         Name::Receipts => bench::Name::Receipts,
         Name::Sheets => bench::Name::Sheets,

@@ -110,7 +110,7 @@ async fn site(report: &mut Report, config: Config, connect: bool) {
     files::calendar(report, &config);
     let registry = ways::channels(report, &config);
     if connect {
-        ways::connect(report, &config).await;
+        ways::connect(report, &config, &registry).await;
     }
     let Some(store) = store else { return };
     data::look(report, &config, &store).await;

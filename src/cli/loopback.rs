@@ -3,6 +3,7 @@
 mod channel;
 mod flags;
 mod media;
+mod smtp;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use flags::Flags;
 /// Runs a loopback gateway: nothing leaves this machine.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "gong loopback sms\ngong loopback sms --print-channel --secrets-dir data >> gong.toml\ngong loopback media --dir posts"
+    after_help = "gong loopback sms\ngong loopback sms --print-channel --secrets-dir data >> gong.toml\ngong loopback media --dir posts\ngong loopback smtp --dir taken"
 )]
 pub struct LoopbackArgs {
     #[command(subcommand)]
@@ -31,6 +32,7 @@ pub struct LoopbackArgs {
 enum Kind {
     Sms(Box<SmsArgs>),
     Media(Box<media::MediaArgs>),
+    Smtp(Box<smtp::SmtpArgs>),
 }
 
 /// An SMS gateway, as Kannel and as a signed JSON interface at once.
@@ -79,6 +81,7 @@ pub(super) async fn run(context: &Context, args: LoopbackArgs) -> anyhow::Result
     match args.command {
         Kind::Sms(args) => sms(context, *args).await,
         Kind::Media(args) => media::run(context, *args).await,
+        Kind::Smtp(args) => smtp::run(context, *args).await,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Job {
     pub dispatch: Dispatch,
     /// A doubtful delivery may go again under the same client id.
     pub repeatable: bool,
+    /// Its recipients may ask to get no more of its kind.
+    may_opt_out: bool,
     /// The channel's name, and what its deliveries go to.
     channel: (String, Target),
     says: Says,
@@ -111,7 +113,13 @@ impl Jobs {
             _ => Says::Message(Mutex::new(self.composer((&dispatch, &content), unit, way).await?)),
         };
         let repeatable = channel.limits().idempotent || is_repeated(&content, dispatch.lane);
-        let job = Arc::new(Job { dispatch, repeatable, channel: (way.name.clone(), channel.target()), says });
+        let job = Arc::new(Job {
+            dispatch,
+            repeatable,
+            may_opt_out: content.honours_opt_out(),
+            channel: (way.name.clone(), channel.target()),
+            says,
+        });
         if let Ok(mut kept) = self.kept.lock() {
             // A handful of dispatches are under way at once; forget the old ones.
             if kept.len() > 64 {
@@ -255,6 +263,7 @@ impl Job {
             html: text.html,
             facts,
             parts: text.parts,
+            may_opt_out: self.may_opt_out,
         })
     }
 }
@@ -287,6 +296,7 @@ fn prepare_sheet(
         html: None,
         facts: None,
         parts: 1,
+        may_opt_out: false,
     })
 }
 

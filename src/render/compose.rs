@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::RenderError;
 use super::closing::Closing;
-use super::messages::{Medium, MessageTemplate, Messages, Personal, item_fields};
+use super::mail::{Bodies, Forms, colours};
+use super::markdown;
+use super::messages::{Medium, MessageTemplate, Messages, item_fields};
 use crate::domain::item::{Content, Level, Relation};
 use crate::domain::sms;
 
@@ -39,7 +41,7 @@ pub struct Composer {
 
 enum Texts {
     Same(Text),
-    Own(Box<Personal>),
+    Own(Box<Forms>),
 }
 
 /// A text ready to send, and its SMS parts, signature included.
@@ -67,7 +69,9 @@ impl Composer {
     ) -> Result<Self, RenderError> {
         let own = content.sms.as_deref().filter(|_| medium == Medium::Sms);
         let template = messages.text(medium, content.kind.name(), own)?;
-        Self::with(&template, medium, content, sender)
+        let html = messages.html(medium, content.kind.name())?;
+        let bodies = Bodies::new(messages, medium, content)?;
+        Self::with((&template, html.as_ref(), bodies), medium, content, sender)
     }
 
     /// The text that calls a duty officer (叫应), with the village and the link as variables.
@@ -75,11 +79,12 @@ impl Composer {
     /// # Errors
     /// As there.
     pub fn call(messages: &Messages, content: &Content, sender: &Sender<'_>) -> Result<Self, RenderError> {
-        Self::with(&messages.text(Medium::Sms, CALL, None)?, Medium::Sms, content, sender)
+        let template = messages.text(Medium::Sms, CALL, None)?;
+        Self::with((&template, None, Bodies::default()), Medium::Sms, content, sender)
     }
 
     fn with(
-        template: &MessageTemplate,
+        (template, html, bodies): (&MessageTemplate, Option<&MessageTemplate>, Bodies),
         medium: Medium,
         content: &Content,
         sender: &Sender<'_>,
@@ -92,11 +97,14 @@ impl Composer {
         let signature = sender.signature.to_owned();
         let closing = Closing::new(content, sender);
         let title: Arc<str> = headline(content, sender.mark).into();
-        if !template.vars().is_empty() {
-            let texts = Texts::Own(Box::new(template.personal(shared)));
+        let own = [Some(template), html, bodies.text.as_ref()].into_iter().flatten().any(|t| !t.vars().is_empty());
+        let mut forms = Forms::new(template, (html, bodies), &shared);
+        if own {
+            let texts = Texts::Own(Box::new(forms));
             return Ok(Self { medium, title, signature, closing, texts, source: None, facts: None, cut: false });
         }
-        let text = finish(medium, &title, &signature, &closing.close(&template.render(&shared)?));
+        let (text, html) = forms.render(Value::Null)?;
+        let text = Text { html: html.map(Into::into), ..finish(medium, &title, &signature, &closing.close(&text)) };
         let post = medium == Medium::Media;
         let facts = post.then(|| Arc::new(handed_on(shared["item"].clone(), sender)));
         let source = post.then(|| Box::new((template.clone(), shared)));
@@ -164,16 +172,21 @@ impl Composer {
     pub fn text(&mut self, vars: Value) -> Result<Text, RenderError> {
         match &mut self.texts {
             Texts::Same(text) => Ok(text.clone()),
-            Texts::Own(personal) => {
-                let text = personal.render(vars)?;
-                Ok(finish(self.medium, &self.title, &self.signature, &self.closing.close(&text)))
+            Texts::Own(forms) => {
+                let (text, html) = forms.render(vars)?;
+                let text = finish(self.medium, &self.title, &self.signature, &self.closing.close(&text));
+                Ok(Text { html: html.map(Into::into), ..text })
             }
         }
     }
 }
 
 fn finish(medium: Medium, title: &Arc<str>, signature: &str, text: &str) -> Text {
-    let text = sms::with_signature(signature, text.trim());
+    let mut text = sms::with_signature(signature, text.trim());
+    // A section that is left out leaves its blank lines.
+    while medium == Medium::Email && text.contains("\n\n\n") {
+        text = text.replace("\n\n\n", "\n\n");
+    }
     let parts = if medium == Medium::Sms { sms::segments(&text).parts } else { 1 };
     Text { title: Arc::clone(title), text: text.into(), html: None, parts }
 }
@@ -235,6 +248,11 @@ fn facts(content: &Content) -> Value {
         "title": content.title,
         "body_plain": plain(&content.body),
         "body_text": lines(&content.body),
+        "body_lines": markdown::lines(&content.body),
+        "body_html": markdown::html(&content.body),
+        "document_no": content.document_no,
+        "level_colour": content.level.map(|l| colours(l).0),
+        "level_ink": content.level.map(|l| colours(l).1),
         "sms": content.sms,
         "level": content.level.map(Level::name),
         "level_zh": content.level.map(|l| l.zh(content.kind)),

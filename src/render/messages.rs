@@ -50,9 +50,13 @@ const ITEM: &[&str] = &[
     "title",
     "body_plain",
     "body_text",
+    "body_lines",
+    "body_html",
     "sms",
     "level",
     "level_zh",
+    "level_colour",
+    "level_ink",
     "area_text",
     "actions",
     "issuer",
@@ -63,6 +67,7 @@ const ITEM: &[&str] = &[
     "relation_zh",
     "objection_phone",
     "url",
+    "document_no",
 ];
 
 const FALLBACK: &str = "default";
@@ -71,7 +76,12 @@ const FALLBACK: &str = "default";
 #[derive(Clone)]
 pub struct Messages {
     media: BTreeMap<Medium, Templates>,
+    /// `KIND.html.hbs` of mail, which stand beside its texts.
+    html: Templates,
 }
+
+/// Ends the name of a template that writes HTML.
+const HTML: &str = ".html";
 
 /// The templates of one medium.
 #[derive(Clone)]
@@ -87,8 +97,24 @@ impl Messages {
     /// # Errors
     /// The first template that is not sound, with its place.
     pub fn load(site_templates: Option<&Path>, zone: &TimeZone) -> Result<Self, RenderError> {
-        let load = |medium| Ok((medium, Templates::load(medium, site_templates, zone)?));
-        Ok(Self { media: Medium::TEXTS.into_iter().map(load).collect::<Result<_, RenderError>>()? })
+        let load = |medium| Ok((medium, Templates::load(medium, Escape::Bare, site_templates, zone)?));
+        Ok(Self {
+            media: Medium::TEXTS.into_iter().map(load).collect::<Result<_, RenderError>>()?,
+            html: Templates::load(Medium::Email, Escape::Html, site_templates, zone)?,
+        })
+    }
+
+    /// The HTML template of an item of `kind`, where the medium takes HTML beside its text.
+    pub fn html(&self, medium: Medium, kind: &str) -> Result<Option<MessageTemplate>, RenderError> {
+        if medium == Medium::Email { self.html.text(kind, None) } else { Ok(None) }
+    }
+
+    /// An item's body with variables of the recipients in it, for the text (`html`: for
+    /// the HTML) of a mail.
+    pub fn body(&self, source: &str, html: bool) -> Result<MessageTemplate, RenderError> {
+        let none = || RenderError::Io(Medium::Email.folder().into(), std::io::ErrorKind::NotFound.into());
+        let templates = if html { &self.html } else { self.media.get(&Medium::Email).ok_or_else(none)? };
+        MessageTemplate::new(&templates.engine, "body", source)
     }
 
     /// The template of an item of `kind` on `medium`; `own` is the item's own text,
@@ -100,9 +126,14 @@ impl Messages {
 }
 
 impl Templates {
-    fn load(medium: Medium, site_templates: Option<&Path>, zone: &TimeZone) -> Result<Self, RenderError> {
+    fn load(
+        medium: Medium,
+        escape: Escape,
+        site_templates: Option<&Path>,
+        zone: &TimeZone,
+    ) -> Result<Self, RenderError> {
         let folder = medium.folder();
-        let mut sources = BTreeMap::new();
+        let mut sources: BTreeMap<String, String> = BTreeMap::new();
         for file in Shipped::iter() {
             let name = file.strip_prefix(folder).and_then(|f| f.strip_prefix('/')).and_then(|f| f.strip_suffix(".hbs"));
             if let (Some(name), Some(found)) = (name, Shipped::get(&file)) {
@@ -112,7 +143,8 @@ impl Templates {
         if let Some(site) = site_templates {
             read_site(&site.join(folder), &mut sources)?;
         }
-        let engine = Engine::texts(Escape::Bare, zone)
+        let sources = of_form(sources, escape);
+        let engine = Engine::texts(escape, zone)
             .with_partials(sources.iter().map(|(name, source)| (name.as_str(), source.as_str())))?;
         let mut kinds = BTreeMap::new();
         for (name, source) in &sources {
@@ -127,6 +159,15 @@ impl Templates {
             None => Ok(self.kinds.get(kind).or_else(|| self.kinds.get(FALLBACK)).cloned()),
         }
     }
+}
+
+/// The templates that write HTML, under their bare names, or those that do not.
+fn of_form(sources: BTreeMap<String, String>, escape: Escape) -> BTreeMap<String, String> {
+    let bare = |(name, source): (String, String)| match name.strip_suffix(HTML) {
+        Some(bare) => (escape == Escape::Html).then(|| (bare.to_owned(), source)),
+        None => (escape != Escape::Html).then_some((name, source)),
+    };
+    sources.into_iter().filter_map(bare).collect()
 }
 
 fn read_site(folder: &Path, sources: &mut BTreeMap<String, String>) -> Result<(), RenderError> {
@@ -239,6 +280,19 @@ pub struct Personal {
 }
 
 impl Personal {
+    /// The same for a piece of a text, which bears no mark of its own.
+    #[must_use]
+    pub fn unmarked(self) -> Self {
+        Self { mark: String::new(), ..self }
+    }
+
+    /// Sets a field of the item that all texts to come share.
+    pub fn set_item(&mut self, field: &str, value: String) {
+        if let Some(item) = self.context.data_mut().get_mut("item").and_then(Value::as_object_mut) {
+            item.insert(field.to_owned(), Value::String(value));
+        }
+    }
+
     /// The text for the recipient with these variables (a JSON object, or null).
     pub fn render(&mut self, vars: Value) -> Result<String, RenderError> {
         if let Some(root) = self.context.data_mut().as_object_mut() {

@@ -4,6 +4,7 @@
 
 use super::bulk::{Cell, Col, Rows};
 use super::{Result, Store};
+use crate::channel::AddressKind;
 use crate::domain::recipient::{RecipientKind, Via, purpose};
 use crate::domain::region::{Level, RegionRow};
 use crate::store::groups::GroupRecord;
@@ -71,6 +72,7 @@ struct Chunk {
 struct Maker<'a> {
     store: &'a Store,
     spec: MadeUp,
+    kind: AddressKind,
     groups: Vec<i64>,
     first_village: i64,
     /// The number taken last.
@@ -115,20 +117,25 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn make_up_people(&self, spec: MadeUp) -> Result<()> {
+        self.make_up_people_with(spec, AddressKind::Phone).await
+    }
+
+    /// The same, with addresses of another kind.
+    pub async fn make_up_people_with(&self, spec: MadeUp, kind: AddressKind) -> Result<()> {
         let first_village = self.make_up_regions(spec.villages).await?;
         let mut groups = Vec::new();
         for (name, _) in GROUPS {
             groups.push(self.put_group(&GroupRecord { name: name.to_owned(), ..GroupRecord::default() }).await?);
         }
-        let mut maker = Maker { store: self, spec, groups, first_village, recipient: 0, address: 0, persons: 0 };
+        let mut maker = Maker { store: self, spec, kind, groups, first_village, recipient: 0, address: 0, persons: 0 };
         while maker.persons < spec.persons {
             let chunk = maker.chunk();
-            self.put_made_up(chunk, (maker.recipient, maker.address)).await?;
+            self.put_made_up(chunk, kind, (maker.recipient, maker.address)).await?;
         }
         Ok(())
     }
 
-    async fn put_made_up(&self, chunk: Chunk, (recipient, address): (i64, i64)) -> Result<()> {
+    async fn put_made_up(&self, chunk: Chunk, kind: AddressKind, (recipient, address): (i64, i64)) -> Result<()> {
         let mut tx = self.begin().await?;
         let cols = [
             Col::Int("no"),
@@ -148,12 +155,14 @@ impl Store {
         );
         tx.bulk(sql, chunk.recipients).await?;
         let source = tx.source(&[Col::Int("id"), Col::Bytes("hash"), Col::Bytes("sealed")]);
-        let sql = format!("INSERT INTO addresses (id, kind, hash, sealed) SELECT id, 1, hash, sealed FROM {source}");
+        let kind = kind as i32;
+        let sql =
+            format!("INSERT INTO addresses (id, kind, hash, sealed) SELECT id, {kind}, hash, sealed FROM {source}");
         tx.bulk(sql, chunk.addresses).await?;
         let source =
             tx.source(&[Col::Int("recipient_no"), Col::Int("priority"), Col::Int("address_id"), Col::Int("via")]);
         let sql = format!(
-            "INSERT INTO recipient_addresses (recipient_no, kind, priority, address_id, via) SELECT recipient_no, 1, priority, address_id, via FROM {source}"
+            "INSERT INTO recipient_addresses (recipient_no, kind, priority, address_id, via) SELECT recipient_no, {kind}, priority, address_id, via FROM {source}"
         );
         tx.bulk(sql, chunk.links).await?;
         let source = tx.source(&[Col::Int("group_no"), Col::Int("recipient_no")]);
@@ -238,8 +247,13 @@ impl Maker<'_> {
     fn new_address(&mut self, chunk: &mut Chunk) -> i64 {
         self.address += 1;
         let (id, vault, number) = (self.address, &self.store.vault, phone(self.address));
-        let hash = vault.hash(purpose::PHONE, &number);
-        let sealed = vault.seal(Owner::Address(id), number.as_bytes());
+        let (purpose, text) = match self.kind {
+            AddressKind::Phone => (purpose::PHONE, number),
+            // RFC 2606: nobody's, and never resolved.
+            AddressKind::Email => (purpose::EMAIL, format!("p{number}@gong.example")),
+        };
+        let hash = vault.hash(purpose, &text);
+        let sealed = vault.seal(Owner::Address(id), text.as_bytes());
         chunk.addresses.push(&[id.into(), Cell::Bytes(&hash), Cell::Bytes(&sealed)]);
         id
     }

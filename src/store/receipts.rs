@@ -117,6 +117,13 @@ impl Store {
             })
             .collect();
         tx.apply_claims(self, channel, &claims).await?;
+        let gone: Vec<Key> = receipts
+            .iter()
+            .zip(&matches)
+            .filter(|(r, _)| r.gone)
+            .filter_map(|(_, m)| m.as_ref().map(|m| (m.dispatch_no, m.ordinal)))
+            .collect();
+        tx.mark_targets_gone(&gone).await?;
         tx.commit().await?;
         let known = matches.iter().flatten().count();
         Ok(Taken { matched: known, waiting: receipts.len() - known })
@@ -164,6 +171,21 @@ impl Tx {
                 }),
             })
             .collect())
+    }
+
+    /// Marks the addresses that these deliveries went to: they do not exist.
+    async fn mark_targets_gone(&mut self, deliveries: &[Key]) -> Result<()> {
+        if deliveries.is_empty() {
+            return Ok(());
+        }
+        let sql = self.pick(
+            "UPDATE addresses SET gone = 1 WHERE id IN (SELECT d.target FROM json_each($1) j \
+             JOIN deliveries d ON d.dispatch_no = j.value->>0 AND d.ordinal = j.value->>1)",
+            "UPDATE addresses SET gone = 1 WHERE id IN (SELECT d.target FROM json_array_elements($1::json) j \
+             JOIN deliveries d ON d.dispatch_no = (j->>0)::bigint AND d.ordinal = (j->>1)::bigint)",
+        );
+        exec!(self, sqlx::query(sql).bind(json!(deliveries).to_string()))?;
+        Ok(())
     }
 
     async fn handles(&mut self, channel: i32, ids: &[&str]) -> Result<HashMap<String, Handle>> {

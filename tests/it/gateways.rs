@@ -85,6 +85,7 @@ fn messages(range: std::ops::Range<u32>) -> Vec<Outgoing> {
         html: None,
         facts: None,
         parts: 1,
+        may_opt_out: false,
     };
     range.map(message).collect()
 }

@@ -160,6 +160,15 @@ fn what_was_printed_is_read_as_json() {
     assert_eq!(run.ok().json()["reached"], 3);
 }
 
+/// The Postfix to test with, if one was named: `HOST:PORT FOLDER` as
+/// `deploy/services/postfix.sh` prints it.
+#[allow(clippy::disallowed_methods)] // tests have no config file
+pub fn postfix() -> Option<(String, std::path::PathBuf)> {
+    let named = std::env::var("GONG_TEST_POSTFIX").ok()?;
+    let (at, folder) = named.split_once(' ')?;
+    Some((at.to_owned(), folder.into()))
+}
+
 /// The seed of a random test: `GONG_TEST_SEED`, or its own.
 #[allow(clippy::disallowed_methods)] // tests have no config file
 pub fn seed(own: u64) -> u64 {

@@ -28,7 +28,14 @@ impl Channel for Told {
     }
     fn receipts(&self, _: &Callback<'_>) -> Result<Intake, CallbackError> {
         let key = ReceiptKey::Gateway("17".into());
-        let receipt = Receipt { key, word: Some(Word::Read), code: String::new(), event_at: None, raw: String::new() };
+        let receipt = Receipt {
+            key,
+            word: Some(Word::Read),
+            code: String::new(),
+            event_at: None,
+            raw: String::new(),
+            gone: false,
+        };
         Ok(Intake { receipts: vec![receipt], reply_status: 200, reply_type: String::new(), reply_body: String::new() })
     }
 }
@@ -69,6 +76,7 @@ fn message(n: u128) -> Outgoing {
         text: "文".into(),
         html: None,
         facts: None,
+        may_opt_out: false,
         parts: 1,
     }
 }

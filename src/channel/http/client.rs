@@ -139,7 +139,7 @@ struct Forbidden;
 
 /// Whether `ip` is link-local or serves a cloud's instance metadata. Loopback and
 /// private addresses are fine: that is where gateways live.
-fn forbidden(ip: IpAddr) -> bool {
+pub(in crate::channel) fn forbidden(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         // RFC 3927; and Aliyun's metadata service.
         IpAddr::V4(v4) => v4.is_link_local() || v4.octets() == [100, 100, 100, 200],

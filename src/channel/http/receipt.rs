@@ -84,6 +84,7 @@ impl Receipts {
         let odd = |entry: &Value| Receipt {
             key: ReceiptKey::Gateway(String::new()),
             word: None,
+            gone: false,
             code: "not understood".to_owned(),
             event_at: None,
             raw: entry.to_string(),
@@ -117,6 +118,7 @@ impl Receipts {
         Ok(Receipt {
             key,
             word: word(&spec.words, &status),
+            gone: false,
             code: scrub(&status),
             event_at: spec.time.as_ref().and_then(|t| event_time(&get(&t.at)?, &t.format, &self.zone)),
             raw,

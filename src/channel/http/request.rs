@@ -109,6 +109,7 @@ impl Requests {
             facts: Some(compose::no_facts().into()),
             text: "【例】\"引号\"\\ & = +\n第二行".into(),
             parts: 1,
+            may_opt_out: false,
         };
         let at = |value: &Spanned<String>, why: String| Err(parts.source.error(value.span().start, why));
         match self.make(&mut self.context(), &[&message], parts.site.clock.now()) {

@@ -157,6 +157,7 @@ fn message(n: u32, text: &str) -> Outgoing {
         html: None,
         facts: None,
         parts: 1,
+        may_opt_out: false,
     }
 }
 

@@ -31,7 +31,7 @@ fn kannels_mask_becomes_words() {
         let read = dlr(&[("id", &id), ("status", status), ("time", "1780279200"), ("token", "t0ken")]).unwrap();
         let raw = format!(r#"{{"id":"{id}","status":"{status}","time":"1780279200"}}"#);
         let key = ReceiptKey::Client(Uuid::from_u128(2));
-        assert_eq!(read, [Receipt { key, word, code: status.into(), event_at: Some(NOON), raw }]);
+        assert_eq!(read, [Receipt { key, word, gone: false, code: status.into(), event_at: Some(NOON), raw }]);
     }
 }
 

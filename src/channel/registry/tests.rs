@@ -140,6 +140,7 @@ async fn a_rehearsal_takes_everything_and_nothing_leaves() {
         html: None,
         facts: None,
         parts: 1,
+        may_opt_out: false,
     };
     let outcomes = channel.send(&vec![message; 1000]).await;
     assert!(outcomes.len() == 1000 && outcomes.iter().all(|o| matches!(o, Outcome::Accepted { .. })));

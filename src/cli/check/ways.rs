@@ -90,7 +90,8 @@ fn host(url: &str) -> Option<String> {
 }
 
 /// Opens a connection to every gateway and sends nothing.
-pub(super) async fn connect(report: &mut Report, config: &Config) {
+pub(super) async fn connect(report: &mut Report, config: &Config, registry: &Registry) {
+    greet(report, registry).await;
     let all = config.channels.iter().flat_map(|(name, settings)| {
         let several = !settings.gateways.is_empty();
         let named = move |gateway: String| if several { format!("{name}/{gateway}") } else { name.clone() };
@@ -115,6 +116,26 @@ pub(super) async fn connect(report: &mut Report, config: &Config) {
                 "check the address, the firewall, and whether the gateway runs"
             ),
         );
+    }
+}
+
+/// Greets those that have a greeting (EHLO, log-in), and says goodbye.
+async fn greet(report: &mut Report, registry: &Registry) {
+    for name in registry.names() {
+        let Some(channel) = registry.get(name) else { continue };
+        let id = format!("connect:{name}");
+        match channel.probe().await {
+            None => {}
+            Some(Ok(at)) => report.good(&id, say!("渠道 {name}：{at} 应答正常", "channel {name}: {at} greets us")),
+            Some(Err(why)) => report.bad(
+                &id,
+                say!("渠道 {name}：{why}", "channel {name}: {why}"),
+                say!(
+                    "核对地址、端口、tls、用户名和密码，以及服务器是否在运行",
+                    "check address, port, tls, user name and password, and whether the server runs"
+                ),
+            ),
+        }
     }
 }
 

@@ -112,7 +112,8 @@ impl History<'_> {
         let (d, o, a) = self.sent[self.rng.random_range(0..self.sent.len())];
         let word = [Word::Sent, Word::Undelivered, Word::Delivered, Word::Read][self.rng.random_range(0..4)];
         let key = ReceiptKey::Gateway(format!("{d}-{o}-{a}"));
-        let said = Receipt { key, word: Some(word), code: String::new(), event_at: None, raw: String::new() };
+        let said =
+            Receipt { key, word: Some(word), gone: false, code: String::new(), event_at: None, raw: String::new() };
         self.store.record_receipts(SMS, &[said]).await.unwrap();
     }
 

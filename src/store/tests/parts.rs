@@ -7,7 +7,7 @@ use crate::store::testing::{TestStore, stores};
 
 fn word(id: &str, word: Word) -> Receipt {
     let key = ReceiptKey::Gateway(id.into());
-    Receipt { key, word: Some(word), code: "DELIVRD".into(), event_at: None, raw: "{}".into() }
+    Receipt { key, word: Some(word), gone: false, code: "DELIVRD".into(), event_at: None, raw: "{}".into() }
 }
 
 /// One message handed over in parts with these ids.

@@ -9,7 +9,7 @@ use crate::store::testing::stores;
 const WORDS: [Word; 5] = [Word::Sent, Word::Undelivered, Word::Delivered, Word::Read, Word::Confirmed];
 
 fn receipt(key: ReceiptKey, word: Option<Word>) -> Receipt {
-    Receipt { key, word, code: "R".into(), event_at: Some(NOON - 1), raw: "<raw>".into() }
+    Receipt { key, word, gone: false, code: "R".into(), event_at: Some(NOON - 1), raw: "<raw>".into() }
 }
 
 fn by_id(ordinal: i64, word: Word) -> Receipt {
@@ -250,5 +250,24 @@ async fn workers_and_callbacks_do_not_block_each_other_for_good() {
         let now = rows(&t.store, d.no).await;
         // One that was still queued when its receipt came was never marked.
         assert!(now.iter().all(|r| r.state() == State::Delivered && r.handed_at.is_some()), "{}", t.engine);
+    }
+}
+
+#[tokio::test]
+async fn a_bounce_marks_the_address_that_does_not_exist() {
+    for t in stores().await {
+        people(&t.store, 3).await;
+        let d = handed(&t.store, 3, State::Sent, 1).await;
+        let of = DeliveryRef { dispatch_no: u32::try_from(d.no).unwrap(), ordinal: 2, attempt: 1 };
+        let key = ReceiptKey::Client(t.store.vault.client_id(of));
+        let gone = async || t.store.probe_count("SELECT COUNT(*) FROM addresses WHERE gone = 1".to_owned()).await;
+        let before = gone().await;
+        let forged = ReceiptKey::Client(uuid::Uuid::now_v7());
+        for (key, is_gone, more) in [(key.clone(), false, 0), (forged, true, 0), (key.clone(), true, 1), (key, true, 1)]
+        {
+            let bounce = Receipt { gone: is_gone, ..receipt(key, Some(Word::Undelivered)) };
+            t.store.record_receipts(SMS, &[bounce]).await.unwrap();
+            assert_eq!(gone().await - before, more);
+        }
     }
 }
