@@ -188,9 +188,7 @@ impl Requests {
         put("title", &|| Value::from(&*first.title));
         put("text", &|| Value::from(&*first.text));
         put("title", &|| Value::from(&*first.title));
-        if let Some(facts) = &first.facts {
-            put("item", &|| Value::clone(facts));
-        }
+        put("item", &|| first.facts.as_deref().cloned().unwrap_or(Value::Null));
         put("parts", &|| first.parts.into());
         put("client_id", &|| first.client_id.to_string().into());
         put("tos", &|| group.iter().map(|m| Value::from(&*m.to)).collect());
