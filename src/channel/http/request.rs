@@ -188,7 +188,6 @@ impl Requests {
         put("title", &|| Value::from(&*first.title));
         put("text", &|| Value::from(&*first.text));
         put("title", &|| Value::from(&*first.title));
-        put("item", &|| first.facts.as_deref().cloned().unwrap_or(Value::Null));
         put("parts", &|| first.parts.into());
         put("client_id", &|| first.client_id.to_string().into());
         put("tos", &|| group.iter().map(|m| Value::from(&*m.to)).collect());
