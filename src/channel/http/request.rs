@@ -187,7 +187,6 @@ impl Requests {
         put("to", &|| Value::from(&*first.to));
         put("title", &|| Value::from(&*first.title));
         put("text", &|| Value::from(&*first.text));
-        put("title", &|| Value::from(&*first.title));
         put("parts", &|| first.parts.into());
         put("client_id", &|| first.client_id.to_string().into());
         put("tos", &|| group.iter().map(|m| Value::from(&*m.to)).collect());
