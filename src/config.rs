@@ -18,15 +18,14 @@ use crate::domain::plan::{Plan, parse_duration};
 use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
 use crate::say;
-use crate::sheet::PressSettings;
-
-mod calls;
-
-pub use calls::CallsConfig;
 
 mod calendar;
+mod calls;
+mod sheets;
 
 pub use calendar::{CalendarFault, CalendarFileError};
+pub use calls::CallsConfig;
+pub use sheets::SheetsConfig;
 
 /// The file `gong init` writes, with every default in a comment.
 pub const TEMPLATE: &str = include_str!("../templates/gong.toml");
@@ -150,16 +149,6 @@ impl Default for DiskConfig {
     fn default() -> Self {
         Self { reserve_mb: 500 }
     }
-}
-
-/// `[sheets]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SheetsConfig {
-    /// Font files or folders, beside the site's `fonts/` and the system's.
-    pub fonts: Vec<PathBuf>,
-    /// Printing processes at most; 0 means one.
-    pub workers: usize,
 }
 
 /// `[log]`
@@ -303,18 +292,6 @@ impl Config {
             value: self.plans.default.clone(),
             expected: e.to_string(),
         })
-    }
-
-    /// What sheets are printed with: the site's layouts and fonts before any other.
-    #[must_use]
-    pub fn press(&self) -> PressSettings {
-        let mut fonts = vec![self.path("fonts".as_ref())];
-        fonts.extend(self.sheets.fonts.iter().map(|f| self.path(f)));
-        if let Some(home) = std::env::home_dir() {
-            fonts.extend([home.join(".fonts"), home.join(".local/share/fonts")]);
-        }
-        let templates = Some(self.path("templates".as_ref()));
-        PressSettings { templates, fonts, workers: self.sheets.workers, ..PressSettings::default() }
     }
 
     /// The language the site reads.

@@ -43,6 +43,8 @@ fn told(idempotent: bool) -> Arc<Told> {
         receipt_wait: Duration::from_secs(9),
         idempotent,
         price_milli: 50,
+        max_bytes: None,
+        read_on: None,
     };
     let answer = Mutex::new(Outcome::Accepted { gateway_ids: vec!["17".into()], code: "0".into() });
     Arc::new(Told { limits, target: Target::Address(AddressKind::Phone), answer, seen: Mutex::default() })
@@ -66,6 +68,7 @@ fn message(n: u128) -> Outgoing {
         title: "".into(),
         text: "文".into(),
         html: None,
+        facts: None,
         parts: 1,
     }
 }
