@@ -15,7 +15,7 @@ use gong::clock::Clock;
 use gong::config::Config;
 use gong::domain::item::{Format, parse};
 use gong::import::table::Options;
-use gong::import::{Run, recipients, regions};
+use gong::import::{recipients, regions};
 use gong::loopback::{Behaviour, Credentials, Loopback, Running};
 use gong::store::dispatches::Dispatch;
 use gong::store::items::ApprovalType;
@@ -163,13 +163,16 @@ impl Site {
             532532102200,南溪村,532532102000,village\n532532102201,安家河村,532532102000,village\n";
         let path = write(self.dir.path(), "regions.csv", regions);
         let mut table = regions::open(&path, &Options::default()).unwrap();
-        let summary =
-            regions::import(&app.store, &mut table, &Run::default(), "2023-06-30", &mut |_| {}).await.unwrap();
+        let summary = regions::import(&app.store, &mut table, &gong::import::Run::default(), "2023-06-30", &mut |_| {})
+            .await
+            .unwrap();
         assert_eq!((summary.added, summary.rejected), (7, 0), "{summary:?}");
         let path = write(self.dir.path(), "people.csv", &people(n));
         let mut table = recipients::open(&path, &Options::default()).unwrap();
         let options = recipients::RecipientOptions::new(jiff::civil::date(2026, 6, 1));
-        let summary = recipients::import(&app.store, &mut table, &Run::default(), &options, &mut |_| {}).await.unwrap();
+        let summary = recipients::import(&app.store, &mut table, &gong::import::Run::default(), &options, &mut |_| {})
+            .await
+            .unwrap();
         assert_eq!((summary.read, summary.rejected), (n as u64, 0), "{summary:?}");
     }
 

@@ -56,6 +56,7 @@ fn reach() -> ReachReport {
     ReachReport {
         as_of: Timestamp::from_millisecond(AT + 1_920_000).unwrap(),
         covered_households: 30,
+        sheets: Vec::new(),
         by_region: vec![town],
         by_channel: vec![
             ChannelRow { deliveries: 93, handed_over: 93, reached: 88, ..ChannelRow::new("sms".into(), sms) },

@@ -17,7 +17,7 @@ const TREE: [(i64, Option<i64>); 7] =
     [(1, None), (2, Some(1)), (3, Some(1)), (4, Some(2)), (5, Some(2)), (6, Some(3)), (7, Some(3))];
 
 pub(super) fn board(batch_size: i64) -> StepChannel {
-    StepChannel { no: BOARD, kind: Target::Point, batch_size }
+    StepChannel { no: BOARD, stands_for: BOARD, kind: Target::Point, batch_size }
 }
 
 fn above(region: i64) -> Vec<i64> {
