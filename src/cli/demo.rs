@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -12,6 +13,8 @@ use crate::say;
 
 /// Where the demo goes when nobody says.
 const FOLDER: &str = "gong-demo";
+/// Between two lines of progress, where nobody watches.
+const EVERY: Duration = Duration::from_secs(2);
 
 /// Shows the whole job on this machine: a county of made-up people, from tables to report.
 #[derive(Debug, Args)]
@@ -94,11 +97,13 @@ struct Terminal {
     json: bool,
     bars: MultiProgress,
     shown: Mutex<Vec<(String, ProgressBar)>>,
+    /// The newest line, and when one was printed last; for where nobody watches.
+    newest: Mutex<(String, Option<Instant>)>,
 }
 
 impl Terminal {
     fn new(json: bool) -> Self {
-        Self { json, bars: MultiProgress::new(), shown: Mutex::default() }
+        Self { json, bars: MultiProgress::new(), shown: Mutex::default(), newest: Mutex::default() }
     }
 
     fn print(&self, text: &str) {
@@ -133,7 +138,15 @@ impl Stage for Terminal {
     fn progress(&self, bars: &[Bar]) {
         if !output::is_watched() {
             let all = bars.iter().map(|b| format!("{} {}/{} {}", b.channel, b.settled, b.total, words(b)));
-            return self.print(&format!("  {}", all.collect::<Vec<_>>().join("  |  ")));
+            let line = format!("  {}", all.collect::<Vec<_>>().join("  |  "));
+            let Ok(mut newest) = self.newest.lock() else { return };
+            if newest.1.is_none_or(|at| at.elapsed() >= EVERY) {
+                self.print(&line);
+                *newest = (String::new(), Some(Instant::now()));
+            } else {
+                newest.0 = line;
+            }
+            return;
         }
         let Ok(mut shown) = self.shown.lock() else { return };
         for bar in bars {
@@ -151,6 +164,12 @@ impl Stage for Terminal {
     }
 
     fn progress_over(&self) {
+        if let Ok(mut newest) = self.newest.lock() {
+            let (line, _) = std::mem::take(&mut *newest);
+            if !line.is_empty() {
+                self.print(&line);
+            }
+        }
         let Ok(mut shown) = self.shown.lock() else { return };
         for (_, bar) in shown.drain(..) {
             bar.abandon();

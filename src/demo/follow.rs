@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::gateways::Gateways;
 use super::{Bar, Stage, Told};
 use crate::app::App;
+use crate::channel::Evidence;
 use crate::domain::delivery::State;
 use crate::say;
 
@@ -68,7 +69,8 @@ async fn bars(app: &App, nos: &[i64]) -> anyhow::Result<Vec<Bar>> {
                 State::Retry | State::Uncertain => bar.again += count.n,
                 _ => {}
             }
-            bar.settled += if state.is_final(true) { count.n } else { 0 };
+            let proven = names.get(&count.channel).and_then(|name| app.registry.get(name)).map(|c| c.limits().evidence);
+            bar.settled += if state.is_final(proven == Some(Evidence::Receipts)) { count.n } else { 0 };
         }
     }
     let with_name = |(no, bar): (i32, Bar)| Bar { channel: names.get(&no).cloned().unwrap_or_default(), ..bar };

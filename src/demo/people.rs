@@ -123,7 +123,7 @@ impl<W: Write> Maker<'_, W> {
         let size = *self.dice.pick(&[1, 2, 2, 3, 3, 3, 4, 4, 5, 6]);
         self.made.households += 1;
         let household = format!("H{:06}", self.made.households);
-        let mute = self.dice.chance(40);
+        let mute = self.dice.chance(20);
         let (poor, fisher) = (self.dice.chance(90), village.river && self.dice.chance(60));
         let mut members: Vec<Member> = Vec::new();
         for place in 0..size.min(most) {
@@ -169,8 +169,8 @@ impl<W: Write> Maker<'_, W> {
             0..12 => 0,
             12..18 => 400,
             18..60 => 930,
-            60..70 => 740,
-            _ => 450,
+            60..70 => 800,
+            _ => 560,
         };
         let with_phone = dice.chance(share);
         let cadre = (22..60).contains(&age) && dice.chance(15);

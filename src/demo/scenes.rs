@@ -30,7 +30,7 @@ struct Item {
 const ITEMS: [Item; 7] = [
     Item { file: "1-红色预警.md", ways: &["sms", "email", "wecom", "webhook", "board"], visits: true },
     Item { file: "2-救助需求.md", ways: &["sms", "email", "webhook"], visits: false },
-    Item { file: "3-政策.md", ways: &["email", "wecom", "webhook", "board"], visits: false },
+    Item { file: "3-政策.md", ways: &["email", "wecom", "webhook"], visits: false },
     Item { file: "4-政策解读.md", ways: &["sms"], visits: false },
     Item { file: "5-公示.md", ways: &["sms", "wecom", "board"], visits: false },
     Item { file: "6-领取通知.md", ways: &["sms"], visits: false },

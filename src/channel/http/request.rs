@@ -188,10 +188,6 @@ impl Requests {
         put("to", &|| Value::from(&*first.to));
         put("title", &|| Value::from(&*first.title));
         put("text", &|| Value::from(&*first.text));
-        put("title", &|| Value::from(&*first.title));
-        if let Some(facts) = &first.facts {
-            put("item", &|| Value::clone(facts));
-        }
         put("parts", &|| first.parts.into());
         put("client_id", &|| first.client_id.to_string().into());
         put("tos", &|| group.iter().map(|m| Value::from(&*m.to)).collect());

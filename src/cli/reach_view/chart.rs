@@ -82,9 +82,15 @@ pub(super) fn curve(first_reached: &BTreeMap<i64, i64>, audience: i64, marks: &[
             quarter * 25
         );
     }
-    for tick in 0..=4 {
-        let (second, anchor) =
-            (last * tick / 4, ["start", "middle", "middle", "middle", "end"][usize::try_from(tick).unwrap_or(0)]);
+    // A curve of two seconds has no quarters of its own.
+    let quarters = if last < 4 { last } else { 4 };
+    for tick in 0..=quarters {
+        let second = last * tick / quarters;
+        let anchor = match tick {
+            0 => "start",
+            _ if tick == quarters => "end",
+            _ => "middle",
+        };
         let _ = write!(
             svg,
             r#"<text class="soft" x="{}" y="{}" text-anchor="{anchor}">{}</text>"#,
