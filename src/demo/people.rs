@@ -304,7 +304,8 @@ fn languages(folk: Folk, age: usize, dice: &mut Dice) -> &'static str {
 
 fn needs(age: usize, dice: &mut Dice) -> &'static str {
     let share = if age >= 70 { 280 } else { 12 };
-    if dice.chance(share) { *dice.pick(&["听力", "听力", "视力", "行动"]) } else { "" }
+    let kinds = ["听力", "听力", "视力", "行动"];
+    if dice.chance(share) { dice.pick::<&'static str>(&kinds) } else { "" }
 }
 
 #[cfg(test)]

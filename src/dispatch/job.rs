@@ -42,7 +42,7 @@ pub struct Job {
 
 /// What makes a delivery's text.
 enum Says {
-    Message(Mutex<Composer>),
+    Message(Box<Mutex<Composer>>),
     Sheet(Box<SheetMaker>),
 }
 
@@ -110,7 +110,7 @@ impl Jobs {
         let unit = if unit.name.is_empty() { &self.site } else { &unit };
         let says = match channel.target() {
             Target::Point => Says::Sheet(Box::new(SheetMaker::new(content.clone(), unit, &dispatch, &self.paper))),
-            _ => Says::Message(Mutex::new(self.composer((&dispatch, &content), unit, way).await?)),
+            _ => Says::Message(Box::new(Mutex::new(self.composer((&dispatch, &content), unit, way).await?))),
         };
         let repeatable = channel.limits().idempotent || is_repeated(&content, dispatch.lane);
         let job = Arc::new(Job {

@@ -149,9 +149,8 @@ impl Lines<'_> {
         let extra: Map<String, Value> = row.extra().map(|(header, text)| (header.to_owned(), text.into())).collect();
         let original = |at: usize| row.original().get(at).map_or("", |cell| cell.trim());
         let cell = |(at, header): &(usize, String)| {
-            let value = extra.get(header).cloned().unwrap_or_else(|| match ID_NUMBER.is_called(header) {
-                true => masked(original(*at)).into(),
-                false => original(*at).into(),
+            let value = extra.get(header).cloned().unwrap_or_else(|| {
+                if ID_NUMBER.is_called(header) { masked(original(*at)).into() } else { original(*at).into() }
             });
             (header.clone(), value)
         };

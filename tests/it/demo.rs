@@ -58,7 +58,7 @@ fn artefacts(dir: &Path) {
     let (pdf, jpg) = (files(&dir.join("sheets"), ".pdf"), files(&dir.join("sheets"), ".jpg"));
     assert!(jpg.len() >= 26 && pdf.len() == jpg.len() + 2, "{} sheets, {} pictures", pdf.len(), jpg.len());
     for picture in &jpg {
-        assert!(std::fs::metadata(picture).unwrap().len() < 500_000, "{picture:?}");
+        assert!(std::fs::metadata(picture).unwrap().len() < 500_000, "{}", picture.display());
         let name = picture.file_name().unwrap().to_string_lossy().into_owned();
         let parts: Vec<&str> = name.split('-').collect();
         assert!(parts.len() >= 5 && parts[0].ends_with('镇') && parts[2].contains("预警"), "{name}");

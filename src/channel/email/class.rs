@@ -107,7 +107,7 @@ pub(super) fn mask(text: &str, to: &str) -> String {
 /// for every mail.
 fn without(text: &str, local: &str) -> String {
     let lower = text.to_ascii_lowercase();
-    let within = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric());
+    let within = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let (mut out, mut from) = (String::with_capacity(text.len()), 0);
     for (at, _) in lower.match_indices(local) {
         let end = at + local.len();

@@ -77,10 +77,13 @@ fn section(title: &str, content: &str) -> String {
     format!("<section><h2>{title}</h2>{content}</section>")
 }
 
+fn joined(pieces: impl Iterator<Item = String>) -> String {
+    pieces.collect()
+}
+
 fn legend(entries: &[(&str, String)]) -> String {
-    let entries: String =
-        entries.iter().map(|(class, words)| format!("<li><i class=\"{class}\"></i>{words}</li>")).collect();
-    format!("<ul class=\"legend\">{entries}</ul>")
+    let entries = entries.iter().map(|(class, words)| format!("<li><i class=\"{class}\"></i>{words}</li>"));
+    format!("<ul class=\"legend\">{}</ul>", joined(entries))
 }
 
 fn figure(plot: &str) -> String {
@@ -151,9 +154,9 @@ fn region_table(regions: &[&RegionRow]) -> String {
 }
 
 fn table(heads: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let head: String = heads.iter().map(|h| format!("<th scope=\"col\">{}</th>", escape(h))).collect();
+    let head = joined(heads.iter().map(|h| format!("<th scope=\"col\">{}</th>", escape(h))));
     let row = |cells: Vec<String>| {
-        let cells: String = cells.iter().map(|c| format!("<td>{}</td>", escape(c))).collect();
+        let cells = joined(cells.iter().map(|c| format!("<td>{}</td>", escape(c))));
         format!("<tr>{cells}</tr>")
     };
     let rows: String = rows.map(row).collect();

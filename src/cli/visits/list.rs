@@ -196,9 +196,7 @@ impl Listing<'_> {
                 let (town, name, count) = (&village.town, &village.name, rows.len());
                 writeln!(out, "{}", say!("{town} {name}（{count} 户）", "{town} {name} ({count} households)"))?;
                 let mut table = output::table(&heads());
-                rows.iter().for_each(|row| {
-                    table.add_row(row);
-                });
+                table.add_rows(&rows);
                 writeln!(out, "{table}")?;
                 n += rows.len();
                 continue;

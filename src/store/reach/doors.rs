@@ -221,16 +221,11 @@ fn address(attrs: &str) -> Option<String> {
 fn doors_sql(wording: &Wording, list: &DoorList, filter: DoorFilter) -> String {
     let (bits, electronic, channel) = (wording.bits(), wording.electronic(), list.channel);
     let (failed, undelivered) = (State::Failed.code(), State::Undelivered.code());
-    let mut only = if filter.all {
-        String::new()
-    } else {
-        format!(" AND v.state IN ({}, {})", State::Listed.code(), State::Absent.code())
-    };
-    if let Some(region) = filter.region_no {
-        only.push_str(&format!(
-            " AND h.region_no IN (SELECT descendant FROM region_closure WHERE ancestor = {region})"
-        ));
-    }
+    let still_open = format!(" AND v.state IN ({}, {})", State::Listed.code(), State::Absent.code());
+    let within =
+        |region| format!(" AND h.region_no IN (SELECT descendant FROM region_closure WHERE ancestor = {region})");
+    let only =
+        (if filter.all { String::new() } else { still_open }) + &filter.region_no.map(within).unwrap_or_default();
     format!(
         "SELECT v.ordinal, v.target AS home, v.state, h.region_no, one.recipient_no, one.away, one.bits, one.reason, r.born, r.needs
          FROM (SELECT m.ordinal, m.recipient_no, m.away, {bits} AS bits,

@@ -46,7 +46,8 @@ impl World {
             (1..=rng.random_range(1..8)).map(|no| (no, rng.random_range(1..=7))).collect();
         let people = (100..100 + rng.random_range(1..25))
             .map(|no| {
-                let household = rng.random_bool(0.7).then(|| rng.random_range(1..=households.len() as i64));
+                let household =
+                    rng.random_bool(0.7).then(|| rng.random_range(1..=i64::try_from(households.len()).unwrap()));
                 (no, (household, household.map_or_else(|| rng.random_range(1..=7), |h| households[&h])))
             })
             .collect();
@@ -59,7 +60,7 @@ impl World {
                     no,
                     region: rng.random_range(1..=7),
                     households: if kind == 0 { some(rng, homes) } else { BTreeSet::new() },
-                    regions: if kind != 2 { some(rng, regions) } else { BTreeSet::new() },
+                    regions: if kind == 2 { BTreeSet::new() } else { some(rng, regions) },
                 }
             })
             .collect();

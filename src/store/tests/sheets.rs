@@ -53,7 +53,7 @@ async fn a_sheet_is_printed_then_posted_then_taken_down_and_each_is_said_once() 
         assert!(store.finish_dispatch(d.no, &[BOARD]).await.unwrap());
         let until = Posting { take_down_at: Some(NOON + DAY), ..posting(1, Action::Posted, Some(NOON - 500)) };
         let down = posting(1, Action::TakenDown, Some(NOON));
-        assert_eq!(say(store, &d, &[until.clone()]).await, [Recorded::New]);
+        assert_eq!(say(store, &d, std::slice::from_ref(&until)).await, [Recorded::New]);
         assert_eq!(say(store, &d, &[until, posting(1, Action::Posted, None)]).await, [Recorded::Known; 2]);
         assert_eq!(rows(store, d.no).await[0].state(), State::Posted);
         assert_eq!(
