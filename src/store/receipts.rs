@@ -1,14 +1,16 @@
 //! Receipts: kept first, matched when they can be, applied so that evidence only rises.
 
+mod claims;
+
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde_json::json;
 
 use super::{Result, Store, Tx};
 use crate::channel::{Receipt, ReceiptKey};
 use crate::clock::Millis;
-use crate::domain::delivery::{Event, State, Word, next};
+use crate::domain::delivery::Word;
 use crate::vault::Owner;
 
 pub(super) const WAITING_SQLITE: &str = "SELECT no, gateway_id, state FROM receipts WHERE channel = $1 AND dispatch_no IS NULL \
@@ -50,22 +52,6 @@ struct Handle {
     attempt: i32,
     part: i32,
     parts: i32,
-}
-
-#[derive(sqlx::FromRow)]
-struct Current {
-    dispatch_no: i64,
-    ordinal: i64,
-    state: i32,
-    attempt: i32,
-}
-
-/// A delivery after its claims were folded in.
-struct Raised {
-    state: State,
-    handed: Option<Millis>,
-    reached: Option<Millis>,
-    seen: Option<Millis>,
 }
 
 type Key = (i64, i64);
@@ -290,114 +276,6 @@ impl Tx {
             });
         }
         self.apply_claims(store, channel, &claims).await
-    }
-
-    /// Folds claims into their deliveries by the table of transitions.
-    pub(super) async fn apply_claims(&mut self, store: &Store, channel: i32, claims: &[Claim]) -> Result<()> {
-        let claims = self.join_parts(channel, claims).await?;
-        if claims.is_empty() {
-            return Ok(());
-        }
-        let mut raised: BTreeMap<Key, (i32, Raised)> = BTreeMap::new();
-        for row in self.current(&claims).await? {
-            let Some(state) = State::from_code(row.state) else { continue };
-            raised.insert(
-                (row.dispatch_no, row.ordinal),
-                (row.attempt, Raised { state, handed: None, reached: None, seen: None }),
-            );
-        }
-        for claim in &claims {
-            if let Some((attempt, row)) = raised.get_mut(&(claim.dispatch_no, claim.ordinal)) {
-                raise(row, claim, *attempt);
-            }
-        }
-        self.write_raised(store, &raised).await
-    }
-
-    /// A message in parts is delivered when all its parts are: a claim about a part
-    /// stays with the part until the last one agrees. One undelivered part is enough
-    /// to call the message undelivered. A message that was repeated has several
-    /// handles a part; whichever copy arrives will do.
-    async fn join_parts(&mut self, channel: i32, claims: &[Claim]) -> Result<Vec<Claim>> {
-        let mut whole = Vec::with_capacity(claims.len());
-        for claim in claims {
-            let Some((part, parts)) = claim.part else {
-                whole.push(*claim);
-                continue;
-            };
-            let sql = "UPDATE handles SET state = $6 WHERE channel = $1 AND dispatch_no = $2 AND ordinal = $3 AND attempt = $4 AND part = $5 AND state < $6";
-            exec!(
-                self,
-                sqlx::query(sql)
-                    .bind(channel)
-                    .bind(claim.dispatch_no)
-                    .bind(claim.ordinal)
-                    .bind(claim.attempt)
-                    .bind(part)
-                    .bind(claim.word as i32 + 1)
-            )?;
-            let sql = "SELECT COUNT(DISTINCT part) FROM handles WHERE dispatch_no = $1 AND ordinal = $2 AND attempt = $3 AND channel = $4 AND state >= $5";
-            let agreed: i64 = run!(self, |c| sqlx::query_scalar(sql)
-                .bind(claim.dispatch_no)
-                .bind(claim.ordinal)
-                .bind(claim.attempt)
-                .bind(channel)
-                .bind(claim.word as i32 + 1)
-                .fetch_one(c)
-                .await)?;
-            if claim.word < Word::Delivered || agreed >= i64::from(parts) {
-                whole.push(Claim { part: None, ..*claim });
-            }
-        }
-        Ok(whole)
-    }
-
-    async fn current(&mut self, claims: &[Claim]) -> Result<Vec<Current>> {
-        let keys: Vec<Key> = claims.iter().map(|c| (c.dispatch_no, c.ordinal)).collect();
-        let sql = self.pick(
-            "SELECT d.dispatch_no, d.ordinal, d.state, d.attempt FROM (SELECT DISTINCT value->>0 AS dn, value->>1 AS o FROM json_each($1)) j \
-             JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o",
-            "SELECT d.dispatch_no, d.ordinal, d.state, d.attempt FROM deliveries d WHERE (d.dispatch_no, d.ordinal) IN \
-             (SELECT (e->>0)::bigint, (e->>1)::bigint FROM json_array_elements($1::json) e) ORDER BY d.dispatch_no, d.ordinal FOR UPDATE OF d",
-        );
-        Ok(run!(self, |c| sqlx::query_as(sql).bind(json!(keys).to_string()).fetch_all(c).await)?)
-    }
-
-    async fn write_raised(&mut self, _store: &Store, raised: &BTreeMap<Key, (i32, Raised)>) -> Result<()> {
-        let rows: Vec<_> = raised
-            .iter()
-            .filter(|(_, (_, r))| r.handed.is_some())
-            .map(|((d, o), (_, r))| (d, o, r.state.code(), r.handed, r.reached, r.seen))
-            .collect();
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let sql = self.pick(
-            "UPDATE deliveries SET state = j.state, reason = 0, next_at = NULL, handed_at = COALESCE(handed_at, j.handed), \
-             reached_at = COALESCE(reached_at, j.reached), seen_at = COALESCE(seen_at, j.seen) \
-             FROM (SELECT value->>0 AS dn, value->>1 AS o, value->>2 AS state, value->>3 AS handed, value->>4 AS reached, value->>5 AS seen FROM json_each($1)) j \
-             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.o",
-            "UPDATE deliveries SET state = j.state, reason = 0, next_at = NULL, handed_at = COALESCE(deliveries.handed_at, j.handed), \
-             reached_at = COALESCE(deliveries.reached_at, j.reached), seen_at = COALESCE(deliveries.seen_at, j.seen) \
-             FROM (SELECT (e->>0)::bigint AS dn, (e->>1)::bigint AS o, (e->>2)::int AS state, (e->>3)::bigint AS handed, (e->>4)::bigint AS reached, \
-             (e->>5)::bigint AS seen FROM json_array_elements($1::json) e) j WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.o",
-        );
-        exec!(self, sqlx::query(sql).bind(json!(rows).to_string()))?;
-        Ok(())
-    }
-}
-
-/// Raises a delivery by one claim, if the table of transitions lets it.
-fn raise(row: &mut Raised, claim: &Claim, attempt: i32) {
-    let event = Event::Receipt { word: claim.word, current: claim.attempt == attempt };
-    let Some(state) = next(row.state, event) else { return };
-    row.state = state;
-    row.handed.get_or_insert(claim.at);
-    if claim.word >= Word::Delivered {
-        row.reached.get_or_insert(claim.at);
-    }
-    if claim.word >= Word::Read {
-        row.seen.get_or_insert(claim.at);
     }
 }
 
