@@ -8,13 +8,19 @@ use super::Config;
 use crate::sheet::PressSettings;
 
 /// `[sheets]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SheetsConfig {
     /// Font files or folders, beside the site's `fonts/` and the system's.
     pub fonts: Vec<PathBuf>,
-    /// Printing processes at most; 0 means one.
+    /// Printing processes at most.
     pub workers: usize,
+}
+
+impl Default for SheetsConfig {
+    fn default() -> Self {
+        Self { fonts: Vec::new(), workers: 1 }
+    }
 }
 
 impl Config {

@@ -100,7 +100,7 @@ impl Line {
     #[must_use]
     pub fn wanted_lane(&self) -> Option<Lane> {
         let enough = self.window.size().clamp(LEAST, AHEAD);
-        Lane::ALL.into_iter().rev().find(|lane| {
+        Lane::SERVED.into_iter().rev().find(|lane| {
             let up_to = self.batches.iter().filter(|b| b.lease.lane <= lane.number());
             up_to.map(|b| b.ready.len()).sum::<usize>() < enough
         })

@@ -106,7 +106,7 @@ impl Worker {
             turn: None,
             loads: FuturesUnordered::new(),
             unobeyed: true,
-            look_at: (now, Lane::Immediate),
+            look_at: (now, Lane::Call),
             turn_not_before: now,
             renew_at: now + RENEW,
             breaker: Breaker::new(now),

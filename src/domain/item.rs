@@ -239,14 +239,19 @@ impl Relation {
 #[serde(rename_all = "snake_case")]
 #[repr(i32)]
 pub enum Lane {
+    /// Calls to duty officers (叫应): before everything, or they would wait behind the
+    /// very alert they are about. No item goes in it.
+    Call = -1,
     Immediate = 0,
     Prompt = 1,
     Routine = 2,
 }
 
 impl Lane {
-    /// The most urgent first.
+    /// Those an item can go in, the most urgent first.
     pub const ALL: [Self; 3] = [Self::Immediate, Self::Prompt, Self::Routine];
+    /// Those the engine serves, the most urgent first.
+    pub const SERVED: [Self; 4] = [Self::Call, Self::Immediate, Self::Prompt, Self::Routine];
 
     /// The stored number.
     #[must_use]
@@ -257,7 +262,7 @@ impl Lane {
     /// The lane a stored number means.
     #[must_use]
     pub fn from_number(number: i32) -> Option<Self> {
-        Self::ALL.into_iter().find(|lane| lane.number() == number)
+        Self::SERVED.into_iter().find(|lane| lane.number() == number)
     }
 
     /// The stable name.
@@ -281,6 +286,7 @@ impl Lane {
 
     const fn words(self) -> (&'static str, &'static str) {
         match self {
+            Self::Call => ("call", "叫应"),
             Self::Immediate => ("immediate", "特急"),
             Self::Prompt => ("prompt", "加急"),
             Self::Routine => ("routine", "常规"),

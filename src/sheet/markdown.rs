@@ -249,7 +249,7 @@ mod tests {
     proptest! {
         /// Whatever is written, no Chinese character or digit of it is lost or doubled.
         #[test]
-        fn no_text_is_lost(text in "([甲-戌0-9a-z#*_>|`~ \\-+.()\\[\\]!\n]|\n\n|\n- |\n1\\. |\n\\|){0,80}") {
+        fn no_text_is_lost(text in "([一-龥0-9a-z#*_>|`~ \\-+.()\\[\\]!\n]|\n\n|\n- |\n1\\. |\n\\|){0,80}") {
             let kept = |c: &char| ('\u{4e00}'..='\u{9fff}').contains(c);
             let before: String = text.chars().filter(kept).collect();
             let after: String = letters(&blocks(&text)).chars().filter(kept).collect();

@@ -11,6 +11,7 @@ use super::dispatches::{Dispatch, Mode, NewDispatch, Progress};
 use super::snapshot::{Chunk, Chunking};
 use super::{Result, Store, StoreError, Tx};
 use crate::domain::calls::Ask;
+use crate::domain::item::Lane;
 use crate::domain::plan::Plan;
 use crate::say;
 use crate::store::batches::Lease;
@@ -40,7 +41,7 @@ impl Store {
             audience: format!("call:{no}"),
             canonical: format!("call:{no}"),
             mode: Mode::Call,
-            lane: about.lane,
+            lane: Lane::Call.number(),
             lane_reason: String::new(),
             plan,
             list_no: None,
