@@ -304,7 +304,7 @@ fn languages(folk: Folk, age: usize, dice: &mut Dice) -> &'static str {
 
 fn needs(age: usize, dice: &mut Dice) -> &'static str {
     let share = if age >= 70 { 280 } else { 12 };
-    if dice.chance(share) { *dice.pick(&["听力", "听力", "视力", "行动"]) } else { "" }
+    if dice.chance(share) { dice.pick::<&str>(&["听力", "听力", "视力", "行动"]) } else { "" }
 }
 
 #[cfg(test)]
