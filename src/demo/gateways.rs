@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::Taken;
 use crate::domain::ids::DeliveryRef;
-use crate::loopback::{Behaviour, Credentials, Loopback, MediaSetup, Running, Span};
+use crate::loopback::smtp::{SmtpLoopback, SmtpRunning};
+use crate::loopback::{Behaviour, Credentials, Loopback, MediaSetup, Running, Span, Stats};
 
 /// What every gateway of the demo asks for. It is no secret on one's own machine.
 const SECRET: &str = "loopback";
@@ -30,7 +31,7 @@ impl Pace {
     /// else the counts would hang on the machine.
     pub fn of(people: usize) -> Self {
         let sending = u64::try_from(people / 6_000).unwrap_or(0);
-        Self { rate: 6_000 + people / 20, wait: 6 + sending }
+        Self { rate: 6_000 + people / 10, wait: 5 + sending }
     }
 }
 
@@ -41,13 +42,14 @@ pub type Key = (i64, i64);
 pub struct Gateways {
     sms: Running,
     media: Running,
+    mail: SmtpRunning,
     journal: PathBuf,
     pace: Pace,
 }
 
 impl Gateways {
     /// Channels that plans may name.
-    pub const CHANNELS: &[&str] = &["sms", "wecom", "webhook", "board"];
+    pub const CHANNELS: &[&str] = &["sms", "email", "wecom", "webhook", "board"];
 
     /// Starts them on free ports of this machine.
     ///
@@ -65,14 +67,21 @@ impl Gateways {
         let sms =
             Loopback { journal: Some(journal.clone()), ..Loopback::new(credentials.clone(), behaviour(seed, pace)) };
         let media = Loopback { media: Some(setup), ..Loopback::new(credentials, robots(seed)) };
+        let mail = SmtpLoopback { dir: Some(dir.join("samples/mail")), ..SmtpLoopback::new(mail_server(seed)) };
         let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
-        Ok(Self { sms: sms.start(anywhere).await?, media: media.start(anywhere).await?, journal, pace })
+        Ok(Self {
+            sms: sms.start(anywhere).await?,
+            media: media.start(anywhere).await?,
+            mail: mail.start(anywhere).await?,
+            journal,
+            pace,
+        })
     }
 
     /// The channels of `gong.toml`.
     pub fn declarations(&self) -> String {
         let (sms, media, Pace { rate, wait }) = (self.sms.addr, self.media.addr, self.pace);
-        let wait = wait - 1;
+        let (wait, mail) = (wait - 1, self.mail.addr.port());
         format!(
             r#"
 # 回环网关：什么都不会发到本机之外。
@@ -82,6 +91,11 @@ signature = "【河口演示】"
 vars      = {{ url = "http://{sms}", username = "gong" }}
 secrets   = {{ password = "file:{SECRET_FILE}", token = "file:{SECRET_FILE}" }}
 limits    = {{ rate = {rate}, in_flight = 64, receipt_wait = "{wait}s" }}
+
+[channels.email]
+gateway   = "smtp"
+vars      = {{ host = "127.0.0.1", port = "{mail}", tls = "none", from = "河口应急演示 <alert@gong.example.com>" }}
+limits    = {{ rate = 500 }}
 
 [channels.wecom]
 gateway   = "wecom"
@@ -106,15 +120,17 @@ gateway   = "board"
     }
 
     /// Stops them; how often each delivery was taken, by channel, and what the robots
-    /// took, which know no deliveries.
+    /// and the mail server took.
     ///
     /// # Errors
     /// When a journal cannot be read or names what is not ours.
     pub async fn stop(self) -> anyhow::Result<(HashMap<&'static str, HashMap<Key, u64>>, BTreeMap<String, Taken>)> {
         self.sms.stop().await;
         let posts = self.media.stop().await;
-        let posts = Taken { messages: posts.messages, doubled: posts.duplicates };
-        Ok((HashMap::from([("sms", taken(&self.journal)?)]), BTreeMap::from([("media".to_owned(), posts)])))
+        let counted = |stats: Stats| Taken { messages: stats.messages, doubled: stats.duplicates };
+        let others = [("media", counted(posts)), ("email", counted(self.mail.stop().await))];
+        let others = others.map(|(name, taken)| (name.to_owned(), taken)).into();
+        Ok((HashMap::from([("sms", taken(&self.journal)?)]), others))
     }
 }
 
@@ -145,6 +161,11 @@ fn robots(seed: u64) -> Behaviour {
     Behaviour { seed, latency: Span { min: 20, max: 200 }, temporary: 0.15, ..Behaviour::default() }
 }
 
+/// Greylists some, and knows some mailboxes no more.
+fn mail_server(seed: u64) -> Behaviour {
+    Behaviour { seed, latency: Span { min: 1, max: 10 }, temporary: 0.05, permanent: 0.02, ..Behaviour::default() }
+}
+
 /// Reads a journal: client id, how many with this id, epoch milliseconds.
 fn taken(journal: &Path) -> anyhow::Result<HashMap<Key, u64>> {
     let mut all = HashMap::new();
@@ -166,6 +187,7 @@ mod tests {
     fn what_goes_wrong_is_possible() {
         behaviour(7, Pace::of(20_000)).check().unwrap();
         robots(7).check().unwrap();
+        mail_server(7).check().unwrap();
         assert!(Pace::of(300).wait < Pace::of(200_000).wait);
     }
 }

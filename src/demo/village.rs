@@ -14,8 +14,8 @@ use crate::domain::delivery::State;
 use crate::domain::ids::CallRef;
 use crate::say;
 
-/// How long the messages to duty officers may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the messages to duty officers may take: they stand behind those to the people.
+const PATIENCE: Duration = Duration::from_mins(5);
 const LOOK: Duration = Duration::from_millis(100);
 /// Doors at which somebody is told, and at which nobody opens.
 const TOLD: usize = 5;

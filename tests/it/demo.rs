@@ -67,6 +67,7 @@ fn artefacts(dir: &Path) {
     assert!(files(&dir.join("visits"), ".xlsx").len() == 2 && !files(&dir.join("visits"), ".pdf").is_empty());
     assert!(files(&dir.join("samples"), ".sms.txt").len() == 7);
     assert!(!files(&dir.join("samples/posts"), "").is_empty());
+    assert!(!files(&dir.join("samples/mail"), ".eml").is_empty());
     let page = std::fs::read_to_string(dir.join("reach.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("河口镇") && !page.contains("<script"));
     let report = std::fs::read_to_string(dir.join("情况报告.md")).unwrap();
