@@ -44,9 +44,10 @@ prepare() {
       || die "apt-get could not install postfix"
   fi
   mkdir -p "$base" && [ -O "$base" ] || die "$base belongs to somebody else; set GONG_TEST_DIR"
-  mkdir -p "$dir/etc" "$dir/queue" "$dir/data" "$dir/mail"
+  mkdir -p "$dir/etc" "$dir/queue" "$dir/data" "$dir"/mail/{people,bounces}/{new,cur,tmp}
   chown postfix "$dir/data"
-  chown nobody "$dir/mail"
+  # Whoever reads a Maildir may have made it first.
+  chown -R nobody "$dir/mail"
   chmod 755 "$dir" "$dir/etc"
 }
 

@@ -6,7 +6,7 @@ mod preview;
 mod sheets;
 
 pub use preview::{ChannelPreview, NoAddress, Preview};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sheets::Boards;
 
 use super::{App, posts};
@@ -298,7 +298,7 @@ impl Job<'_> {
     }
 
     /// Where every recipient has a text of their own: (most parts of one text, parts
-    /// in all, one of the texts). Every text is made once, so that none fails later.
+    /// in all, one of the texts with what is personal masked). Every text is made once, so that none fails later.
     async fn own_parts(
         &mut self,
         composer: &mut Composer,
@@ -314,13 +314,15 @@ impl Job<'_> {
             after = *newest;
             for (recipient, sealed) in &page {
                 let json = self.app.store.vault.open_sealed(Owner::ListRow(list, *recipient), sealed)?;
-                let text = composer.text(serde_json::from_slice(&json)?)?;
+                let values: Map<String, Value> = serde_json::from_slice(&json)?;
+                if sample.is_empty() {
+                    let masked = super::samples::masked_row(values.clone());
+                    sample = composer.text(Value::Object(masked))?.text.to_string();
+                }
+                let text = composer.text(Value::Object(values))?;
                 most = most.max(text.parts);
                 all += i64::from(text.parts);
                 made += 1;
-                if sample.is_empty() {
-                    sample = text.text.to_string();
-                }
             }
         }
         let without = estimate.targets - estimate.suppressed - made;

@@ -135,7 +135,7 @@ impl App {
     }
 }
 
-fn masked_row(values: Map<String, Value>) -> Map<String, Value> {
+pub(super) fn masked_row(values: Map<String, Value>) -> Map<String, Value> {
     let mask = |(header, value): (String, Value)| {
         let value = value.as_str().map(|text| masked_cell(&header, text).into()).unwrap_or(value);
         (header, value)

@@ -18,6 +18,9 @@ fn counts(mut outcome: Value) -> Value {
     for name in ["dir", "seconds", "server_peak_bytes", "left"] {
         fields.remove(name).unwrap_or_else(|| panic!("{name}"));
     }
+    // How often an alert is said again after a lost answer depends on whose receipt
+    // was faster; what becomes of everybody does not.
+    fields["gateways"]["sms"].as_object_mut().unwrap().remove("messages").unwrap();
     outcome
 }
 

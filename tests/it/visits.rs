@@ -103,7 +103,7 @@ fn csv_comes_back(site: &Site) {
     {
         assert_eq!(counts[name], n, "{name}: {run:?}");
     }
-    let rejects = std::fs::read_to_string(counts["rejects_files"][0].as_str().unwrap()).unwrap();
+    let rejects = std::fs::read_to_string(site.dir.path().join(counts["rejects_files"][0].as_str().unwrap())).unwrap();
     for why in ["发布任务 9 的清单", "没有这一行", "已告知、不在家、已搬走、拒绝"] {
         assert!(rejects.contains(why), "{rejects}");
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::calls::{How, round};
+use crate::domain::item::Lane;
 use crate::domain::recipient::Phone;
 use crate::store::calls::Confirming;
 use crate::store::points::OfficerRecord;
@@ -79,7 +80,7 @@ async fn officers_are_asked_in_turn_and_the_towns_after_the_villages_own() {
         let store = &t.store;
         let about = alerted(store).await;
         let call = store.create_call(&about, Plan::parse("sms > 1m > sms > 1m > sms").unwrap(), "甲").await.unwrap();
-        assert_eq!((call.mode, call.lane, call.expires_at), (Mode::Call, about.lane, about.expires_at));
+        assert_eq!((call.mode, call.lane, call.expires_at), (Mode::Call, Lane::Call.number(), about.expires_at));
         assert_eq!(store.called_about(&call).await.unwrap().no, about.no);
         let villages = store.called_villages(about.no).await.unwrap();
         let (east, west, south) = CALLED;
