@@ -1,5 +1,5 @@
 //! Several gateways behind one channel: messages go to each by its share, which
-//! drifts from one that errs or is slow, and back ([`weights`]).
+//! drifts from one that errs or is slow, and back (`weights`).
 //!
 //! What a gateway certainly did not take — it could not be reached, refused our
 //! credentials, or was over its rate — is handed to the next one at once, under the

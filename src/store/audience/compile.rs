@@ -321,14 +321,15 @@ fn some_delivery(states: &[State], or: &str) -> String {
 }
 
 /// Members of a dispatch that told nobody in particular and was posted: whoever read
-/// the post may be any of them.
+/// the post may be any of them. From the links to their deliveries, never the other way
+/// round: that has no index, and would take the square of a large dispatch.
 fn posted_alone(dispatches: &str, unheard: &str) -> String {
     let states = numbers(HANDED_OVER.iter().map(|s| i64::from(s.code())).collect());
     let handed = format!("(d.state IN ({states}) OR {unheard})");
     format!(
         "m.dispatch_no IN (SELECT d.dispatch_no FROM deliveries d WHERE d.dispatch_no IN ({dispatches}) AND d.target = 0 AND {handed})
-         AND m.dispatch_no NOT IN (SELECT d.dispatch_no FROM deliveries d WHERE d.dispatch_no IN ({dispatches}) AND {handed}
-         AND EXISTS (SELECT 1 FROM delivery_members dm WHERE dm.dispatch_no = d.dispatch_no AND dm.delivery = d.ordinal))"
+         AND m.dispatch_no NOT IN (SELECT dm.dispatch_no FROM delivery_members dm CROSS JOIN deliveries d
+         WHERE dm.dispatch_no IN ({dispatches}) AND d.dispatch_no = dm.dispatch_no AND d.ordinal = dm.delivery AND {handed})"
     )
 }
 
