@@ -6,7 +6,7 @@ use crate::vault::VaultError;
 /// A failure of the store, worded for the person at the terminal.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error(transparent)]
+    #[error("{}", worded(.0))]
     Db(#[from] sqlx::Error),
     #[error(transparent)]
     Vault(#[from] VaultError),
@@ -37,6 +37,18 @@ pub enum StoreError {
     Refused(String),
     #[error("{}", say!("数据损坏：{_0}", "damaged data: {_0}"))]
     Damaged(String),
+}
+
+/// SQLite's own words for a lock held too long tell nobody what to do.
+fn worded(error: &sqlx::Error) -> String {
+    let busy = |e: &dyn sqlx::error::DatabaseError| matches!(e.code().as_deref(), Some("5" | "517"));
+    match error {
+        sqlx::Error::Database(e) if busy(e.as_ref()) => say!(
+            "数据库一直被另一个程序占用，这次没有写入任何内容。请稍后再执行一次；若总是这样，看看是不是有停住的 gong 进程",
+            "another program held the database all the time; nothing was written. Run it again in a moment; if it stays so, look for a gong that hangs"
+        ),
+        other => other.to_string(),
+    }
 }
 
 impl StoreError {

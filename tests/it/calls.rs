@@ -32,15 +32,8 @@ async fn officers(site: &Site, app: &App) {
 
 /// The program in the folder of the site, beside its engine.
 fn gong(site: &Site, args: &[&str]) -> Run {
-    let done = Command::new(env!("CARGO_BIN_EXE_gong"))
-        .args(args)
-        .args(["--as", "李四"])
-        .current_dir(site.dir.path())
-        .env_remove("GONG_LANG")
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Run { code: done.status.code(), stdout: text(done.stdout), stderr: text(done.stderr) }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gong"));
+    Run::of(command.args(args).args(["--as", "李四"]).current_dir(site.dir.path()).env_remove("GONG_LANG"))
 }
 
 /// (status, whole answer) of a request to the site.
@@ -218,7 +211,7 @@ async fn only_what_is_grave_calls_and_a_drill_says_that_it_is_one() {
     serving.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_by_hand_repeat_for_those_who_have_not_confirmed() {
     let texts = Texts::start().await;
     let mut site = Site::new().await.with(AWAKE).with_kannel(texts.addr, "rate = 500, evidence = \"accept_only\"");

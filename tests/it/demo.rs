@@ -34,9 +34,7 @@ fn next(dir: &Path) -> Vec<(String, Run)> {
     assert_eq!((head.len(), tries.len()), (2, 5), "{text}");
     let run = |line: &str| {
         let script = format!("{}\n{line}", head.join("\n"));
-        let done = std::process::Command::new("sh").args(["-c", &script]).current_dir("/").output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Run { code: done.status.code(), stdout: text(done.stdout), stderr: text(done.stderr) }
+        Run::of(std::process::Command::new("sh").args(["-c", &script]).current_dir("/"))
     };
     tries.into_iter().map(|line| (line.to_owned(), run(line))).collect()
 }

@@ -10,10 +10,12 @@ use gong::app::App;
 use gong::domain::delivery::State;
 use gong::loopback::Behaviour;
 use gong::loopback::smtp::{SmtpLoopback, SmtpRunning};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::rig::{AWAKE, SOON, import_people, until};
 use crate::site::{ALERT, NOTICE, Site, finished, in_state, wish};
+use crate::support::Run;
 
 const RETRY: &str = "[retry]\ninitial_ms = 20\nmax_ms = 200\nsettle_ms = 100";
 
@@ -172,13 +174,10 @@ async fn bounces_come_by_post_and_by_hand() {
     assert_eq!(in_state(&app, dispatch.no, State::Undelivered).await, 1);
     let file = site.dir.path().join("bounce.eml");
     std::fs::write(&file, bounce(&ids[1])).unwrap();
-    let run = tokio::task::spawn_blocking(move || {
-        let config = file.with_file_name("gong.toml");
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gong"));
-        command.arg("--config").arg(config).args(["bounce", "mail", "--json"]).arg(file).output().unwrap()
-    });
-    let run = run.await.unwrap();
-    assert_eq!(String::from_utf8_lossy(&run.stdout).replace([' ', '\n'], ""), "{\"mails\":1,\"matched\":1}", "{run:?}");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gong"));
+    command.arg("--config").arg(file.with_file_name("gong.toml")).args(["bounce", "mail", "--json"]).arg(file);
+    let run = Run::of(&mut command).ok();
+    assert_eq!(run.json(), json!({"mails": 1, "matched": 1}));
     assert_eq!(in_state(&app, dispatch.no, State::Undelivered).await, 2);
     tokio::time::timeout(Duration::from_secs(30), serving.stop()).await.unwrap();
     server.stop().await;

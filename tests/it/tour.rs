@@ -55,9 +55,7 @@ impl Tour {
     }
 
     fn run(&self, line: &str) -> Run {
-        let done = self.shell(line).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Run { code: done.status.code(), stdout: text(done.stdout), stderr: text(done.stderr) }
+        Run::of(&mut self.shell(line))
     }
 
     fn start(&self, line: &str, port: u16) -> Running {
