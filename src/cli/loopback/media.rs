@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use super::flags::Answers;
 use super::{channel, from_file, until_stopped};
 use crate::cli::{Context, Ended, output};
-use crate::loopback::{Credentials, Loopback, MediaSetup, Span};
+use crate::loopback::{Credentials, Loopback, MediaSetup};
 use crate::say;
 
 /// Chat robots (WeCom, DingTalk, Feishu) and a signed webhook receiver, each with its
@@ -56,46 +57,9 @@ pub(super) struct MediaArgs {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Behaviour")]
 struct Flags {
-    /// Fixes what is drawn: the same seed, the same counts.
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    /// Time before every answer.
-    #[arg(long, value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency: Option<Span>,
-    /// Share refused for now.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temporary: Option<f64>,
-    /// Share refused for good.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    permanent: Option<f64>,
-    /// Share throttled.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    throttle: Option<f64>,
-    /// Share taken and never answered.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lost_answer: Option<f64>,
-    /// Share taken, the answer broken off in the middle.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    half_answer: Option<f64>,
-    /// Share answered late.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slow: Option<f64>,
-    /// How much later a late answer comes.
-    #[arg(long, value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slow_by: Option<Span>,
-    /// What Retry-After says, in seconds.
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<u32>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    answers: Answers,
     /// Answer a repeated webhook-id as before and take no second post.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
