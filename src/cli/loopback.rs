@@ -95,16 +95,12 @@ async fn sms(context: &Context, args: SmsArgs) -> anyhow::Result<Ended> {
     let behaviour = args.flags.over(&from_file(args.behaviour.as_deref())?)?;
     let gateway = Loopback { journal: args.journal, ..Loopback::new(credentials, behaviour) };
     let stats = until_stopped(context, gateway, args.listen).await?;
-    if args.stats_on_exit || context.global.json {
-        output::json(&stats)?;
-    } else {
-        let (requests, messages, receipts) = (stats.requests, stats.messages, stats.receipts_sent);
-        output::line(say!(
-            "请求 {requests}，收下短信 {messages}，发回回执 {receipts}",
-            "{requests} requests, {messages} messages taken, {receipts} receipts sent"
-        ));
-    }
-    Ok(Ended::Done)
+    let (requests, messages, receipts) = (stats.requests, stats.messages, stats.receipts_sent);
+    let words = say!(
+        "请求 {requests}，收下短信 {messages}，发回回执 {receipts}",
+        "{requests} requests, {messages} messages taken, {receipts} receipts sent"
+    );
+    stopped(context, args.stats_on_exit, &stats, words)
 }
 
 /// Runs the gateway until a signal ends it, and says where it listens.
@@ -127,6 +123,16 @@ fn listening(context: &Context, at: SocketAddr, words: String) -> anyhow::Result
     }
     output::line(words);
     Ok(())
+}
+
+/// The counts at the end, in words or as JSON.
+fn stopped(context: &Context, as_json: bool, stats: &Stats, words: String) -> anyhow::Result<Ended> {
+    if as_json || context.global.json {
+        output::json(stats)?;
+    } else {
+        output::line(words);
+    }
+    Ok(Ended::Done)
 }
 
 fn from_file(path: Option<&std::path::Path>) -> anyhow::Result<Behaviour> {

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::flags::Answers;
-use super::{channel, from_file, until_stopped};
+use super::{channel, from_file, stopped, until_stopped};
 use crate::cli::{Context, Ended, output};
 use crate::loopback::{Credentials, Loopback, MediaSetup};
 use crate::say;
@@ -77,16 +77,12 @@ pub(super) async fn run(context: &Context, args: MediaArgs) -> anyhow::Result<En
     let sms = Credentials { username: "gong".to_owned(), password: setup.secret.clone(), secret: setup.secret.clone() };
     let gateway = Loopback { journal: args.journal, media: Some(setup), ..Loopback::new(sms, behaviour) };
     let stats = until_stopped(context, gateway, args.listen).await?;
-    if args.stats_on_exit || context.global.json {
-        output::json(&stats)?;
-    } else {
-        let (requests, taken, throttled, refused) = (stats.requests, stats.messages, stats.throttled, stats.refused);
-        output::line(say!(
-            "请求 {requests}，收下 {taken} 篇，限流 {throttled}，验签或格式不符 {refused}",
-            "{requests} requests, {taken} posts taken, {throttled} too fast, {refused} unsigned or malformed"
-        ));
-    }
-    Ok(Ended::Done)
+    let (requests, taken, throttled, refused) = (stats.requests, stats.messages, stats.throttled, stats.refused);
+    let words = say!(
+        "请求 {requests}，收下 {taken} 篇，限流 {throttled}，验签或格式不符 {refused}",
+        "{requests} requests, {taken} posts taken, {throttled} too fast, {refused} unsigned or malformed"
+    );
+    stopped(context, args.stats_on_exit, &stats, words)
 }
 
 /// A block of `gong.toml` for each of the four; secrets go to files in `secrets_dir`, or

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Flags, from_file, listening};
+use super::{Flags, from_file, listening, stopped};
 use crate::cli::signals::Signals;
 use crate::cli::{Context, Ended, output};
 use crate::loopback::smtp::SmtpLoopback;
@@ -57,16 +57,12 @@ pub(super) async fn run(context: &Context, args: SmtpArgs) -> anyhow::Result<End
     listening(context, at, words)?;
     signals.wait().await;
     let stats = running.stop().await;
-    if args.stats_on_exit || context.global.json {
-        output::json(&stats)?;
-    } else {
-        let (taken, twice, bounced) = (stats.messages, stats.duplicates, stats.receipts_sent);
-        output::line(say!(
-            "收下邮件 {taken}，其中重复 {twice}，退信 {bounced}",
-            "{taken} mails taken, {twice} of them twice, {bounced} bounced"
-        ));
-    }
-    Ok(Ended::Done)
+    let (taken, twice, bounced) = (stats.messages, stats.duplicates, stats.receipts_sent);
+    let words = say!(
+        "收下邮件 {taken}，其中重复 {twice}，退信 {bounced}",
+        "{taken} mails taken, {twice} of them twice, {bounced} bounced"
+    );
+    stopped(context, args.stats_on_exit, &stats, words)
 }
 
 fn block(listen: SocketAddr) -> String {
