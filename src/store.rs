@@ -28,6 +28,7 @@ pub mod meta;
 pub mod migrate;
 pub mod operators;
 pub mod optouts;
+pub mod outbox;
 pub mod points;
 pub mod postings;
 pub mod posts;

@@ -4,6 +4,7 @@ mod approvals;
 mod batches;
 mod calls;
 mod histories;
+mod outbox;
 mod parts;
 mod plans;
 mod points;
