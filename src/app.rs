@@ -2,8 +2,11 @@
 
 pub mod calls;
 pub mod engine;
+mod events;
+pub mod intake;
 pub mod posts;
 pub mod prepare;
+pub mod review;
 pub mod samples;
 mod situation;
 

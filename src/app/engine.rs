@@ -147,7 +147,7 @@ impl App {
     }
 
     /// The seat of a role that one engine at a time has; none where there is one engine.
-    fn seat(&self, common: &Common, role: &'static str) -> Option<(Seat, Leading)> {
+    pub(super) fn seat(&self, common: &Common, role: &'static str) -> Option<(Seat, Leading)> {
         common.shared.then(|| Seat::new(Arc::clone(&self.store), role, common.owner.clone()))
     }
 
