@@ -17,6 +17,7 @@ use crate::domain::audience::Attributes;
 use crate::domain::plan::{Plan, parse_duration};
 use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
+use crate::queue::QueueSettings;
 use crate::say;
 
 mod calendar;
@@ -36,6 +37,7 @@ pub const TEMPLATE: &str = include_str!("../templates/gong.toml");
 pub struct Config {
     pub site: SiteConfig,
     pub store: StoreConfig,
+    pub queue: QueueSettings,
     pub server: ServerConfig,
     pub review: ReviewConfig,
     pub quiet_hours: QuietConfig,
@@ -174,6 +176,8 @@ pub enum ConfigError {
     Io(PathBuf, #[source] std::io::Error),
     #[error("{}: {}", .0.display(), .1)]
     Toml(PathBuf, String),
+    #[error(transparent)]
+    Queue(#[from] crate::queue::QueueError),
     #[error("{}", say!("环境变量 {name} 不对应任何设置：{why}", "the environment variable {name} fits no setting: {why}"))]
     Env { name: String, why: String },
     #[error("{}", say!("配置 {field} = “{value}”不对：应为{expected}", "the setting {field} = `{value}` is wrong: expected {expected}"))]
@@ -222,6 +226,7 @@ impl Config {
         self.second_signature_within()?;
         self.default_plan()?;
         self.call_plan()?;
+        self.queue.check()?;
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::dispatch::disk::Disk;
 use crate::dispatch::job::Jobs;
 use crate::dispatch::scheduler::Scheduler;
 use crate::dispatch::worker::{Tools, Way, Worker};
+use crate::queue::Queue;
 use crate::receipts::{ReceiptDesk, maildir};
 use crate::say;
 use crate::store::StoreError;
@@ -64,12 +65,12 @@ impl Roles {
 }
 
 /// The parts that every role of one engine shares.
-struct Common {
-    stop: CancellationToken,
+pub(super) struct Common {
+    pub(super) stop: CancellationToken,
     tasks: TaskTracker,
-    wake: Arc<Notify>,
-    counts: Arc<Counts>,
-    ways: Arc<Vec<Way>>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) ways: Arc<Vec<Way>>,
     /// Who this engine is to the others.
     owner: String,
 }
@@ -92,6 +93,7 @@ impl App {
             owner: uuid::Uuid::now_v7().to_string(),
         };
         let serves = self.served(&common.ways, &roles.workers)?;
+        let queue = self.queue(&common)?;
         let scheduler = self.scheduler(&common);
         if lock.is_some() {
             // Holding the lock we know that whoever held these leases is gone.
@@ -107,8 +109,11 @@ impl App {
         if roles.scheduler {
             common.supervise(scheduler.run());
         }
+        if roles.planner || roles.scheduler {
+            common.relay(&queue);
+        }
         if !serves.is_empty() {
-            self.start_workers(&common, serves)?;
+            self.start_workers(&common, queue, serves)?;
         }
         let shared = self.shared(&common)?;
         if roles.web {
@@ -150,7 +155,7 @@ impl App {
         }
     }
 
-    fn start_workers(&self, common: &Common, serves: Vec<Way>) -> anyhow::Result<()> {
+    fn start_workers(&self, common: &Common, queue: Queue, serves: Vec<Way>) -> anyhow::Result<()> {
         let disk = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
         let (out, control) = watch::channel(Control::starting(&disk));
         let watched = Watched { store: Arc::clone(&self.store), disk, counts: Arc::clone(&common.counts) };
@@ -158,6 +163,7 @@ impl App {
         let jobs = Jobs::new(Arc::clone(&self.store), self.templates()?, self.site());
         let tools = Tools {
             store: Arc::clone(&self.store),
+            queue,
             jobs: Arc::new(jobs.linking_to(self.config.open_url()).on(self.paper()?)),
             retry: self.config.retry.clone(),
             control,
@@ -204,7 +210,7 @@ pub struct UnknownChannels(String);
 impl Common {
     /// Runs a part of the engine. One that breaks ends the engine: whoever starts the
     /// program anew finds every lease and takes it over.
-    fn supervise(&self, part: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn supervise(&self, part: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             if std::panic::AssertUnwindSafe(part).catch_unwind().await.is_err() {
