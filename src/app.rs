@@ -6,6 +6,7 @@ mod events;
 pub mod intake;
 pub mod posts;
 pub mod prepare;
+mod queue;
 pub mod review;
 pub mod samples;
 mod situation;

@@ -17,14 +17,17 @@ use crate::domain::audience::Attributes;
 use crate::domain::plan::{Plan, parse_duration};
 use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
+use crate::queue::QueueSettings;
 use crate::say;
 
 mod calendar;
 mod calls;
+mod intake;
 mod sheets;
 
 pub use calendar::{CalendarFault, CalendarFileError};
 pub use calls::CallsConfig;
+pub use intake::{IntakeConfig, SourceConfig};
 pub use sheets::SheetsConfig;
 
 /// The file `gong init` writes, with every default in a comment.
@@ -36,6 +39,8 @@ pub const TEMPLATE: &str = include_str!("../templates/gong.toml");
 pub struct Config {
     pub site: SiteConfig,
     pub store: StoreConfig,
+    pub queue: QueueSettings,
+    pub intake: IntakeConfig,
     pub server: ServerConfig,
     pub review: ReviewConfig,
     pub quiet_hours: QuietConfig,
@@ -174,6 +179,8 @@ pub enum ConfigError {
     Io(PathBuf, #[source] std::io::Error),
     #[error("{}: {}", .0.display(), .1)]
     Toml(PathBuf, String),
+    #[error(transparent)]
+    Queue(#[from] crate::queue::QueueError),
     #[error("{}", say!("环境变量 {name} 不对应任何设置：{why}", "the environment variable {name} fits no setting: {why}"))]
     Env { name: String, why: String },
     #[error("{}", say!("配置 {field} = “{value}”不对：应为{expected}", "the setting {field} = `{value}` is wrong: expected {expected}"))]
@@ -222,6 +229,8 @@ impl Config {
         self.second_signature_within()?;
         self.default_plan()?;
         self.call_plan()?;
+        self.queue.check()?;
+        self.check_intake()?;
         Ok(())
     }
 

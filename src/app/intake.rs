@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::App;
 use super::engine::Common;
 use super::review::{self, Trouble};
-use super::App;
 use crate::config::IntakeConfig;
 use crate::domain::item::{Content, Format, ItemError, parse_placed};
 use crate::domain::privacy;
@@ -124,11 +124,13 @@ impl IntakeDesk {
         }
         let max = self.settings.max_kb;
         if letter.body.len() > max * 1_024 {
-            return Err(Refusal::rejected("too_large", say!("消息超过 {max} KiB", "the message is larger than {max} KiB")));
+            return Err(Refusal::rejected(
+                "too_large",
+                say!("消息超过 {max} KiB", "the message is larger than {max} KiB"),
+            ));
         }
-        let body = std::str::from_utf8(&letter.body).map_err(|_| {
-            Refusal::rejected("not_utf8", say!("消息不是 UTF-8 文本", "the message is not UTF-8 text"))
-        })?;
+        let body = std::str::from_utf8(&letter.body)
+            .map_err(|_| Refusal::rejected("not_utf8", say!("消息不是 UTF-8 文本", "the message is not UTF-8 text")))?;
         Ok((source, &of.operator, key, body))
     }
 

@@ -40,7 +40,8 @@ impl IntakeConfig {
     #[must_use]
     pub fn source(&self, named: Option<&str>, user: Option<&str>) -> Option<(&str, &SourceConfig)> {
         let mut all = self.sources.iter().map(|(name, source)| (name.as_str(), source));
-        let its_user = |(name, source): &(&str, &SourceConfig)| source.user.clone().unwrap_or_else(|| (*name).to_owned());
+        let its_user =
+            |(name, source): &(&str, &SourceConfig)| source.user.clone().unwrap_or_else(|| (*name).to_owned());
         match named {
             Some(named) => all
                 .find(|(name, _)| *name == named)
@@ -58,7 +59,10 @@ impl Config {
             Some((name, _)) => Err(ConfigError::Value {
                 field: "intake.sources.*.operator",
                 value: String::new(),
-                expected: say!("为来源 {name} 负责的操作员姓名", "the name of the operator who answers for the source {name}"),
+                expected: say!(
+                    "为来源 {name} 负责的操作员姓名",
+                    "the name of the operator who answers for the source {name}"
+                ),
             }),
         }
     }
@@ -70,7 +74,8 @@ mod tests {
 
     #[test]
     fn a_source_is_known_by_its_user_and_never_by_its_word_alone() {
-        let source = |user: Option<&str>| SourceConfig { operator: "气象接口".to_owned(), user: user.map(str::to_owned) };
+        let source =
+            |user: Option<&str>| SourceConfig { operator: "气象接口".to_owned(), user: user.map(str::to_owned) };
         let sources = [("weather", None), ("police", Some("mq-police")), ("lab", Some(""))];
         let sources = sources.map(|(name, user)| (name.to_owned(), source(user)));
         let intake = IntakeConfig { sources: sources.into(), ..IntakeConfig::default() };

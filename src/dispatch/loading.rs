@@ -34,7 +34,7 @@ const TOGETHER: i64 = 4;
 pub async fn next_batches(tools: &Tools, way: &Way, wanted: Lane) -> Result<Vec<Batch>> {
     let last_lane = last_lane(tools.control.borrow().low_disk).min(wanted.number());
     loop {
-        let leases = tools.store.lease_batches(way.no, &tools.owner, last_lane, TOGETHER).await?;
+        let leases = tools.queue.lease(way.no, &tools.owner, last_lane, TOGETHER).await?;
         if leases.is_empty() {
             return Ok(Vec::new());
         }
@@ -61,6 +61,7 @@ async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Op
         && let Some(until) = tools.quiet.until(tools.store.now())
     {
         tools.store.defer_batch(lease, until, Reason::QuietHours).await?;
+        tools.queue.settled(way.no, &[lease]);
         return Ok(None);
     }
     match prepare(tools, way, lease).await {
@@ -70,10 +71,13 @@ async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Op
             tracing::error!(dispatch = lease.dispatch_no, batch = lease.no, %error, "cannot be prepared; put off");
             let until = tools.store.now() + MISCONFIGURED_WAIT;
             tools.store.defer_batch(lease, until, Reason::Misconfigured).await?;
+            tools.queue.settled(way.no, &[lease]);
+            tools.counts.put_off.inc();
             Ok(None)
         }
         Err(error) => {
             tools.store.release_batch(lease).await?;
+            tools.queue.settled(way.no, &[lease]);
             Err(error)
         }
     }

@@ -34,6 +34,7 @@ use crate::channel::{Channel, Class, Outcome, Outgoing};
 use crate::clock::{Clock, Millis};
 use crate::cluster::presence::Board;
 use crate::domain::item::Lane;
+use crate::queue::Queue;
 use crate::store::batches::Lease;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, Store};
@@ -51,6 +52,8 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Tools {
     pub store: Arc<Store>,
+    /// Where ready batches wait.
+    pub queue: Queue,
     pub jobs: Arc<Jobs>,
     pub retry: RetrySettings,
     pub control: watch::Receiver<Control>,
@@ -135,7 +138,9 @@ impl Worker {
             if let Err(error) = self.tools.store.release_batch(lease).await {
                 tracing::warn!(channel = self.way.name, batch = lease.no, %error, "cannot return a lease; it will run out");
             }
+            self.tools.queue.settled(self.way.no, &[lease]);
         }
+        self.tools.queue.leave(self.way.no).await;
     }
 
     fn is_drained(&self) -> bool {
@@ -161,6 +166,7 @@ impl Worker {
         });
         let clock = self.tools.store.now();
         let stopped = stopped || control.channel_paused(self.way.no);
+        self.tools.queue.consume((self.way.no, &self.way.name), !stopped);
         let quiet = &self.tools.quiet;
         self.line.stop_where(|lease| {
             stopped
@@ -296,6 +302,8 @@ impl Worker {
             Ok(marked) => {
                 self.tools.counts.turns.inc_by(u64::from(turns.iter().any(|t| !t.records.is_empty())));
                 self.line.turned(&turns, &marked);
+                let closed: Vec<Lease> = turns.iter().filter(|t| t.close).map(|t| t.lease).collect();
+                self.tools.queue.settled(self.way.no, &closed);
             }
             Err(error) => {
                 tracing::warn!(channel = self.way.name, %error, "cannot record results; keeping them and trying again");

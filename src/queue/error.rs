@@ -1,6 +1,6 @@
 //! What can go wrong with the broker, without its password.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 
@@ -31,10 +31,15 @@ pub enum QueueError {
     Silent(u64),
     #[error("{}", say!("消息队列：{_0}", "the broker: {_0}"))]
     Broker(#[from] lapin::Error),
-    #[error("{}", say!("读不了 [queue] ca_file {}：{_1}", "cannot read [queue] ca_file {}: {_1}", _0.display()))]
+    #[error("{}", unreadable(.0, .1))]
     Ca(PathBuf, #[source] std::io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    let path = path.display();
+    say!("读不了 [queue] ca_file {path}：{error}", "cannot read [queue] ca_file {path}: {error}")
 }
 
 /// Whether the broker said that something does not exist.

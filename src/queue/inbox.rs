@@ -8,8 +8,8 @@ use futures_util::stream::{SelectAll, once};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-    BasicRejectOptions, ConfirmSelectOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions,
+    ConfirmSelectOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Acker, BasicProperties, Channel};
@@ -77,6 +77,11 @@ async fn acknowledge(ackers: Vec<Acker>) {
     }
 }
 
+/// Waits until the inbox is open, or shut; false where nobody can change it any more.
+async fn becomes(open: &mut watch::Receiver<bool>, wanted: bool) -> bool {
+    open.wait_for(|on| *on == wanted).await.is_ok()
+}
+
 /// Opens the inbox of a channel.
 pub(super) fn start(rabbit: Arc<Rabbit>, name: &str) -> Arc<Inbox> {
     let (open, opened) = watch::channel(true);
@@ -114,7 +119,7 @@ type Came = Option<(i32, lapin::Result<Delivery>)>;
 type Consumers = SelectAll<BoxStream<'static, Came>>;
 
 impl Post {
-    async fn run(mut self) {
+    async fn run(self) {
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let began = Instant::now();
@@ -141,16 +146,16 @@ impl Post {
     }
 
     /// Waits until the inbox is open; false where it ends first.
-    async fn is_open(&mut self) -> bool {
-        let (stop, open) = (&self.stop, &mut self.open);
+    async fn is_open(&self) -> bool {
+        let mut open = self.open.clone();
         tokio::select! {
-            () = stop.cancelled() => false,
-            opened = open.wait_for(|on| *on) => opened.is_ok(),
+            () = self.stop.cancelled() => false,
+            known = becomes(&mut open, true) => known,
         }
     }
 
     /// One connection's time; it ends well only when the inbox does.
-    async fn serve(&mut self) -> Result<(), QueueError> {
+    async fn serve(&self) -> Result<(), QueueError> {
         if !self.is_open().await {
             return Ok(());
         }
@@ -186,10 +191,9 @@ impl Post {
     }
 
     /// Puts on the shelf what comes, until the inbox is shut.
-    async fn take_in(&mut self, channel: &Channel, consumers: &mut Consumers) -> Result<(), QueueError> {
-        let mut tidy = tokio::time::interval(TIDY);
+    async fn take_in(&self, channel: &Channel, consumers: &mut Consumers) -> Result<(), QueueError> {
+        let (mut tidy, mut open) = (tokio::time::interval(TIDY), self.open.clone());
         loop {
-            let (stop, open) = (self.stop.clone(), &mut self.open);
             tokio::select! {
                 came = consumers.next() => match came.flatten() {
                     Some((lane, delivery)) => self.put(channel, lane, delivery?).await?,
@@ -197,8 +201,8 @@ impl Post {
                     None => return Err(QueueError::Missing(queue_name(&self.name, Lane::Call))),
                 },
                 _ = tidy.tick() => self.tidy().await?,
-                _ = open.wait_for(|on| !*on) => return Ok(()),
-                () = stop.cancelled() => return Ok(()),
+                _ = becomes(&mut open, false) => return Ok(()),
+                () = self.stop.cancelled() => return Ok(()),
             }
         }
     }

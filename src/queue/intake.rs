@@ -85,7 +85,8 @@ impl<C: Clerk> Intake<C> {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
-        let mut consumer = channel.basic_consume(INTAKE.into(), "intake".into(), options, FieldTable::default()).await?;
+        let mut consumer =
+            channel.basic_consume(INTAKE.into(), "intake".into(), options, FieldTable::default()).await?;
         loop {
             let came = tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -105,12 +106,11 @@ impl<C: Clerk> Intake<C> {
             Verdict::Entered(answer) | Verdict::Refused { answer, .. } | Verdict::Rejected { answer, .. } => answer,
         };
         let heard = reply(channel, &delivery, answer).await?;
-        match verdict {
-            Verdict::Entered(_) => self.rabbit.counts.entered.inc(),
-            Verdict::Refused { why, .. } | Verdict::Rejected { why, .. } => {
-                self.rabbit.counts.turned_away.inc();
-                tracing::warn!(why, "a letter to gong.intake was not entered");
-            }
+        if let Verdict::Refused { why, .. } | Verdict::Rejected { why, .. } = verdict {
+            self.rabbit.counts.turned_away.inc();
+            tracing::warn!(why, "a letter to gong.intake was not entered");
+        } else {
+            self.rabbit.counts.entered.inc();
         }
         match verdict {
             Verdict::Rejected { why, .. } => bury(channel, &delivery, why).await,
@@ -184,8 +184,10 @@ async fn reply(channel: &Channel, delivery: &Delivery, answer: &str) -> Result<b
     else {
         return Ok(false);
     };
-    let mut properties =
-        BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into()).with_app_id("gong".into());
+    let mut properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_content_type("application/json".into())
+        .with_app_id("gong".into());
     if let Some(id) = asked.correlation_id().as_ref().or(asked.message_id().as_ref()) {
         properties = properties.with_correlation_id(id.clone());
     }

@@ -42,7 +42,8 @@ mod tests {
         assert_eq!(encode(ticket), br#"{"batch":7,"epoch":3}"#);
         assert_eq!(decode(&encode(ticket)), Ok(ticket));
         assert_eq!(decode(br#"{"epoch":3,"batch":7,"more":true}"#), Ok(ticket), "a newer gong's");
-        for poison in [&b""[..], b"\xff\xfe", b"[]", b"{}", br#"{"batch":-1,"epoch":0}"#, br#"{"batch":"7","epoch":3}"#] {
+        for poison in [&b""[..], b"\xff\xfe", b"[]", b"{}", br#"{"batch":-1,"epoch":0}"#, br#"{"batch":"7","epoch":3}"#]
+        {
             assert!(decode(poison).unwrap_err().starts_with("not a batch message: "));
         }
     }

@@ -41,9 +41,9 @@ impl Rabbit {
     /// away keeps nobody from starting.
     pub fn new(
         settings: &QueueSettings,
-        store: Arc<Store>,
-        wake: Arc<Notify>,
+        (store, wake): (Arc<Store>, Arc<Notify>),
         pauses: Pauses,
+        counts: QueueCounts,
     ) -> std::result::Result<Arc<Self>, QueueError> {
         Ok(Arc::new(Self {
             link: Link::new(settings)?,
@@ -51,7 +51,7 @@ impl Rabbit {
             wake,
             prefetch: settings.prefetch.max(1),
             depth: i64::from(settings.depth.max(1)),
-            counts: QueueCounts::default(),
+            counts,
             pauses,
             inboxes: Mutex::default(),
         }))

@@ -53,7 +53,7 @@ pub struct Relay {
 
 /// What became of a message.
 enum Fate {
-    Confirmed(LaneOf, Ticket),
+    Confirmed(Ticket),
     Refused(LaneOf),
 }
 
@@ -152,7 +152,7 @@ impl Relay {
         let mut refused = HashSet::new();
         for fate in self.publish(channel, &ready).await? {
             match fate {
-                Fate::Confirmed(_, ticket) => confirmed.push(ticket),
+                Fate::Confirmed(ticket) => confirmed.push(ticket),
                 Fate::Refused(of) => {
                     self.rabbit.counts.refused.inc();
                     refused.insert(of);
@@ -175,7 +175,7 @@ impl Relay {
             Some(async move {
                 let sent = channel.basic_publish(EXCHANGE.into(), key.into(), options, &body, properties).await?;
                 match sent.await? {
-                    Confirmation::Ack(None) => Ok(Fate::Confirmed(*of, *ticket)),
+                    Confirmation::Ack(None) => Ok(Fate::Confirmed(*ticket)),
                     // It fits no queue: somebody deleted one, or its binding.
                     Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => {
                         Err(QueueError::Missing(format!("{EXCHANGE}.{key}")))
@@ -214,7 +214,12 @@ impl Relay {
     async fn again(&self, of: LaneOf, before: Millis, most: i64) -> Result<(), QueueError> {
         let lost = self.rabbit.store.publish_again(of, before, most).await?;
         if lost > 0 {
-            tracing::warn!(channel = of.channel, lane = of.lane, lost, "the broker lost messages; publishing them again");
+            tracing::warn!(
+                channel = of.channel,
+                lane = of.lane,
+                lost,
+                "the broker lost messages; publishing them again"
+            );
             self.rabbit.counts.lost.inc_by(lost);
         }
         Ok(())
@@ -243,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_queue_lacks_what_neither_it_nor_its_consumers_can_have() {
-        let expected = |first, second| Published { channel: 1, lane: 2, n: 99, before_first: first, before_second: second };
+        let expected =
+            |first, second| Published { channel: 1, lane: 2, n: 99, before_first: first, before_second: second };
         let depth = |messages, consumers| topology::Depth { messages, consumers };
         let now = 1_000_000;
         for (expected, depth, lacks) in [

@@ -73,9 +73,9 @@ impl<A> Shelf<A> {
     pub(super) fn overdue_waiting(&mut self, before: Instant) -> Vec<Held<A>> {
         let mut overdue = Vec::new();
         for lane in self.waiting.values_mut() {
-            let (old, young) = std::mem::take(lane).into_iter().partition(|held| held.since < before);
-            *lane = young;
-            overdue.extend::<Vec<_>>(old);
+            let (old, young): (Vec<_>, Vec<_>) = lane.drain(..).partition(|held| held.since < before);
+            lane.extend(young);
+            overdue.extend(old);
         }
         overdue
     }

@@ -84,6 +84,10 @@ async fn what_is_paused_is_neither_published_nor_claimed_and_comes_back() {
         execute(store, &format!("INSERT INTO channels (no, name, paused) VALUES ({SMS}, 'sms', 1)")).await;
         assert!(waiting(store).await.is_empty(), "the channel is paused");
         execute(store, "UPDATE channels SET paused = 0").await;
-        assert_eq!(store.claim_batches(SMS, "w", &tickets).await.unwrap().len(), 1, "a message that comes late claims it all the same");
+        assert_eq!(
+            store.claim_batches(SMS, "w", &tickets).await.unwrap().len(),
+            1,
+            "a message that comes late claims it all the same"
+        );
     }
 }

@@ -20,8 +20,11 @@ async fn uses(store: &Store, sql: &str, indexes: &[&str]) {
     let scanned = |s: &&String| s.starts_with("SCAN") && !s.contains("json_each") && !s.contains("VIRTUAL TABLE");
     let scan = steps.iter().find(scanned);
     // An ordered walk of a partial index is as long as the work that waits.
-    let walk =
-        |s: &String| ["dispatches_open", "batches_ready", "batches_published"].iter().any(|i| s.contains(&format!("USING INDEX {i}")));
+    let walk = |s: &String| {
+        ["dispatches_open", "batches_ready", "batches_published"]
+            .iter()
+            .any(|i| s.contains(&format!("USING INDEX {i}")))
+    };
     assert!(scan.is_none_or(walk), "reads from end to end:\n{}\n{sql}", steps.join("\n"));
 }
 
