@@ -6,6 +6,7 @@ mod calls;
 mod histories;
 mod outbox;
 mod parts;
+mod planners;
 mod plans;
 mod points;
 mod receipts;

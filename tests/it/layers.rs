@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     // Claims and publishes the batches of the store, and imports nothing else of its layer.
     &["queue"],
     &["telemetry"],
-    &["planner", "dispatch", "receipts", "import"],
+    &["planner", "dispatch", "receipts", "import", "cluster"],
     &["config"],
     &["web"],
     // The loopback gateways and the bench stand beside the program they try.
