@@ -22,11 +22,14 @@ use crate::say;
 
 mod calendar;
 mod calls;
+mod environment;
 mod intake;
 mod sheets;
 
 pub use calendar::{CalendarFault, CalendarFileError};
 pub use calls::CallsConfig;
+pub use environment::{arguments, env};
+use environment::{environment, set};
 pub use intake::{IntakeConfig, SourceConfig};
 pub use sheets::SheetsConfig;
 
@@ -251,6 +254,16 @@ impl Config {
         }
     }
 
+    /// The settings of the queue, with its files from the configuration's folder.
+    #[must_use]
+    pub fn queue_settings(&self) -> QueueSettings {
+        let mut settings = self.queue.clone();
+        if !settings.ca_file.as_os_str().is_empty() {
+            settings.ca_file = self.base.join(&settings.ca_file);
+        }
+        settings
+    }
+
     /// The address under which gateways reach the callbacks.
     #[must_use]
     pub fn public_url(&self) -> String {
@@ -308,45 +321,6 @@ impl Config {
     pub fn lang(&self) -> Lang {
         if self.site.lang == "en" { Lang::En } else { Lang::Zh }
     }
-}
-
-/// `GONG_SECTION__KEY` variables, as (dotted path, value).
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter_map(|(name, value)| {
-        let path = name.strip_prefix("GONG_")?;
-        path.contains("__").then(|| (path.to_lowercase().replace("__", "."), value))
-    })
-}
-
-/// Reads one environment variable; secrets of channels come this way.
-#[must_use]
-pub fn env(name: &str) -> Option<String> {
-    #[allow(clippy::disallowed_methods)] // its one home
-    std::env::var(name).ok()
-}
-
-/// The words of the command line, to learn its language before it is parsed.
-#[must_use]
-pub fn arguments() -> Vec<std::ffi::OsString> {
-    std::env::args_os().collect()
-}
-
-fn set(table: &mut toml::Table, path: &str, value: &str) -> Result<(), ConfigError> {
-    let wrong =
-        |why: String| ConfigError::Env { name: format!("GONG_{}", path.to_uppercase().replace('.', "__")), why };
-    let mut keys: Vec<&str> = path.split('.').collect();
-    let Some(last) = keys.pop() else { return Ok(()) };
-    let mut at = table;
-    for key in keys {
-        let next = at.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = next.as_table_mut().ok_or_else(|| wrong(say!("{key} 不是一节", "{key} is not a section")))?;
-    }
-    // A number or true/false stays one; anything else is text.
-    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
-    let value =
-        parsed.filter(|v| !v.is_str() && !v.is_datetime()).unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    at.insert(last.to_owned(), value);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub use rabbit::Rabbit;
 pub use settings::QueueSettings;
 
 use crate::store::batches::Lease;
+use crate::store::turn::BatchTurn;
 use crate::store::{Result, Store};
 
 /// The engine of the queue.
@@ -37,8 +38,8 @@ pub enum Queue {
 }
 
 impl Queue {
-    /// Whether messages of a channel may come to this worker from now on. A channel that
-    /// is paused consumes nothing; what had come and was not leased goes back.
+    /// Whether messages of a channel may come to this worker from now on. One that is
+    /// paused, or may not send, consumes nothing; what had come and was not leased goes back.
     pub fn consume(&self, channel: (i32, &str), on: bool) {
         if let Self::Rabbit(rabbit) = self {
             rabbit.consume(channel, on);
@@ -62,7 +63,13 @@ impl Queue {
         }
     }
 
-    /// Ends a channel's part: gives back what was not leased and closes its connection.
+    /// A turn is on disk: the batches that it closed are settled.
+    pub fn turned(&self, channel: i32, turns: &[BatchTurn]) {
+        let closed: Vec<Lease> = turns.iter().filter(|t| t.close).map(|t| t.lease).collect();
+        self.settled(channel, &closed);
+    }
+
+    /// Ends a channel's part, when its leases have been returned: gives back what was not leased and closes its connection.
     pub async fn leave(&self, channel: i32) {
         if let Self::Rabbit(rabbit) = self {
             rabbit.leave(channel).await;

@@ -136,7 +136,7 @@ impl App {
             self.start_scheduler(&common);
         }
         if roles.planner || roles.scheduler {
-            common.relay(&queue);
+            self.start_relay(&common, &queue);
         }
         if roles.scheduler {
             self.tell(&common, &queue).await?;

@@ -1,30 +1,26 @@
 //! The queue of an engine: the batch table, or a broker with its relay.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::App;
 use super::engine::Common;
+use crate::cluster::leading::Leading;
 use crate::dispatch::retry::RetrySettings;
 use crate::queue::relay::Relay;
-use crate::queue::{Queue, QueueError, QueueSettings, Rabbit};
+use crate::queue::{Queue, QueueError, Rabbit};
 
 /// Pauses between tries to reach the broker, in milliseconds: the first and the longest.
 const FIRST: u64 = 200;
 const LONGEST: u64 = 5_000;
+/// The role of who publishes.
+const RELAY: &str = "relay";
+/// How often an engine looks whether it leads.
+const LOOK: Duration = Duration::from_millis(200);
 
 impl App {
-    /// The settings of the queue, with its files from the configuration's folder.
-    #[must_use]
-    pub fn queue_settings(&self) -> QueueSettings {
-        let mut settings = self.config.queue.clone();
-        if !settings.ca_file.as_os_str().is_empty() {
-            settings.ca_file = self.config.path(&settings.ca_file);
-        }
-        settings
-    }
-
     pub(super) fn queue(&self, common: &Common) -> Result<Queue, QueueError> {
-        let settings = self.queue_settings();
+        let settings = self.config.queue_settings();
         if settings.url.is_empty() {
             return Ok(Queue::Embedded(Arc::clone(&self.store)));
         }
@@ -34,20 +30,39 @@ impl App {
         let rabbit = Rabbit::new(&settings, (store, wake), pauses, common.counts.queue.clone())?;
         Ok(Queue::Rabbit(rabbit))
     }
+
+    /// Publishes what becomes ready, where there is a broker. One engine at a time does.
+    pub(super) fn start_relay(&self, common: &Common, queue: &Queue) {
+        let Queue::Rabbit(rabbit) = queue else { return };
+        let relay = Relay {
+            rabbit: Arc::clone(rabbit),
+            channels: common.ways.iter().map(|way| (way.no, way.name.clone())).collect(),
+            wake: Arc::clone(&common.wake),
+            stop: common.stop.clone(),
+        };
+        match self.seat(common, RELAY) {
+            None => common.supervise(async move { relay.run().await }),
+            Some((seat, leading)) => common.supervise(seat.lead(publish_while(relay, leading))),
+        }
+    }
 }
 
-impl Common {
-    /// Publishes what becomes ready, where there is a broker.
-    pub(super) fn relay(&self, queue: &Queue) {
-        let Queue::Rabbit(rabbit) = queue else { return };
-        self.supervise(
-            Relay {
-                rabbit: Arc::clone(rabbit),
-                channels: self.ways.iter().map(|way| (way.no, way.name.clone())).collect(),
-                wake: Arc::clone(&self.wake),
-                stop: self.stop.clone(),
-            }
-            .run(),
-        );
+/// Runs the relay in the times in which this engine leads.
+async fn publish_while(relay: Relay, leading: Leading) {
+    let becomes = async |wanted: bool| {
+        while leading.holds() != wanted {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    while !relay.stop.is_cancelled() {
+        tokio::select! {
+            () = relay.stop.cancelled() => return,
+            () = becomes(true) => {}
+        }
+        // Broken off anywhere, it has published doubles at the worst.
+        tokio::select! {
+            () = relay.run() => {}
+            () = becomes(false) => {}
+        }
     }
 }

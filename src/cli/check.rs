@@ -3,6 +3,7 @@
 mod data;
 mod files;
 mod paper;
+mod queue;
 mod ways;
 
 use std::sync::Arc;
@@ -108,6 +109,7 @@ async fn site(report: &mut Report, config: Config, connect: bool) {
     let messages = files::templates(report, &config);
     paper::fonts(report, &config);
     files::calendar(report, &config);
+    queue::broker(report, &config, connect).await;
     let registry = ways::channels(report, &config);
     if connect {
         ways::connect(report, &config, &registry).await;

@@ -35,7 +35,8 @@ pub(super) async fn run(context: &Context, args: WorkArgs) -> anyhow::Result<End
     let engine = super::serve::start(&app, &roles).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "working");
     output::note(say!("gong 的发送进程正在运行。按 Ctrl-C 停止", "gong's workers are running. Ctrl-C stops them"));
-    engine.run(listener, Signals::take()?.wait()).await?;
+    let signals = Signals::take()?;
+    engine.run(listener, async move { signals.wait().await }).await?;
     app.store.close().await;
     tracing::info!("stopped");
     Ok(Ended::Done)

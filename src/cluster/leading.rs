@@ -37,6 +37,12 @@ impl Leading {
         Self(None)
     }
 
+    /// Whether other engines may be on the same store.
+    #[must_use]
+    pub fn is_contested(&self) -> bool {
+        self.0.is_some()
+    }
+
     #[must_use]
     pub fn holds(&self) -> bool {
         self.0.is_none() || self.term().is_some()

@@ -78,7 +78,9 @@ impl Scheduler {
     async fn tick(&self, scans: &mut HashMap<i64, Instant>, steady: bool) -> Result<()> {
         if steady {
             self.take_over(false).await?;
-            self.take_over_from_the_silent().await?;
+            if self.leading.is_contested() {
+                self.take_over_from_the_silent().await?;
+            }
         }
         while self.store.take_due().await? > 0 {
             self.wake.notify_waiters();

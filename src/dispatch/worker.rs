@@ -34,7 +34,6 @@ use crate::channel::{Channel, Class, Outcome, Outgoing};
 use crate::clock::{Clock, Millis};
 use crate::cluster::presence::Board;
 use crate::domain::item::Lane;
-use crate::queue::Queue;
 use crate::store::batches::Lease;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, Store};
@@ -52,8 +51,7 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Tools {
     pub store: Arc<Store>,
-    /// Where ready batches wait.
-    pub queue: Queue,
+    pub queue: crate::queue::Queue,
     pub jobs: Arc<Jobs>,
     pub retry: RetrySettings,
     pub control: watch::Receiver<Control>,
@@ -138,7 +136,6 @@ impl Worker {
             if let Err(error) = self.tools.store.release_batch(lease).await {
                 tracing::warn!(channel = self.way.name, batch = lease.no, %error, "cannot return a lease; it will run out");
             }
-            self.tools.queue.settled(self.way.no, &[lease]);
         }
         self.tools.queue.leave(self.way.no).await;
     }
@@ -166,16 +163,15 @@ impl Worker {
         });
         let clock = self.tools.store.now();
         let stopped = stopped || control.channel_paused(self.way.no);
-        self.tools.queue.consume((self.way.no, &self.way.name), !stopped);
-        let quiet = &self.tools.quiet;
         self.line.stop_where(|lease| {
             stopped
                 || !control.may_send(lease.dispatch_no, clock)
-                || lease.lane == Lane::Routine.number() && quiet.until(clock).is_some()
+                || lease.lane == Lane::Routine.number() && self.tools.quiet.until(clock).is_some()
         });
         if !self.breaker.lets_through(now) {
             self.line.give_back();
         }
+        self.tools.queue.consume((self.way.no, &self.way.name), self.may_start());
     }
 
     fn may_start(&self) -> bool {
@@ -191,8 +187,7 @@ impl Worker {
             if wanted <= empty && Instant::now() < at {
                 return;
             }
-            let (tools, way) = (self.tools.clone(), self.way.clone());
-            let asked = Instant::now();
+            let (tools, way, asked) = (self.tools.clone(), self.way.clone(), Instant::now());
             self.loads
                 .push(tokio::spawn(async move { (wanted, asked, loading::next_batches(&tools, &way, wanted).await) }));
         }
@@ -302,8 +297,7 @@ impl Worker {
             Ok(marked) => {
                 self.tools.counts.turns.inc_by(u64::from(turns.iter().any(|t| !t.records.is_empty())));
                 self.line.turned(&turns, &marked);
-                let closed: Vec<Lease> = turns.iter().filter(|t| t.close).map(|t| t.lease).collect();
-                self.tools.queue.settled(self.way.no, &closed);
+                self.tools.queue.turned(self.way.no, &turns);
             }
             Err(error) => {
                 tracing::warn!(channel = self.way.name, %error, "cannot record results; keeping them and trying again");
@@ -387,8 +381,7 @@ struct UnderWay {
 impl UnderWay {
     fn answered(&mut self, outcomes: Vec<Outcome>) {
         let at = self.clock.now();
-        let request = std::mem::take(&mut self.request);
-        let sent = request.into_iter().zip(outcomes);
+        let sent = std::mem::take(&mut self.request).into_iter().zip(outcomes);
         // The worker waits for every answer before it goes.
         let _ = self.answers.send(sent.map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect());
     }

@@ -127,11 +127,11 @@ impl Post {
             // Their acknowledgements are void; the broker delivers them again.
             *self.shelf() = Shelf::default();
             failures = if began.elapsed() > HOLD { 1 } else { failures + 1 };
-            self.rabbit.counts.broken.inc();
             let pause = self.rabbit.pause_after(failures);
             if matches!(&error, QueueError::Missing(_)) {
                 tracing::debug!(channel = self.name, "the relay has not declared the queues yet");
             } else {
+                self.rabbit.counts.broken.inc();
                 tracing::warn!(channel = self.name, %error, ?pause, "the inbox broke; connecting again");
             }
             tokio::select! {
@@ -169,6 +169,9 @@ impl Post {
             self.take_in(&channel, &mut consumers).await?;
             self.shut(&channel, consumers).await?;
         }
+        // The worker has returned its leases; what it held is held by nobody.
+        let under_way = self.shelf().clear_under_way();
+        self.acks.spawn(acknowledge(under_way.into_iter().map(|held| held.acker).collect()));
         self.acks.close();
         self.acks.wait().await;
         connection.close(200, "done".into()).await?;

@@ -24,7 +24,7 @@ use crate::domain::item::Lane;
 use crate::store::outbox::{LaneOf, Published, Ticket};
 
 /// How often the outbox is looked at when nobody says that something is in it.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(100);
 /// Messages published together; an urgent batch waits for no more than these.
 const ROUND: i64 = 2_000;
 /// How long the broker may take to confirm them.
@@ -59,7 +59,7 @@ enum Fate {
 
 impl Relay {
     /// Runs until told to stop; whatever the broker does.
-    pub async fn run(self) {
+    pub async fn run(&self) {
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let began = Instant::now();

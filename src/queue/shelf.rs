@@ -69,6 +69,11 @@ impl<A> Shelf<A> {
         std::mem::take(&mut self.waiting).into_values().flatten().collect()
     }
 
+    /// Takes everything that is under way.
+    pub(super) fn clear_under_way(&mut self) -> Vec<Held<A>> {
+        std::mem::take(&mut self.under_way).into_values().collect()
+    }
+
     /// Takes what came before then and waits still.
     pub(super) fn overdue_waiting(&mut self, before: Instant) -> Vec<Held<A>> {
         let mut overdue = Vec::new();

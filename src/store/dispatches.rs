@@ -320,7 +320,7 @@ impl Tx {
         // Not into one that was cancelled, ended or moved on while the chunk was prepared.
         let sql = "UPDATE dispatches SET phase = $2, step = $3, cursor_no = $4, members = members + $5, deliveries = deliveries + $6, \
                    step_due_at = $7 WHERE no = $1 AND phase = $8 AND state <> 'cancelled' AND finished_at IS NULL \
-                   AND step = $9 AND cursor_no = $10 AND members = $11 AND deliveries = $12";
+                   AND step = $9 AND cursor_no = $10 AND members = $11";
         let moved = exec!(
             self,
             sqlx::query(sql)
@@ -335,7 +335,6 @@ impl Tx {
                 .bind(to.was.step)
                 .bind(to.was.cursor_no)
                 .bind(to.was.members)
-                .bind(to.was.deliveries)
         )?;
         Ok(moved > 0)
     }

@@ -7,6 +7,7 @@ mod events;
 mod histories;
 mod outbox;
 mod parts;
+mod planners;
 mod plans;
 mod points;
 mod receipts;

@@ -38,3 +38,4 @@ mod support;
 mod throttle;
 mod tour;
 mod visits;
+mod workers;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use gong::domain::delivery::State;
 use gong::loopback::Behaviour;
 use lapin::options::{BasicGetOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::{Instant, sleep};
 
 use self::rig::{Broker, ROUTINE, books, broker, engine, engines, held};
@@ -88,8 +88,13 @@ async fn what_cannot_be_read_goes_to_the_dead_letters_with_its_reason() {
     let channel = server.channel().await;
     let dead = channel.basic_get("gong.dead".into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
     assert_eq!(dead.delivery.data, b"{\"batch\":\"seven\"}");
-    let headers = format!("{:?}", dead.delivery.properties.headers());
-    assert!(headers.contains("not a batch message: invalid type") && headers.contains("sms.routine"), "{headers}");
+    let headers = dead.delivery.properties.headers().clone().unwrap();
+    let header = |name: &str| match headers.inner().get(name) {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        other => panic!("{name}: {other:?}"),
+    };
+    assert!(header("x-gong-reason").starts_with("not a batch message: invalid type"), "{}", header("x-gong-reason"));
+    assert_eq!(header("x-gong-queue"), "sms.routine");
     // What comes behind it goes its way.
     let item = site.approve(&app, NOTICE).await;
     let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
@@ -166,7 +171,8 @@ async fn an_immediate_dispatch_overtakes_a_routine_one() {
     assert!(alerts[0] - asked <= 1_000, "the first immediate message came after {} ms", alerts[0] - asked);
     let took = alerts[alerts.len() - 1] - alerts[0];
     let alone = urgent.deliveries * 1_000 / 200;
-    assert!(took <= alone * 12 / 10, "{} immediate messages took {took} ms, alone {alone}", alerts.len());
+    // On a busy machine; the bench of lanes measures it on a quiet one.
+    assert!(took <= alone * 14 / 10, "{} immediate messages took {took} ms, alone {alone}", alerts.len());
     serving.stop().await;
     gateway.stop().await;
 }
@@ -222,7 +228,7 @@ async fn a_queue_of_another_making_is_refused_with_what_to_do() {
     gong::queue::topology::declare_ends(&channel).await.unwrap();
     let error = gong::queue::topology::declare_lanes(&channel, "sms").await.unwrap_err().to_string();
     assert!(
-        error.contains(ROUTINE) && error.contains("rabbitmqctl delete_queue") && error.contains("x-queue-type"),
+        error.contains(ROUTINE) && error.contains("rabbitmqctl delete_queue") && error.contains("inequivalent arg"),
         "{error}"
     );
     // Twice the same is nothing new.

@@ -171,3 +171,51 @@ impl Worker {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(until: Instant) -> Option<Share> {
+        Some(Share { rate: 10.0, seq: 1, until })
+    }
+
+    #[test]
+    fn nothing_leaves_after_the_leases_can_have_run_out() {
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        let mut hold = Hold::new(start);
+        assert!(hold.may_send(at(29)) && !hold.may_send(at(30)));
+        hold.kept(at(10));
+        assert!(hold.may_send(at(39)) && !hold.may_send(at(40)));
+        // A batch whose load began before the renewal and ended after it.
+        hold.leased(at(8));
+        assert!(!hold.may_send(at(38)));
+        hold.kept(at(12));
+        assert!(!hold.may_send(at(38)), "that renewal knew nothing of it");
+        hold.unrenewed = None;
+        hold.kept(at(20));
+        assert!(hold.may_send(at(49)));
+    }
+
+    #[test]
+    fn after_a_gap_in_the_grants_the_leases_are_asked_for_first() {
+        let start = Instant::now();
+        let at = |s: u64| start + Duration::from_secs(s);
+        let mut hold = Hold::new(start);
+        hold.granted(None, start);
+        assert!(!hold.may_send(start), "nothing was granted yet");
+        hold.granted(share(at(12)), at(1));
+        hold.kept(at(1));
+        assert!(hold.may_send(at(2)) && !hold.may_send(at(12)));
+        // It stood still; a renewal from before says nothing.
+        hold.granted(share(at(27)), at(15));
+        hold.kept(at(11));
+        assert!(!hold.may_send(at(15)) && hold.renew_at == at(15));
+        hold.kept(at(15));
+        assert!(hold.may_send(at(16)));
+        // Without a gap nothing is asked.
+        hold.granted(share(at(28)), at(20));
+        assert!(hold.may_send(at(20)));
+    }
+}

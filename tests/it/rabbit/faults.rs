@@ -162,6 +162,15 @@ async fn a_broker_is_reached_by_tls_and_by_any_of_its_addresses() {
         assert!(connection.status().connected());
         assert_eq!(connection.configuration().heartbeat(), 10);
     }
+    // `gong check` asks every address by itself.
+    let site = rig::sqlite_with(server.url(), "[queue]\n").await;
+    site.write_config();
+    let report = site.run(&["check", "--connect", "--json"]).json();
+    let said = |state: &str| {
+        let lines = report.as_array().unwrap().iter();
+        lines.filter(|l| l["name"] == "connect:queue" && l["state"] == state).count()
+    };
+    assert_eq!((said("good"), said("bad")), (1, 0), "{report}");
     // A certificate that nobody vouches for is refused, and no error shows a password.
     let wrong = server.url().replace("guest:guest", "guest:geheim");
     for urls in [vec![tls.as_str()], vec![&nobody], vec![&wrong], vec![&nobody, &wrong]] {
