@@ -12,7 +12,7 @@ use super::phones::{Block, MOST_PEOPLE, phone};
 /// whenever it runs.
 const YEAR: usize = 2026;
 /// Columns of the roster.
-pub const HEADS: [&str; 15] = [
+pub const HEADS: [&str; 16] = [
     "编号",
     "姓名",
     "类型",
@@ -23,6 +23,7 @@ pub const HEADS: [&str; 15] = [
     "邮箱",
     "常住地",
     "户籍地",
+    "住址",
     "出生日期",
     "外出",
     "语言",
@@ -216,6 +217,7 @@ impl<W: Write> Maker<'_, W> {
             &email,
             &village.key,
             &hukou,
+            &address(self.made.households),
             &born,
             away,
             languages,
@@ -270,6 +272,7 @@ impl<W: Write> Maker<'_, W> {
                 "",
                 "",
                 "",
+                "",
                 group,
             ])?;
         }
@@ -280,12 +283,17 @@ impl<W: Write> Maker<'_, W> {
     fn wrong_rows(&mut self) -> anyhow::Result<()> {
         let key = self.county.villages[0].key.clone();
         let row = |id: &str, phone: &str, place: &str| {
-            [id, "待核实", "个人", "", phone, "", "", "", place, "", "", "", "", "", ""].map(str::to_owned)
+            [id, "待核实", "个人", "", phone, "", "", "", place, "", "", "", "", "", "", ""].map(str::to_owned)
         };
         self.out.write_record(row("X1", "139000", &key))?;
         self.out.write_record(row("X2", "13900000001", "没有这个村"))?;
         Ok(())
     }
+}
+
+/// Where in its village a household lives.
+fn address(household: usize) -> String {
+    format!("第{}小组{}号", household / 40 % 9 + 1, household % 40 + 1)
 }
 
 /// The old of the minorities often know their own language alone.
