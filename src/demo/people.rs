@@ -339,10 +339,10 @@ mod tests {
         let none = share(&|r| r[4].is_empty() && r[5].is_empty() && r[6].is_empty());
         assert!((50..80).contains(&own) && shared > 8 && none > 5, "{own} {shared} {none}");
         for word in ["瑶语", "苗语", "壮语"] {
-            assert!(people.iter().any(|r| r[12] == word), "{word}");
+            assert!(people.iter().any(|r| r[13] == word), "{word}");
         }
         for group in ["老年人", "低收入户", "渔民", "独居老人", "种植大户", "党员干部"] {
-            assert!(people.iter().any(|r| r[14].contains(group)), "{group}");
+            assert!(people.iter().any(|r| r[15].contains(group)), "{group}");
         }
         assert!(!made.twice.is_empty() && !made.opted_out.is_empty() && !made.relief.is_empty());
         assert!(made.organisations >= 49);

@@ -24,21 +24,26 @@ pub(super) fn pieces(title: &str) -> Vec<String> {
     let ends: Vec<usize> = segmenter.segment_str(title).collect();
     let mut pieces: Vec<String> = Vec::new();
     for word in ends.windows(2).map(|w| &title[w[0]..w[1]]) {
-        if AUTONOMOUS.contains(&word) && pieces.len() > 1 && pieces.last().is_some_and(|p| p.ends_with('族')) {
-            let people = pieces.pop().unwrap_or_default();
-            if let Some(place) = pieces.last_mut() {
-                place.push_str(&people);
-                place.push_str(word);
-            }
-            continue;
-        }
         match pieces.last_mut() {
             Some(last) if joins(last, word) => last.push_str(word),
             _ => pieces.push(word.to_owned()),
         }
+        autonomous(&mut pieces);
     }
     let long = |piece: &String| piece.chars().count() > LONGEST;
     pieces.into_iter().flat_map(|p| if long(&p) { p.chars().map(String::from).collect() } else { vec![p] }).collect()
+}
+
+/// Joins 河口·瑶族·自治县 where it has just come to its end.
+fn autonomous(pieces: &mut Vec<String>) {
+    let Some(last) = pieces.last().filter(|p| AUTONOMOUS.iter().any(|end| p.ends_with(end))) else { return };
+    let parts = if AUTONOMOUS.contains(&last.as_str()) { 3 } else { 2 };
+    if let Some(from) = pieces.len().checked_sub(parts)
+        && pieces[from + 1].contains('族')
+    {
+        let name = pieces.split_off(from).concat();
+        pieces.push(name);
+    }
 }
 
 fn joins(last: &str, word: &str) -> bool {
