@@ -16,7 +16,7 @@ fn rows(first: u8, last: u8, from: u8) -> String {
         }
     }
     let (text, _, _) = encoding_rs::GBK.decode(&bytes);
-    text.chars().filter(|c| ('\u{4e00}'..='\u{9fff}').contains(c)).collect()
+    text.chars().filter(|c| ('\u{4e00}'..='\u{9fa5}').contains(c)).collect()
 }
 
 /// GB 2312 has 6,763 ideographs, and holds all of the first tier of 通用规范汉字表 but a
