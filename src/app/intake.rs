@@ -85,10 +85,9 @@ impl Clerk for IntakeDesk {
             let found = privacy::scan(entry.body, &review::own_phones(&content, &self.phone));
             let lane = content.lane().name();
             let answer = |id: &str, no: i64| {
-                let findings = found.iter().map(|f| json!({ "kind": f.kind, "line": f.line, "column": f.column }));
-                let privacy: Vec<_> = findings.collect();
-                let (item, version, state) = (id, 1, "draft");
-                json!({ "ok": true, "item": item, "no": no, "version": version, "state": state, "lane": lane, "privacy": privacy })
+                let place = |f: &privacy::Finding| json!({ "kind": f.kind, "line": f.line, "column": f.column });
+                let privacy: Vec<Value> = found.iter().map(place).collect();
+                json!({ "ok": true, "item": id, "no": no, "version": 1, "state": "draft", "lane": lane, "privacy": privacy })
                     .to_string()
             };
             if let Some(answer) = self.store.enter_letter(entry, &content, &operator, answer).await? {

@@ -13,6 +13,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ExchangeKind};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::dead::bury;
@@ -20,7 +21,7 @@ use super::error::QueueError;
 use super::rabbit::Rabbit;
 use super::steady::steady;
 use super::topology::{self, DEAD};
-use crate::store;
+use crate::{say, store};
 
 /// The exchange and the queue. Who may write to the exchange need not be allowed to
 /// write to any other.
@@ -33,8 +34,9 @@ const MAX_BYTES: i32 = 256 << 20;
 const DELIVERIES: i32 = 20;
 /// Messages on hand.
 const PREFETCH: u16 = 8;
-/// Before the database is tried again.
+/// Before the database is tried again, and how often it is at least.
 const PAUSE: Duration = Duration::from_secs(1);
+const TRIES: u32 = 10;
 
 /// A message as it came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -126,17 +128,35 @@ impl<C: Clerk> Intake<C> {
     /// Waits for a database that is away: a letter given back would count as delivered,
     /// and die of it. `None` when the end came first; the broker has the letter still.
     async fn decide(&self, letter: &Letter) -> Option<Verdict> {
-        loop {
+        for tries in 1.. {
             match self.clerk.enter(letter).await {
                 Ok(verdict) => return Some(verdict),
-                Err(error) => tracing::warn!(%error, "cannot enter a letter of gong.intake now; trying again"),
+                Err(error) => tracing::warn!(%error, tries, "cannot enter a letter of gong.intake now; trying again"),
+            }
+            // The database is there, and this letter alone does not go in: the others must.
+            if tries >= TRIES && self.rabbit.store.db_now().await.is_ok() {
+                return Some(impossible());
             }
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }
+        None
     }
+}
+
+/// The answer to a letter that the database does not take.
+fn impossible() -> Verdict {
+    let (why, message) = (
+        "cannot_enter",
+        say!(
+            "数据库存不下这条消息，没有录入。请查看 gong 的日志",
+            "the database does not take this message; nothing was entered. See gong's log"
+        ),
+    );
+    let answer = json!({ "ok": false, "error": { "code": why, "field": null, "line": null, "message": message, "problems": [] } });
+    Verdict::Rejected { answer: answer.to_string(), why }
 }
 
 /// Declares the exchange, the queue and where dead letters go.
