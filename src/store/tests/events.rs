@@ -13,7 +13,8 @@ async fn a_dispatch_is_told_of_once_and_of_two_tellers_one_is_heard() {
         let mut seen = store.watched_dispatches(NOON).await.unwrap();
         assert_eq!(seen.iter().map(|w| w.now.no).collect::<Vec<_>>(), [d.no], "{}", t.engine);
         let stale = seen.clone();
-        let events = event::of_dispatch(&mut seen[0].mark, &seen[0].now.clone(), NOON);
+        let now = seen[0].now.clone();
+        let events = event::of_dispatch(&mut seen[0].mark, &now, NOON);
         assert!(store.lay_down_events(&seen, &events).await.unwrap());
         assert!(!store.lay_down_events(&stale, &events).await.unwrap(), "{}: nobody tells twice", t.engine);
         let pending = store.pending_events(9).await.unwrap();
@@ -24,7 +25,7 @@ async fn a_dispatch_is_told_of_once_and_of_two_tellers_one_is_heard() {
         assert_eq!(store.pending_events(9).await.unwrap(), pending[1..]);
         // It is watched until its end has been told.
         let mut seen = store.watched_dispatches(NOON).await.unwrap();
-        assert!(event::of_dispatch(&mut seen[0].mark, &seen[0].now.clone(), NOON).is_empty());
+        assert!(event::of_dispatch(&mut seen[0].mark, &now, NOON).is_empty());
         seen[0].mark.finished = true;
         assert!(store.lay_down_events(&seen, &[]).await.unwrap());
         assert!(store.watched_dispatches(NOON).await.unwrap().is_empty(), "{}", t.engine);
