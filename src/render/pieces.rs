@@ -6,10 +6,6 @@ use handlebars::template::{HelperTemplate, Parameter, TemplateElement};
 use handlebars::{Path, PathSeg, Template};
 use serde_json::Value;
 
-/// Bytes at hand for a text: a request with a long text of Chinese, percent-encoded,
-/// hardly ever needs more.
-const ROOM: usize = 2048;
-
 /// One piece of a template.
 #[derive(Debug, Clone)]
 enum Piece {
@@ -24,18 +20,23 @@ pub(super) struct Pieces(Vec<Piece>);
 /// A value this long, in bytes, is worth remembering.
 const LONG: usize = 64;
 
-/// The long values of a template and what they were escaped to, from one rendering to
-/// the next: thousands of messages have one text.
+/// What a template keeps from one rendering to the next: thousands of messages have one
+/// text, and are as long as each other.
 #[derive(Debug, Default)]
-pub struct Memo(Vec<(String, String)>);
+pub struct Memo {
+    /// Of each piece, its long value and what that was escaped to.
+    escaped: Vec<(String, String)>,
+    /// Bytes of the longest result.
+    room: usize,
+}
 
 impl Memo {
     /// The escaped form of the value of piece `at`.
     fn escaped(&mut self, at: usize, value: &str, escape: impl Fn(&str) -> String) -> &str {
-        if self.0.len() <= at {
-            self.0.resize_with(at + 1, Default::default);
+        if self.escaped.len() <= at {
+            self.escaped.resize_with(at + 1, Default::default);
         }
-        let (known, escaped) = &mut self.0[at];
+        let (known, escaped) = &mut self.escaped[at];
         if known != value {
             value.clone_into(known);
             *escaped = escape(value);
@@ -61,7 +62,7 @@ impl Pieces {
     /// The text for `data`; `None` where a value is missing, null or not a scalar, so
     /// that handlebars itself says what is wrong.
     pub(super) fn render(&self, data: &Value, escape: impl Fn(&str) -> String, memo: &mut Memo) -> Option<String> {
-        let mut out = String::with_capacity(ROOM);
+        let mut out = String::with_capacity(memo.room);
         for (at, piece) in self.0.iter().enumerate() {
             match piece {
                 Piece::Text(text) => out.push_str(text),
@@ -76,6 +77,7 @@ impl Pieces {
                 },
             }
         }
+        memo.room = memo.room.max(out.len());
         Some(out)
     }
 

@@ -54,7 +54,8 @@ pub(super) enum Broken {
 
 impl Link {
     pub(super) async fn over(io: Io) -> hyper::Result<Self> {
-        let (sender, work) = http1::handshake(io).await?;
+        // What is sent is small: one copy more costs less than a list of buffers.
+        let (sender, work) = http1::Builder::new().writev(false).handshake(io).await?;
         Ok(Self { sender, work })
     }
 
