@@ -47,6 +47,7 @@ mod send;
 mod serve;
 mod sheet;
 mod sheets;
+mod signals;
 mod status;
 mod steer;
 mod unreached;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::Signals;
 use super::{Context, Ended, output};
 use crate::clock::Clock;
 use crate::{say, telemetry};
@@ -39,7 +39,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> anyhow::Result<En
         "gong is running on {address}. Ctrl-C stops it"
     ));
     let store = std::sync::Arc::clone(&app.store);
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signals = Signals::take()?;
     let idle = async move {
         if !args.until_idle {
             std::future::pending::<()>().await;
@@ -50,8 +50,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> anyhow::Result<En
     };
     let until = async move {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            () = signals.wait() => {}
             () = idle => {}
         }
     };

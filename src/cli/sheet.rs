@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Context, Ended, output};
 use crate::app::App;
+use crate::app::prepare::unit;
 use crate::say;
 use crate::sheet::{self, Document, Notice, Signing, Wants};
 use crate::store::items::Item;
@@ -81,7 +82,7 @@ async fn preview(context: &Context, app: &App, args: PreviewArgs) -> anyhow::Res
 
 /// The item as it would hang: point, serial and code are only known when it is sent.
 fn sample(app: &App, item: &Item, large: bool) -> anyhow::Result<Notice> {
-    let unit = super::item::unit_of(app, item);
+    let unit = unit(app, item);
     let zone = app.config.zone()?;
     let by = Signing {
         unit: &unit.name,

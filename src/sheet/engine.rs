@@ -30,7 +30,7 @@ struct Shipped;
 /// Fonts and layouts, ready to print. Takes some tens of megabytes: it lives in the
 /// child process alone.
 pub struct Engine {
-    library: LazyHash<Library>,
+    std: LazyHash<Library>,
     fonts: Fonts,
     fonts_json: Bytes,
     folder: Option<PathBuf>,
@@ -45,8 +45,8 @@ impl Engine {
         let fonts = Fonts::find(&settings.fonts, settings.own_fonts_only);
         let fonts_json = Bytes::from_string(fonts.chains().to_string());
         let folder = settings.templates.as_ref().map(|t| t.join("sheet"));
-        let library = LazyHash::new(Library::default());
-        Self { library, fonts, fonts_json, folder, layouts: Mutex::default(), sources: Mutex::default() }
+        let std = LazyHash::new(Library::default());
+        Self { std, fonts, fonts_json, folder, layouts: Mutex::default(), sources: Mutex::default() }
     }
 
     /// Prints `documents` one behind the other.
@@ -182,7 +182,7 @@ fn file_id(name: &str) -> Result<FileId, String> {
 
 impl World for Job<'_> {
     fn library(&self) -> &LazyHash<Library> {
-        &self.engine.library
+        &self.engine.std
     }
 
     fn book(&self) -> &LazyHash<FontBook> {

@@ -9,7 +9,8 @@ use crate::cli::book::Book;
 use crate::cli::{output, reach_view};
 use crate::dispatch::job::{Site, compose};
 use crate::render::Medium;
-use crate::render::compose::{headline, plain};
+use crate::render::compose::headline;
+use crate::render::markdown::plain;
 use crate::say;
 use crate::sheet::{Document, DoorKnock, Wants};
 
