@@ -86,8 +86,8 @@ impl Answers {
     /// One outcome for each message of `group`.
     pub(super) fn read(&self, answer: &Exchange, group: &[&Outgoing], now: Millis) -> Vec<Outcome> {
         let body = String::from_utf8_lossy(&answer.body);
-        let json: Value =
-            self.reads_json.then(|| serde_json::from_slice(&answer.body).unwrap_or_default()).unwrap_or_default();
+        let read = |body| serde_json::from_slice(body).unwrap_or_default();
+        let json: Value = if self.reads_json { read(&answer.body) } else { Value::Null };
         let seen = Seen { status: answer.status, json: &json, body: &body };
         let wait = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
         let whole = match self.rules.iter().find(|rule| rule.fits(&seen)) {

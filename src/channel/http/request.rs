@@ -26,6 +26,7 @@ const KNOWN: &[&str] =
 /// What one request after the other is made on: the parts that never change stay there.
 pub(super) struct Desk {
     context: Context,
+    callback: Memo,
     url: Memo,
     body: Memo,
 }
@@ -139,17 +140,17 @@ impl Requests {
     pub(super) fn desk(&self) -> Desk {
         let mut context = Context::null();
         *context.data_mut() = self.fixed.clone();
-        Desk { context, url: Memo::default(), body: Memo::default() }
+        Desk { context, callback: Memo::default(), url: Memo::default(), body: Memo::default() }
     }
 
     /// The request for `group`, whose texts are equal. The error says why none can
     /// be made, without any value.
     pub(super) fn make(&self, desk: &mut Desk, group: &[&Outgoing], now: Millis) -> Result<Made, String> {
         let say_why = |e: crate::render::RenderError| e.to_string();
-        let Desk { context, url: url_memo, body: body_memo } = desk;
+        let Desk { context, callback: callback_memo, url: url_memo, body: body_memo } = desk;
         self.fill(context, group, now);
         if let Some(callback) = &self.callback {
-            let url = callback.render(context).map_err(say_why)?;
+            let url = callback.render_again(context, callback_memo).map_err(say_why)?;
             set(context, "callback_url", url.into());
         }
         for (name, value) in &self.lets {
