@@ -156,3 +156,25 @@ fn classify(error: &(dyn Error + 'static)) -> Failure {
     }
     unsent()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_named_without_its_usual_port_and_without_user() {
+        for (url, named) in [
+            ("http://10.0.0.5:13013", "10.0.0.5:13013"),
+            ("http://a.example:80", "a.example"),
+            ("https://a.example:443", "a.example"),
+            ("https://a.example:80", "a.example:80"),
+            ("http://user:word@a.example", "a.example"),
+            ("http://[::1]:8080", "[::1]:8080"),
+        ] {
+            let uri = url.parse::<Uri>().unwrap().into_parts();
+            let origin = Origin { scheme: uri.scheme.unwrap(), authority: uri.authority.unwrap() };
+            assert_eq!(host(&origin).unwrap(), named, "{url}");
+            assert_eq!(Uri::from(&origin).authority(), Some(&origin.authority), "{url}");
+        }
+    }
+}
