@@ -93,12 +93,21 @@ impl Default for Counts {
     }
 }
 
-impl Counts {
+/// The answers of one gateway, by class.
+pub struct Answers {
+    of: Family<Answer, Counter>,
+    channel: String,
+    /// At hand, since nearly every answer is one.
+    accepted: Option<Counter>,
+}
+
+impl Answers {
     /// Counts an answer.
-    pub fn outcome(&self, channel: &str, outcome: &Outcome) {
-        let class = match outcome {
-            Outcome::Accepted { .. } => "accepted",
-            Outcome::Failed { class, .. } => match class {
+    pub fn count(&mut self, outcome: &Outcome) {
+        let of = |class| self.of.get_or_create_owned(&Answer { channel: self.channel.clone(), class });
+        match outcome {
+            Outcome::Accepted { .. } => self.accepted.get_or_insert_with(|| of("accepted")).inc(),
+            Outcome::Failed { class, .. } => of(match class {
                 Class::Throttled => "throttled",
                 Class::Temporary => "temporary",
                 Class::Permanent => "permanent",
@@ -106,9 +115,16 @@ impl Counts {
                 Class::Misconfigured => "misconfigured",
                 Class::Unknown => "unknown",
                 Class::Unreachable => "unreachable",
-            },
+            })
+            .inc(),
         };
-        self.answers.get_or_create(&Answer { channel: channel.to_owned(), class }).inc();
+    }
+}
+
+impl Counts {
+    /// The counters of the answers of a channel's gateway.
+    pub fn answers(&self, channel: &str) -> Answers {
+        Answers { of: self.answers.clone(), channel: channel.to_owned(), accepted: None }
     }
 
     /// Counts receipts kept.
