@@ -53,6 +53,8 @@ mod steer;
 mod unreached;
 mod visits;
 mod words;
+mod work;
+mod workers;
 
 /// gong: one approved item, every person it concerns.
 #[derive(Debug, Parser)]
@@ -114,6 +116,8 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
     Serve(serve::ServeArgs),
+    Work(work::WorkArgs),
+    Workers(workers::WorkersArgs),
     Bounce(bounce::BounceArgs),
     Audit(audit::AuditArgs),
     Loopback(loopback::LoopbackArgs),
@@ -213,6 +217,8 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Work(args) => work::run(context, args).await,
+        Command::Workers(args) => workers::run(context, args).await,
         Command::Bounce(args) => bounce::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Loopback(args) => loopback::run(context, args).await,

@@ -15,5 +15,6 @@ pub mod recipient;
 pub mod region;
 pub mod report;
 pub mod serial;
+pub mod share;
 pub mod sms;
 pub mod visit;

@@ -36,3 +36,4 @@ mod support;
 mod throttle;
 mod tour;
 mod visits;
+mod workers;
