@@ -232,9 +232,9 @@ impl Line {
 
     /// Takes what goes in one request: the first, and with it others of the same text
     /// up to `batch`; `reserve` takes their permits.
-    pub fn take_request(&mut self, batch: usize, mut reserve: impl FnMut(u32)) -> super::worker::Request {
+    pub fn take_request(&mut self, batch: usize, mut reserve: impl FnMut(u32)) -> super::under_way::Request {
         self.permit = None;
-        let mut request: super::worker::Request = self.to_send.pop_front().into_iter().collect();
+        let mut request: super::under_way::Request = self.to_send.pop_front().into_iter().collect();
         while request.len() < batch {
             let same =
                 |(_, row): &(Lease, Ready)| request.front().is_some_and(|(_, first)| first.out.text == row.out.text);

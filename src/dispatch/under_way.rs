@@ -1,0 +1,81 @@
+//! A request on its way to the gateway, and the span that names it in traces.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::Instrument as _;
+
+use super::job::Ready;
+use super::window::Sent;
+use crate::channel::{Channel, Class, Outcome, Outgoing};
+use crate::clock::Clock;
+use crate::store::batches::Lease;
+
+/// A line of marked rows, each with the batch it is from.
+pub type Request = VecDeque<(Lease, Ready)>;
+
+/// Sends in a task of its own, so that every core has its share of the work. What
+/// becomes of a request whose task broke, nobody knows.
+pub fn hand_over(
+    channel: Arc<dyn Channel>,
+    name: &str,
+    clock: Clock,
+    request: Request,
+    answers: UnboundedSender<Vec<Sent>>,
+) {
+    let span = request_span(name, &request);
+    let mut under_way = UnderWay { request, clock, answers };
+    tokio::spawn(
+        async move {
+            let outgoing: Vec<Outgoing> = under_way.request.iter().map(|(_, row)| row.out.clone()).collect();
+            let outcomes = channel.send(&outgoing).await;
+            tracing::debug!(outcome = outcomes.first().map_or("none", Outcome::word), "answered");
+            under_way.answered(outcomes);
+        }
+        .instrument(span),
+    );
+}
+
+/// Names a request by its first delivery (dispatch and ordinal, as in the ledger), and
+/// nobody it goes to. Costs nothing while nobody asks for debug.
+fn request_span(channel: &str, request: &Request) -> tracing::Span {
+    let Some((lease, row)) = request.front() else { return tracing::Span::none() };
+    tracing::debug_span!(
+        "send",
+        channel,
+        dispatch = lease.dispatch_no,
+        batch = lease.no,
+        delivery = row.ordinal,
+        attempt = row.attempt,
+        messages = request.len()
+    )
+}
+
+/// A request on its way. Whatever ends its task, the worker hears of it once.
+struct UnderWay {
+    request: Request,
+    clock: Clock,
+    answers: UnboundedSender<Vec<Sent>>,
+}
+
+impl UnderWay {
+    fn answered(&mut self, outcomes: Vec<Outcome>) {
+        let at = self.clock.now();
+        let request = std::mem::take(&mut self.request);
+        let sent = request.into_iter().zip(outcomes);
+        // The worker waits for every answer before it goes.
+        let _ = self.answers.send(sent.map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect());
+    }
+}
+
+impl Drop for UnderWay {
+    /// Its task broke: what became of the messages, nobody knows.
+    fn drop(&mut self) {
+        if !self.request.is_empty() {
+            tracing::error!("a request broke off inside gong");
+            let lost = Outcome::Failed { class: Class::Unknown, code: "broken off".to_owned(), retry_after: None };
+            self.answered(vec![lost; self.request.len()]);
+        }
+    }
+}
