@@ -1,6 +1,7 @@
 //! Wires a site together: configuration, key, store, channels, and the engine that
 //! moves messages. Drains on shutdown.
 
+pub mod alarm;
 pub mod calls;
 pub mod posts;
 pub mod prepare;
@@ -21,11 +22,9 @@ use crate::channel::registry::{ChannelSettings, Registry, Site as ChannelSite};
 use crate::channel::{Evidence, Target};
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::dispatch::alarm::tell::{AlarmError, Teller};
 use crate::dispatch::control::{Control, Watched, watch_store};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::job::{Jobs, Site};
-use crate::dispatch::monitor::Monitor;
 use crate::dispatch::paper::Paper;
 use crate::dispatch::scheduler::Scheduler;
 use crate::dispatch::worker::{Tools, Way, Worker};
@@ -150,11 +149,6 @@ impl App {
         Ok(ways.iter().filter(|w| w.channel.target() == Target::Point).map(|w| w.no).collect())
     }
 
-    /// Who hears the alarms of this site.
-    pub fn teller(&self) -> Result<Teller, AlarmError> {
-        Teller::new(&self.config.alarm, &self.registry, &self.config.base)
-    }
-
     /// The planner of this site, to be run or stepped.
     pub async fn planner(&self, wake: Arc<Notify>, stop: CancellationToken) -> anyhow::Result<Planner> {
         Ok(Planner {
@@ -193,19 +187,7 @@ impl App {
         self.store.retry_misconfigured().await?;
         let room = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
         let (control, watched) = watch::channel(Control::starting(&room));
-        let monitor = Monitor {
-            store: Arc::clone(&self.store),
-            ways: Arc::clone(&ways),
-            control: watched.clone(),
-            disk: room.clone(),
-            quiet: self.config.quiet()?,
-            counts: Arc::clone(&counts),
-            limits: self.config.alarm_limits()?,
-            teller: self.teller()?,
-            site: self.config.site.name.clone(),
-            stop: stop.clone(),
-        };
-        supervise(&tasks, &stop, monitor.run());
+        supervise(&tasks, &stop, self.monitor(&ways, &counts, &stop)?.run());
         let asked = Watched { store: Arc::clone(&self.store), disk: room, counts: Arc::clone(&counts) };
         supervise(&tasks, &stop, watch_store(asked, control, stop.clone()));
         supervise(&tasks, &stop, self.planner(Arc::clone(&wake), stop.clone()).await?.run());

@@ -51,7 +51,8 @@ impl Control {
         Self { low_disk: disk.is_low(), ..Self::default() }
     }
 
-    async fn read(store: &Store, disk: &Disk) -> Result<Self> {
+    /// Asks the store.
+    pub async fn read(store: &Store, disk: &Disk) -> Result<Self> {
         let dispatches =
             store.open_states().await?.into_iter().map(|(no, state, until)| (no, (state == "active", until))).collect();
         let channels = store.channels().await?.into_iter().map(|c| (c.no, c)).collect();

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +20,8 @@ use crate::channel::Evidence;
 use crate::clock::Millis;
 use crate::domain::item::Lane;
 use crate::domain::quiet::QuietHours;
-use crate::store::Store;
 use crate::store::gauges::Gauges;
+use crate::store::{Result, Store};
 use crate::telemetry::gauges::LaneNow;
 use crate::telemetry::{Answered, Counts};
 use heads::Heads;
@@ -38,7 +37,6 @@ const ENOUGH: u64 = 20;
 pub struct Monitor {
     pub store: Arc<Store>,
     pub ways: Arc<Vec<Way>>,
-    pub control: watch::Receiver<Control>,
     pub disk: Disk,
     pub quiet: QuietHours,
     pub counts: Arc<Counts>,
@@ -111,12 +109,12 @@ impl Monitor {
     }
 
     async fn look(&self, seen: &mut Seen) {
-        let troubles = match self.store.gauges().await {
-            Ok(gauges) => {
+        let troubles = match self.read().await {
+            Ok((gauges, control)) => {
                 let now = Instant::now();
                 seen.store_answered = now;
                 self.show(&gauges);
-                self.judge(seen, &gauges, now)
+                self.judge(seen, (&gauges, &control), now)
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot read the store for the metrics; trying again");
@@ -136,6 +134,10 @@ impl Monitor {
         }
     }
 
+    async fn read(&self) -> Result<(Gauges, Control)> {
+        Ok((self.store.gauges().await?, Control::read(&self.store, &self.disk).await?))
+    }
+
     /// Sets what needs no memory.
     fn show(&self, of: &Gauges) {
         let gauges = &self.counts.gauges;
@@ -153,8 +155,7 @@ impl Monitor {
     }
 
     /// Sets the gauges of lanes and channels, and finds what lasts too long.
-    fn judge(&self, seen: &mut Seen, of: &Gauges, now: Instant) -> Vec<Trouble> {
-        let control = self.control.borrow().clone();
+    fn judge(&self, seen: &mut Seen, (of, control): (&Gauges, &Control), now: Instant) -> Vec<Trouble> {
         let quiet = self.quiet.until(self.store.now()).is_some();
         let held = |channel: i32, lane: i32| {
             control.channel_paused(channel)
