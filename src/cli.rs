@@ -52,6 +52,7 @@ mod steer;
 mod unreached;
 mod visits;
 mod words;
+mod work;
 
 /// gong: one approved item, every person it concerns.
 #[derive(Debug, Parser)]
@@ -113,6 +114,7 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
     Serve(serve::ServeArgs),
+    Work(work::WorkArgs),
     Bounce(bounce::BounceArgs),
     Audit(audit::AuditArgs),
     Loopback(loopback::LoopbackArgs),
@@ -212,6 +214,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Work(args) => work::run(context, args).await,
         Command::Bounce(args) => bounce::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Loopback(args) => loopback::run(context, args).await,

@@ -39,11 +39,18 @@ pub fn router(shared: Shared) -> Router {
         .route("/callbacks/{channel}/reply", any(reply))
         .route("/callbacks/{channel}/{gateway}", any(callback_of))
         .route("/c/{token}", get(calls::show).post(calls::confirm))
+        .layer(DefaultBodyLimit::max(MAX_CALLBACK))
+        .merge(points::routes())
+        .with_state(shared.clone())
+        .merge(health(shared))
+}
+
+/// The routes of an engine without callbacks or pages: its health and its counts.
+pub fn health(shared: Shared) -> Router {
+    Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .layer(DefaultBodyLimit::max(MAX_CALLBACK))
-        .merge(points::routes())
         .with_state(shared)
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{App, folder};
+use super::App;
+use super::engine::folder;
 use crate::dispatch::alarm::tell::{AlarmError, Teller};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::monitor::Monitor;

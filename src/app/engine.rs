@@ -1,0 +1,306 @@
+//! The engine that moves messages: planner, scheduler, workers and the HTTP side, or
+//! some of them, as its [`Roles`] say. Drains on shutdown.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{App, lock_database};
+use crate::dispatch::control::{Control, Watched, watch_store};
+use crate::dispatch::disk::Disk;
+use crate::dispatch::job::Jobs;
+use crate::dispatch::scheduler::Scheduler;
+use crate::dispatch::worker::{Tools, Way, Worker};
+use crate::receipts::{ReceiptDesk, maildir};
+use crate::say;
+use crate::store::StoreError;
+use crate::telemetry::Counts;
+use crate::web;
+
+/// What an engine does of what there is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    /// Plans dispatches.
+    pub planner: bool,
+    /// Retries, takes over, ends.
+    pub scheduler: bool,
+    /// Sends.
+    pub workers: Served,
+    /// Takes callbacks and bounces, and serves pages.
+    pub web: bool,
+}
+
+/// The channels that an engine's workers serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Served {
+    All,
+    /// These, by name.
+    Only(Vec<String>),
+    None,
+}
+
+impl Roles {
+    /// Everything: the one engine of a county.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { planner: true, scheduler: true, workers: Served::All, web: true }
+    }
+
+    /// Workers and nothing else.
+    #[must_use]
+    pub fn workers(served: Served) -> Self {
+        Self { planner: false, scheduler: false, workers: served, web: false }
+    }
+
+    fn is_all(&self) -> bool {
+        *self == Self::all()
+    }
+}
+
+/// The parts that every role of one engine shares.
+struct Common {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    wake: Arc<Notify>,
+    counts: Arc<Counts>,
+    ways: Arc<Vec<Way>>,
+    /// Who this engine is to the others.
+    owner: String,
+}
+
+impl App {
+    /// Starts an engine with every role.
+    pub async fn start_engine(&self) -> anyhow::Result<Engine> {
+        self.start_engine_as(&Roles::all()).await
+    }
+
+    /// Starts an engine. At most one runs on an embedded store, and it has every role.
+    pub async fn start_engine_as(&self, roles: &Roles) -> anyhow::Result<Engine> {
+        let lock = self.lock(roles)?;
+        let common = Common {
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            wake: Arc::new(Notify::new()),
+            counts: Arc::default(),
+            ways: Arc::new(self.ways().await?),
+            owner: uuid::Uuid::now_v7().to_string(),
+        };
+        let serves = self.served(&common.ways, &roles.workers)?;
+        let scheduler = self.scheduler(&common);
+        if lock.is_some() {
+            // Holding the lock we know that whoever held these leases is gone.
+            scheduler.take_over(true).await?;
+        }
+        if !serves.is_empty() {
+            self.store.retry_misconfigured().await?;
+        }
+        common.supervise(self.monitor(&common.ways, &common.counts, &common.stop)?.run());
+        if roles.planner {
+            let planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
+            common.supervise(planner.run());
+        }
+        if roles.scheduler {
+            common.supervise(scheduler.run());
+        }
+        if !serves.is_empty() {
+            self.start_workers(&common, serves)?;
+        }
+        let shared = self.shared(&common)?;
+        if roles.web {
+            common.watch_bounces(&shared.desk);
+        }
+        common.tasks.close();
+        let Common { stop, tasks, wake, .. } = common;
+        Ok(Engine { stop, tasks, wake, shared, is_web: roles.web, _lock: lock })
+    }
+
+    /// The ways that this engine's workers serve.
+    fn served(&self, ways: &[Way], served: &Served) -> anyhow::Result<Vec<Way>> {
+        let Served::Only(names) = served else {
+            return Ok(if *served == Served::All { ways.to_vec() } else { Vec::new() });
+        };
+        let find = |name: &String| ways.iter().find(|w| w.name == *name).cloned();
+        let found: Option<Vec<Way>> = names.iter().map(find).collect();
+        found.ok_or_else(|| {
+            let unknown = names.iter().filter(|n| find(n).is_none()).cloned().collect::<Vec<_>>().join(", ");
+            let known = ways.iter().map(|w| w.name.as_str()).collect::<Vec<_>>().join(", ");
+            let file = self.config.base.join("gong.toml");
+            let file = file.display();
+            UnknownChannels(say!(
+                "--channels：没有渠道 {unknown}。配置（{file}）里声明的渠道：{known}",
+                "--channels: there is no channel {unknown}. The configuration ({file}) declares: {known}"
+            ))
+            .into()
+        })
+    }
+
+    fn scheduler(&self, common: &Common) -> Scheduler {
+        Scheduler {
+            store: Arc::clone(&self.store),
+            retry: self.config.retry.clone(),
+            ways: Arc::clone(&common.ways),
+            wake: Arc::clone(&common.wake),
+            stop: common.stop.clone(),
+            counts: Arc::clone(&common.counts),
+        }
+    }
+
+    fn start_workers(&self, common: &Common, serves: Vec<Way>) -> anyhow::Result<()> {
+        let disk = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
+        let (out, control) = watch::channel(Control::starting(&disk));
+        let watched = Watched { store: Arc::clone(&self.store), disk, counts: Arc::clone(&common.counts) };
+        common.supervise(watch_store(watched, out, common.stop.clone()));
+        let jobs = Jobs::new(Arc::clone(&self.store), self.templates()?, self.site());
+        let tools = Tools {
+            store: Arc::clone(&self.store),
+            jobs: Arc::new(jobs.linking_to(self.config.open_url()).on(self.paper()?)),
+            retry: self.config.retry.clone(),
+            control,
+            wake: Arc::clone(&common.wake),
+            stop: common.stop.clone(),
+            owner: common.owner.clone(),
+            quiet: self.config.quiet()?,
+            counts: Arc::clone(&common.counts),
+        };
+        for way in serves {
+            common.supervise(Worker::new(tools.clone(), way).run());
+        }
+        Ok(())
+    }
+
+    fn shared(&self, common: &Common) -> anyhow::Result<web::Shared> {
+        let (ways, counts) = (Arc::clone(&common.ways), Arc::clone(&common.counts));
+        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
+        let templates = self.config.path("templates".as_ref());
+        let page = web::calls::CallPage::load(&templates, &self.config.zone()?)?;
+        let pages = web::page::Pages::load(&templates, self.config.zone()?, self.site())?;
+        Ok(web::Shared { desk, counts, page, pages: Arc::new(pages) })
+    }
+
+    /// The lock of the embedded store; `None` where the store is a server.
+    fn lock(&self, roles: &Roles) -> anyhow::Result<Option<File>> {
+        let Some(file) = self.store.file.as_deref() else { return Ok(None) };
+        if !roles.is_all() {
+            return Err(StoreError::Refused(say!(
+                "数据库是内嵌的（SQLite），同一个数据库只能有一个引擎，它什么都做：请用不带 --no-workers、--channels 的 gong serve。要多个进程分工，请改用 PostgreSQL（[store] url）",
+                "the store is the embedded one (SQLite), which has one engine that does everything: run gong serve without --no-workers and --channels. For several processes use PostgreSQL ([store] url)"
+            ))
+            .into());
+        }
+        Ok(Some(lock_database(file)?))
+    }
+}
+
+/// `--channels` names what is not declared.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UnknownChannels(String);
+
+impl Common {
+    /// Runs a part of the engine. One that breaks ends the engine: whoever starts the
+    /// program anew finds every lease and takes it over.
+    fn supervise(&self, part: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            if std::panic::AssertUnwindSafe(part).catch_unwind().await.is_err() {
+                tracing::error!("a part of the engine broke; the engine stops");
+                stop.cancel();
+            }
+        });
+    }
+
+    fn watch_bounces(&self, desk: &ReceiptDesk) {
+        for way in self.ways.iter() {
+            let Some(dir) = way.channel.bounces() else { continue };
+            self.supervise(maildir::watch(desk.clone(), way.name.clone(), dir.to_owned(), self.stop.clone()));
+        }
+    }
+}
+
+/// The folder a file lies in.
+pub(super) fn folder(file: Option<&Path>) -> Option<PathBuf> {
+    let folder = file?.parent().filter(|p| !p.as_os_str().is_empty());
+    Some(folder.unwrap_or(Path::new(".")).to_owned())
+}
+
+/// A running engine.
+pub struct Engine {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    pub wake: Arc<Notify>,
+    shared: web::Shared,
+    is_web: bool,
+    _lock: Option<File>,
+}
+
+impl Engine {
+    /// Serves HTTP on `listener` until `until` resolves, then drains.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        self.run(Some(listener), until).await
+    }
+
+    /// Runs until `until` resolves, then drains. A listener gets every route where this
+    /// engine has the web role, else health and metrics.
+    pub async fn run(
+        self,
+        listener: Option<TcpListener>,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let stopped = CancellationToken::new();
+        let (signal, http) = (stopped.clone(), CancellationToken::new());
+        let broken = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = until => {}
+                () = broken.cancelled() => {}
+            }
+            signal.cancel();
+        });
+        let server = listener.map(|listener| {
+            let shared = self.shared.clone();
+            let routes = if self.is_web { web::router(shared) } else { web::health(shared) };
+            let server = axum::serve(listener, routes).with_graceful_shutdown(http.clone().cancelled_owned());
+            tokio::spawn(server.into_future())
+        });
+        stopped.cancelled().await;
+        let broken = self.stop.is_cancelled();
+        tracing::info!("draining: what is under way is heard out");
+        // Receipts of what drains still come in; the listener closes with the workers.
+        self.drain().await;
+        http.cancel();
+        if let Some(server) = server {
+            // Idle keep-alive connections of gateways are no reason to stay.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
+        }
+        anyhow::ensure!(
+            !broken,
+            say!(
+                "引擎的一部分出错，已停止。请查看日志后重新启动",
+                "a part of the engine broke, so it stopped. See the log and start it again"
+            )
+        );
+        Ok(())
+    }
+
+    /// Stops every task and waits until what was under way is recorded.
+    pub async fn drain(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+
+    /// The counts of this engine.
+    #[must_use]
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.shared.counts)
+    }
+}
