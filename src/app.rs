@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::channel::registry::{ChannelSettings, Registry, Site as ChannelSite};
 use crate::channel::{Evidence, Target};
 use crate::clock::Clock;
+use crate::cluster::leading::Leading;
 use crate::config::{self, Config};
 use crate::dispatch::job::Site;
 use crate::dispatch::paper::Paper;
@@ -152,6 +153,7 @@ impl App {
             quiet: self.config.quiet()?,
             wake,
             stop,
+            leading: Leading::always(),
         })
     }
 

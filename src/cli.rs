@@ -47,12 +47,14 @@ mod send;
 mod serve;
 mod sheet;
 mod sheets;
+mod signals;
 mod status;
 mod steer;
 mod unreached;
 mod visits;
 mod words;
 mod work;
+mod workers;
 
 /// gong: one approved item, every person it concerns.
 #[derive(Debug, Parser)]
@@ -115,6 +117,7 @@ pub enum Command {
     Purge(purge::PurgeArgs),
     Serve(serve::ServeArgs),
     Work(work::WorkArgs),
+    Workers(workers::WorkersArgs),
     Bounce(bounce::BounceArgs),
     Audit(audit::AuditArgs),
     Loopback(loopback::LoopbackArgs),
@@ -215,6 +218,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Purge(args) => purge::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
         Command::Work(args) => work::run(context, args).await,
+        Command::Workers(args) => workers::run(context, args).await,
         Command::Bounce(args) => bounce::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Loopback(args) => loopback::run(context, args).await,

@@ -22,6 +22,7 @@ pub mod gauges;
 pub mod groups;
 pub mod health;
 pub mod items;
+pub mod leaders;
 pub mod lists;
 pub mod made_up;
 pub mod merges;
@@ -42,6 +43,7 @@ pub mod replies;
 pub mod schedule;
 pub mod schema;
 pub mod serving;
+pub mod shares;
 pub mod sheets;
 pub mod snapshot;
 #[cfg(test)]
@@ -52,6 +54,7 @@ pub mod trial;
 pub mod turn;
 pub mod upkeep;
 pub mod visits;
+pub mod workers;
 
 use std::path::PathBuf;
 

@@ -8,10 +8,14 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{App, lock_database};
+use crate::cluster::granter::{Granter, SCHEDULER};
+use crate::cluster::leading::{Leading, Seat};
+use crate::cluster::presence::{self, Board};
 use crate::dispatch::control::{Control, Watched, watch_store};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::job::Jobs;
@@ -20,6 +24,7 @@ use crate::dispatch::worker::{Tools, Way, Worker};
 use crate::receipts::{ReceiptDesk, maildir};
 use crate::say;
 use crate::store::StoreError;
+use crate::store::workers::Identity;
 use crate::telemetry::Counts;
 use crate::web;
 
@@ -61,7 +66,17 @@ impl Roles {
     fn is_all(&self) -> bool {
         *self == Self::all()
     }
+
+    /// As the store keeps them.
+    fn words(&self) -> String {
+        let sends = self.workers != Served::None;
+        let all = [("planner", self.planner), ("scheduler", self.scheduler), ("workers", sends), ("web", self.web)];
+        all.iter().filter(|(_, has)| *has).map(|(name, _)| *name).collect::<Vec<_>>().join(",")
+    }
 }
+
+/// The role of who plans.
+const PLANNER: &str = "planner";
 
 /// The parts that every role of one engine shares.
 struct Common {
@@ -72,6 +87,9 @@ struct Common {
     ways: Arc<Vec<Way>>,
     /// Who this engine is to the others.
     owner: String,
+    board: Arc<Board>,
+    /// Other engines may be on the same store.
+    shared: bool,
 }
 
 impl App {
@@ -83,30 +101,38 @@ impl App {
     /// Starts an engine. At most one runs on an embedded store, and it has every role.
     pub async fn start_engine_as(&self, roles: &Roles) -> anyhow::Result<Engine> {
         let lock = self.lock(roles)?;
+        let ways = Arc::new(self.ways().await?);
+        let serves = self.served(&ways, &roles.workers)?;
         let common = Common {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             wake: Arc::new(Notify::new()),
             counts: Arc::default(),
-            ways: Arc::new(self.ways().await?),
+            ways,
             owner: uuid::Uuid::now_v7().to_string(),
+            board: Arc::new(Board::of(serves.iter().map(|w| w.no))),
+            shared: lock.is_none(),
         };
-        let serves = self.served(&common.ways, &roles.workers)?;
-        let scheduler = self.scheduler(&common);
         if lock.is_some() {
             // Holding the lock we know that whoever held these leases is gone.
-            scheduler.take_over(true).await?;
+            self.scheduler(&common, Leading::always()).take_over(true).await?;
         }
         if !serves.is_empty() {
             self.store.retry_misconfigured().await?;
         }
         common.supervise(self.monitor(&common.ways, &common.counts, &common.stop)?.run());
         if roles.planner {
-            let planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
-            common.supervise(planner.run());
+            let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
+            match self.seat(&common, PLANNER) {
+                None => common.supervise(planner.run()),
+                Some((seat, leading)) => {
+                    planner.leading = leading;
+                    common.supervise(seat.lead(planner.run()));
+                }
+            }
         }
         if roles.scheduler {
-            common.supervise(scheduler.run());
+            self.start_scheduler(&common);
         }
         if !serves.is_empty() {
             self.start_workers(&common, serves)?;
@@ -116,8 +142,44 @@ impl App {
             common.watch_bounces(&shared.desk);
         }
         common.tasks.close();
+        let presence = common.shared.then(|| self.be_present(&common, roles));
         let Common { stop, tasks, wake, .. } = common;
-        Ok(Engine { stop, tasks, wake, shared, is_web: roles.web, _lock: lock })
+        Ok(Engine { stop, tasks, wake, shared, is_web: roles.web, presence, _lock: lock })
+    }
+
+    /// The seat of a role that one engine at a time has; none where there is one engine.
+    fn seat(&self, common: &Common, role: &'static str) -> Option<(Seat, Leading)> {
+        common.shared.then(|| Seat::new(Arc::clone(&self.store), role, common.owner.clone()))
+    }
+
+    /// Starts what one engine at a time does: retries, takeovers, ends, shares.
+    fn start_scheduler(&self, common: &Common) {
+        let Some((seat, leading)) = self.seat(common, SCHEDULER) else {
+            common.supervise(self.scheduler(common, Leading::always()).run());
+            return;
+        };
+        let scheduler = self.scheduler(common, leading.clone());
+        let granter = Granter {
+            store: Arc::clone(&self.store),
+            declared: common.ways.iter().map(|w| (w.no, w.channel.limits().rate)).collect(),
+            owner: common.owner.clone(),
+            leading,
+            stop: common.stop.clone(),
+        };
+        common.supervise(seat.lead(async {
+            tokio::join!(scheduler.run(), granter.run());
+        }));
+    }
+
+    fn be_present(&self, common: &Common, roles: &Roles) -> Presence {
+        let me = Identity {
+            owner: common.owner.clone(),
+            host: presence::host(),
+            pid: i64::from(std::process::id()),
+            roles: roles.words(),
+        };
+        let (stop, board) = (CancellationToken::new(), Arc::clone(&common.board));
+        Presence { task: tokio::spawn(presence::be_present(Arc::clone(&self.store), me, board, stop.clone())), stop }
     }
 
     /// The ways that this engine's workers serve.
@@ -140,7 +202,7 @@ impl App {
         })
     }
 
-    fn scheduler(&self, common: &Common) -> Scheduler {
+    fn scheduler(&self, common: &Common, leading: Leading) -> Scheduler {
         Scheduler {
             store: Arc::clone(&self.store),
             retry: self.config.retry.clone(),
@@ -148,13 +210,16 @@ impl App {
             wake: Arc::clone(&common.wake),
             stop: common.stop.clone(),
             counts: Arc::clone(&common.counts),
+            leading,
         }
     }
 
     fn start_workers(&self, common: &Common, serves: Vec<Way>) -> anyhow::Result<()> {
         let disk = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
-        let (out, control) = watch::channel(Control::starting(&disk));
-        let watched = Watched { store: Arc::clone(&self.store), disk, counts: Arc::clone(&common.counts) };
+        let shared_by = common.shared.then(|| common.owner.clone());
+        let (store, counts) = (Arc::clone(&self.store), Arc::clone(&common.counts));
+        let watched = Watched { store, disk, counts, shared_by };
+        let (out, control) = watch::channel(Control::starting(&watched));
         common.supervise(watch_store(watched, out, common.stop.clone()));
         let jobs = Jobs::new(Arc::clone(&self.store), self.templates()?, self.site());
         let tools = Tools {
@@ -167,6 +232,7 @@ impl App {
             owner: common.owner.clone(),
             quiet: self.config.quiet()?,
             counts: Arc::clone(&common.counts),
+            board: Arc::clone(&common.board),
         };
         for way in serves {
             common.supervise(Worker::new(tools.clone(), way).run());
@@ -236,7 +302,14 @@ pub struct Engine {
     pub wake: Arc<Notify>,
     shared: web::Shared,
     is_web: bool,
+    presence: Option<Presence>,
     _lock: Option<File>,
+}
+
+/// This engine's word to the others, kept up until it has drained.
+struct Presence {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Engine {
@@ -296,6 +369,11 @@ impl Engine {
     pub async fn drain(self) {
         self.stop.cancel();
         self.tasks.wait().await;
+        if let Some(Presence { stop, task }) = self.presence {
+            stop.cancel();
+            // An error is a panic, which the hook has shown.
+            let _ = task.await;
+        }
     }
 
     /// The counts of this engine.

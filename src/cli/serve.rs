@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::Signals;
 use super::{Context, Ended, output};
 use crate::app::engine::UnknownChannels;
 use crate::app::{App, Engine, Roles, Served};
@@ -47,7 +47,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> anyhow::Result<En
         "gong is running on {address}. Ctrl-C stops it"
     ));
     let store = std::sync::Arc::clone(&app.store);
-    let told = told_to_stop()?;
+    let signals = Signals::take()?;
     let idle = async move {
         if !args.until_idle {
             std::future::pending::<()>().await;
@@ -58,7 +58,7 @@ pub(super) async fn run(context: &Context, args: ServeArgs) -> anyhow::Result<En
     };
     let until = async move {
         tokio::select! {
-            () = told => {}
+            () = signals.wait() => {}
             () = idle => {}
         }
     };
@@ -80,15 +80,4 @@ pub(super) async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .map_err(|e| anyhow::anyhow!(say!("不能监听 {address}：{e}", "cannot listen on {address}: {e}")))
-}
-
-/// Resolves at SIGTERM or Ctrl-C.
-pub(super) fn told_to_stop() -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    })
 }

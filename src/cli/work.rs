@@ -3,7 +3,8 @@
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::serve::{bind, told_to_stop};
+use super::serve::bind;
+use super::signals::Signals;
 use super::{Context, Ended, output};
 use crate::app::{App, Roles, Served};
 use crate::clock::Clock;
@@ -34,7 +35,8 @@ pub(super) async fn run(context: &Context, args: WorkArgs) -> anyhow::Result<End
     let engine = super::serve::start(&app, &roles).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "working");
     output::note(say!("gong 的发送进程正在运行。按 Ctrl-C 停止", "gong's workers are running. Ctrl-C stops them"));
-    engine.run(listener, told_to_stop()?).await?;
+    let signals = Signals::take()?;
+    engine.run(listener, async move { signals.wait().await }).await?;
     app.store.close().await;
     tracing::info!("stopped");
     Ok(Ended::Done)

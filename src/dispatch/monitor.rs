@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::alarm::tell::{Alarm, Teller};
 use super::alarm::{AlarmLimits, Bell, Ring, Trouble};
-use super::control::Control;
+use super::control::{Control, Watched};
 use super::disk::{Disk, last_lane};
 use super::worker::Way;
 use crate::channel::Evidence;
@@ -135,7 +135,14 @@ impl Monitor {
     }
 
     async fn read(&self) -> Result<(Gauges, Control)> {
-        Ok((self.store.gauges().await?, Control::read(&self.store, &self.disk).await?))
+        // What one engine was granted of a rate is no matter of the whole.
+        let of = Watched {
+            store: Arc::clone(&self.store),
+            disk: self.disk.clone(),
+            counts: Arc::clone(&self.counts),
+            shared_by: None,
+        };
+        Ok((self.store.gauges().await?, Control::read(&of).await?))
     }
 
     /// Sets what needs no memory.

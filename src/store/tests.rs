@@ -5,6 +5,7 @@ mod batches;
 mod calls;
 mod histories;
 mod parts;
+mod planners;
 mod plans;
 mod points;
 mod receipts;

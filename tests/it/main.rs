@@ -40,3 +40,4 @@ mod support;
 mod throttle;
 mod tour;
 mod visits;
+mod workers;
