@@ -181,16 +181,19 @@ impl Monitor {
         let urgent = active.filter_map(|o| Lane::from_number(o.lane)).min();
         for way in self.ways.iter() {
             self.counts.gauges.channel(&way.name, rate(way.no), control.channel_paused(way.no));
-            for lane in Lane::SERVED {
-                let stands = lanes.get(&(way.no, lane.number())).cloned().unwrap_or_default();
-                self.counts.gauges.lane(&way.name, lane.name(), &stands);
-                troubles.extend(self.stalled(way, lane, &stands));
-            }
             let newest = of.newest_receipts.iter().find(|(no, _)| *no == way.no).map_or(0, |(_, at)| *at);
             let answered = self.counts.answered(&way.name);
             let heard = seen.channels.entry(way.no).or_insert(Heard::new(answered, newest));
             heard.hear(now, answered, newest.max(heard.newest_receipt));
-            troubles.extend(self.refused(way, heard, urgent, now));
+            let refused = self.refused(way, heard, urgent, now);
+            // One cause, one alarm: that of the gateway says why its lanes stand still.
+            let explained = refused.is_some() || heard.refused_since.is_some();
+            troubles.extend(refused);
+            for lane in Lane::SERVED {
+                let stands = lanes.get(&(way.no, lane.number())).cloned().unwrap_or_default();
+                self.counts.gauges.lane(&way.name, lane.name(), &stands);
+                troubles.extend(self.stalled(way, lane, &stands).filter(|_| !explained));
+            }
             troubles.extend(self.unheard(way, heard, now));
         }
         troubles
@@ -232,9 +235,10 @@ impl Monitor {
     /// Logs it, and tells it in a task of its own: the gauges do not wait for that.
     fn ring(&self, ring: Ring) {
         let alarm = Alarm::of(&ring, &self.site);
-        match ring {
-            Ring::Over(..) => tracing::info!(alarm = alarm.key, "an alarm is over"),
-            _ => tracing::error!(alarm = alarm.key, state = alarm.state, "an alarm rings"),
+        if let Ring::Over(..) = ring {
+            tracing::info!(alarm = alarm.key, "an alarm is over");
+        } else {
+            tracing::error!(alarm = alarm.key, state = alarm.state, "an alarm rings");
         }
         if self.teller.is_empty() {
             return;

@@ -26,13 +26,13 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Sees what waits now. `held` names lanes that are meant to stand still (paused,
+    /// Sees what waits now. `stopped` names lanes that are meant to stand still (paused,
     /// quiet hours); `rate` is messages a second of a channel.
     pub fn see(
         &mut self,
         (rows, left): (&[LaneRow], &HashMap<i64, i64>),
         now: Instant,
-        held: impl Fn(i32, i32) -> bool,
+        stopped: impl Fn(i32, i32) -> bool,
         rate: impl Fn(i32) -> f64,
     ) -> HashMap<(i32, i32), LaneNow> {
         let mut lanes: HashMap<(i32, i32), LaneNow> = HashMap::new();
@@ -40,11 +40,8 @@ impl Heads {
         for row in rows {
             let at = (row.channel, row.lane);
             let lane = lanes.entry(at).or_default();
-            if row.state == 0 {
-                lane.ready += row.batches
-            } else {
-                lane.leased += row.batches
-            }
+            let batches = if row.state == 0 { &mut lane.ready } else { &mut lane.leased };
+            *batches += row.batches;
             lane.messages += row.messages;
             let head = oldest.entry(at).or_insert(row.head);
             *head = row.head.min(*head);
@@ -56,7 +53,7 @@ impl Heads {
             let head = self.of.entry(at).or_insert(fresh);
             if head.no != no {
                 *head = fresh;
-            } else if head.left != left || held(at.0, at.1) {
+            } else if head.left != left || stopped(at.0, at.1) {
                 (head.left, head.moved) = (left, now);
             }
             if let Some(lane) = lanes.get_mut(&at) {
@@ -77,6 +74,10 @@ mod tests {
 
     use super::*;
 
+    fn whole(seconds: f64) -> u64 {
+        Duration::from_secs_f64(seconds).as_secs()
+    }
+
     fn row(lane: i32, state: i32, head: i64) -> LaneRow {
         LaneRow { channel: 1, lane, state, batches: 2, messages: 100, head }
     }
@@ -93,15 +94,15 @@ mod tests {
         let rows = [row(0, 0, 9), row(0, 1, 7)];
         let first = see(&rows, 100, 0, false);
         assert_eq!((first.ready, first.leased, first.messages), (2, 2, 200));
-        assert_eq!((first.oldest, first.stalled, first.backlog), (0.0, 0.0, 4.0));
-        assert_eq!(see(&rows, 100, 30, false).stalled, 30.0);
+        assert_eq!([first.oldest, first.stalled, first.backlog].map(whole), [0, 0, 4]);
+        assert_eq!(whole(see(&rows, 100, 30, false).stalled), 30);
         // One message went through: it moves, and its oldest batch is still as old.
         let moved = see(&rows, 99, 40, false);
-        assert_eq!((moved.oldest, moved.stalled), (40.0, 0.0));
-        assert_eq!(see(&rows, 99, 90, true).stalled, 0.0, "held on purpose");
-        assert_eq!(see(&rows, 99, 100, false).stalled, 10.0);
-        assert_eq!(see(&[row(0, 1, 8)], 99, 110, false).oldest, 0.0, "the next batch");
+        assert_eq!([moved.oldest, moved.stalled].map(whole), [40, 0]);
+        assert_eq!(whole(see(&rows, 99, 90, true).stalled), 0, "held on purpose");
+        assert_eq!(whole(see(&rows, 99, 100, false).stalled), 10);
+        assert_eq!(whole(see(&[row(0, 1, 8)], 99, 110, false).oldest), 0, "the next batch");
         assert_eq!(see(&[], 0, 120, false), LaneNow::default());
-        assert_eq!(see(&[row(0, 1, 8)], 99, 130, false).stalled, 0.0, "it was empty between");
+        assert_eq!(whole(see(&[row(0, 1, 8)], 99, 130, false).stalled), 0, "it was empty between");
     }
 }
