@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::channel::registry::ChannelSettings;
 use crate::clock::Millis;
+use crate::dispatch::alarm::AlarmSettings;
 use crate::dispatch::retry::RetrySettings;
 use crate::domain::audience::Attributes;
 use crate::domain::plan::{Plan, parse_duration};
@@ -19,6 +20,7 @@ use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
 use crate::say;
 
+mod alarm;
 mod calendar;
 mod calls;
 mod sheets;
@@ -44,6 +46,7 @@ pub struct Config {
     pub retry: RetrySettings,
     pub disk: DiskConfig,
     pub sheets: SheetsConfig,
+    pub alarm: AlarmSettings,
     pub log: LogConfig,
     pub attributes: Attributes,
     pub channels: BTreeMap<String, ChannelSettings>,
@@ -222,6 +225,7 @@ impl Config {
         self.second_signature_within()?;
         self.default_plan()?;
         self.call_plan()?;
+        self.alarm_limits()?;
         Ok(())
     }
 

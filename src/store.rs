@@ -18,6 +18,7 @@ pub mod dispatches;
 pub mod doubtful;
 pub mod error;
 pub mod estimate;
+pub mod gauges;
 pub mod groups;
 pub mod health;
 pub mod items;

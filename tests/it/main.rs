@@ -6,12 +6,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod agency;
+mod alarms;
+mod backups;
 mod calls;
 mod chains;
 mod commands;
 mod crash;
 mod data_commands;
 mod demo;
+mod deploy;
+mod docs;
 mod email;
 mod engine;
 mod failover;
