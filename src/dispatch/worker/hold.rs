@@ -176,8 +176,8 @@ impl Worker {
 mod tests {
     use super::*;
 
-    fn share(until: Instant) -> Option<Share> {
-        Some(Share { rate: 10.0, seq: 1, until })
+    fn share(until: Instant) -> Share {
+        Share { rate: 10.0, seq: 1, until }
     }
 
     #[test]
@@ -205,17 +205,17 @@ mod tests {
         let mut hold = Hold::new(start);
         hold.granted(None, start);
         assert!(!hold.may_send(start), "nothing was granted yet");
-        hold.granted(share(at(12)), at(1));
+        hold.granted(Some(share(at(12))), at(1));
         hold.kept(at(1));
         assert!(hold.may_send(at(2)) && !hold.may_send(at(12)));
         // It stood still; a renewal from before says nothing.
-        hold.granted(share(at(27)), at(15));
+        hold.granted(Some(share(at(27))), at(15));
         hold.kept(at(11));
         assert!(!hold.may_send(at(15)) && hold.renew_at == at(15));
         hold.kept(at(15));
         assert!(hold.may_send(at(16)));
         // Without a gap nothing is asked.
-        hold.granted(share(at(28)), at(20));
+        hold.granted(Some(share(at(28))), at(20));
         assert!(hold.may_send(at(20)));
     }
 }
