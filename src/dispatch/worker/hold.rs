@@ -19,6 +19,8 @@ const KEPT: Duration = Duration::from_millis(LEASE.unsigned_abs());
 const RENEW: Duration = Duration::from_millis(LEASE.unsigned_abs() / 3);
 /// How often they are renewed when they are in doubt.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How often a worker beside others looks for batches.
+const LOOK: Duration = Duration::from_millis(100);
 /// What is used is measured over at least this long.
 const MEASURED: Duration = Duration::from_millis(150);
 /// A worker that no permit kept waiting could do with this much more than it used.
@@ -61,6 +63,11 @@ impl Hold {
             measured: (now, 0),
             said_lane: None,
         }
+    }
+
+    /// How often to look for batches: other engines make them ready without a word.
+    pub(super) fn looks_every(&self) -> Duration {
+        if self.share_until.is_some() { LOOK } else { super::IDLE }
     }
 
     /// Whether messages may leave now.
