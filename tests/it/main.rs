@@ -20,6 +20,7 @@ mod email;
 mod engine;
 mod failover;
 mod faults;
+mod fleet;
 mod gateways;
 mod house;
 mod kannel;
