@@ -28,6 +28,7 @@ pub mod meta;
 pub mod migrate;
 pub mod operators;
 pub mod optouts;
+pub mod partitions;
 pub mod points;
 pub mod postings;
 pub mod posts;
@@ -94,6 +95,11 @@ impl Store {
     /// When the database is busy beyond its time-out or gone.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(self.pool.begin().await?)
+    }
+
+    /// The same for the hot path, on a server that keeps to its indexes.
+    pub(crate) async fn begin_hot(&self) -> Result<Tx> {
+        Ok(self.pool.begin_hot().await?)
     }
 
     /// Now, in epoch milliseconds.

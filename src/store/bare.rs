@@ -3,7 +3,7 @@
 //! transactions of the same size, and nothing else.
 
 use super::bulk::Col;
-use super::{Result, Store, Tx};
+use super::{Result, Store, Tx, partitions};
 use crate::clock::Millis;
 
 /// How far a dispatch had come after one chunk of its snapshot.
@@ -99,7 +99,7 @@ impl Store {
             ("member", from.members, to.members),
             ("no", from.batch, to.batch),
         ];
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         for (table, (key, after, last)) in SNAPSHOT.iter().zip(spans) {
             let sql = format!(
                 "INSERT INTO bare_{table} SELECT * FROM {table} WHERE dispatch_no = $1 AND {key} > $2 AND {key} <= $3"
@@ -148,7 +148,7 @@ impl Store {
     /// Writes receipts and what they do to their deliveries, everything known
     /// already: `receipts` and `deliveries` are the JSON rows.
     pub async fn bare_receipts(&self, channel: i32, at: Millis, (receipts, deliveries): (&str, &str)) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         let cols = [
             Col::Int("no"),
             Col::Int("state"),
@@ -240,7 +240,12 @@ impl Tx {
     /// What makes `bare_table` like `table`, indexes and all.
     async fn definitions(&mut self, table: &str) -> Result<Vec<String>> {
         let Self::Sqlite(t) = self else {
-            return Ok(vec![format!("CREATE TABLE bare_{table} (LIKE {table} INCLUDING ALL)")]);
+            let like = format!("CREATE TABLE bare_{table} (LIKE {table} INCLUDING ALL)");
+            if !partitions::LEDGER.contains(&table) {
+                return Ok(vec![like]);
+            }
+            let part = partitions::whole_range(&format!("bare_{table}"), table);
+            return Ok(vec![format!("{like} PARTITION BY RANGE (dispatch_no)"), part]);
         };
         let sql = "SELECT sql FROM sqlite_master WHERE tbl_name = $1 AND sql IS NOT NULL ORDER BY type DESC";
         let made: Vec<String> = sqlx::query_scalar(sql).bind(table).fetch_all(&mut **t).await?;

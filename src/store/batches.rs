@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Result, Store, StoreError, Tx};
+use super::{Pool, Result, Store, StoreError, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
 
@@ -27,7 +27,7 @@ const LOAD_POSTGRES: &str = "SELECT COALESCE(json_agg(json_build_array(d.ordinal
      encode(a.sealed, 'hex'), a.gone, m.recipient_no, encode(m.vars_sealed, 'hex'))), '[]')::text \
      FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
      LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
-     WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1";
+     WHERE d.dispatch_no = $2 AND d.batch = $1 AND d.batch > 0 AND d.state = 1";
 
 /// A leased batch: the epoch is the fencing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
@@ -94,7 +94,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let (until, now) = (self.db_now().await? + LEASE, self.now());
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         let lock = tx.pick("", " FOR UPDATE OF b SKIP LOCKED");
         let sql = format!(
             "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no IN \
@@ -124,8 +124,17 @@ impl Store {
 
     /// The queued deliveries of a leased batch, in order.
     pub async fn load_batch(&self, lease: Lease) -> Result<Vec<Waiting>> {
-        let sql = self.pool.pick(LOAD_SQLITE, LOAD_POSTGRES);
-        let json: String = read!(self, |db| sqlx::query_scalar(sql).bind(lease.no).fetch_one(db).await)?;
+        let json: String = match &self.pool {
+            Pool::Sqlite { read, .. } => sqlx::query_scalar(LOAD_SQLITE).bind(lease.no).fetch_one(read).await?,
+            Pool::Postgres(_) => {
+                let mut tx = self.begin_hot().await?;
+                run!(&mut tx, |c| sqlx::query_scalar(LOAD_POSTGRES)
+                    .bind(lease.no)
+                    .bind(lease.dispatch_no)
+                    .fetch_one(c)
+                    .await)?
+            }
+        };
         let mut rows: Vec<Waiting> = serde_json::from_str(&json).map_err(|e| StoreError::Damaged(e.to_string()))?;
         rows.sort_unstable_by_key(|row| row.ordinal);
         Ok(rows)
@@ -140,7 +149,7 @@ impl Store {
         let sql = tx.pick(
             "UPDATE batches SET lease_until = $2 WHERE no IN (SELECT value FROM json_each($3)) AND owner = $1 AND state = 1",
             "UPDATE batches SET lease_until = $2 WHERE no IN (SELECT no FROM batches WHERE owner = $1 AND state = 1 \
-             AND no IN (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($3::json) j) ORDER BY no FOR UPDATE)",
+             AND no IN (SELECT unnest(translate($3, '[]', '{}')::bigint[])) ORDER BY no FOR UPDATE)",
         );
         let held = serde_json::json!(held).to_string();
         let kept = exec!(&mut tx, sqlx::query(sql).bind(owner).bind(until).bind(held))?;
@@ -174,7 +183,8 @@ impl Store {
     /// into `uncertain`, says so in the ledger, and makes the rest ready, in one
     /// transaction. Returns how many were in the window.
     pub async fn take_over(&self, lease: Lease, settling: Settling) -> Result<u64> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
+        let within = tx.within(lease);
         // Its owner may have renewed it since it was found.
         let sql = format!(
             "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = epoch + 1 \
@@ -190,13 +200,13 @@ impl Store {
         let (sending, uncertain) = (State::Sending.code(), State::Uncertain.code());
         let sql = format!(
             "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-             SELECT dispatch_no, ordinal, attempt, batch, $2, {}, 'takeover', $3 FROM deliveries WHERE batch = $1 AND batch > 0 AND state = {sending}",
+             SELECT dispatch_no, ordinal, attempt, batch, $2, {}, 'takeover', $3 FROM deliveries WHERE batch = $1 AND batch > 0 AND state = {sending}{within}",
             crate::channel::Class::Unknown as i32
         );
         exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch + 1).bind(self.now()))?;
         let sql = format!(
             "UPDATE deliveries SET state = {uncertain}, reason = $2, next_at = $3, failures = failures + 1 \
-             WHERE batch = $1 AND batch > 0 AND state = {sending}"
+             WHERE batch = $1 AND batch > 0 AND state = {sending}{within}"
         );
         let reason = if settling.repeat { Reason::Repeat } else { Reason::NoAnswer };
         let window =
@@ -207,6 +217,12 @@ impl Store {
 }
 
 impl Tx {
+    /// Where on a server the deliveries of a batch are: in one range of the ledger. The
+    /// number stands in the statement, since these are rare.
+    pub(super) fn within(&self, lease: Lease) -> String {
+        self.pick(String::new(), format!(" AND dispatch_no = {}", lease.dispatch_no))
+    }
+
     /// Closes batches of which every row went through.
     pub(super) async fn close_whole(&mut self, leases: &[Lease]) -> Result<()> {
         if leases.is_empty() {
@@ -228,9 +244,10 @@ impl Tx {
     /// while they were being marked) goes back to be leased again.
     pub(super) async fn close_batches(&mut self, leases: &[Lease]) -> Result<()> {
         for lease in leases {
+            let within = self.within(*lease);
             let sql = format!(
                 "UPDATE batches SET owner = '', lease_until = NULL, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries \
-                 WHERE batch = $1 AND batch > 0 AND state IN (1, 2)) THEN {READY} ELSE {DONE} END \
+                 WHERE batch = $1 AND batch > 0 AND state IN (1, 2){within}) THEN {READY} ELSE {DONE} END \
                  WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
             );
             exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;

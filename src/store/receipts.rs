@@ -84,7 +84,7 @@ impl Store {
 
     async fn record_some(&self, channel: i32, receipts: &[Receipt]) -> Result<Taken> {
         let now = self.now();
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         if let Tx::Postgres(_) = tx {
             // A worker that stores the handles of this channel goes before or after.
             let sql = "SELECT pg_advisory_xact_lock($1, $2)";
@@ -232,8 +232,7 @@ impl Tx {
         }
         let sql = self.pick(
             "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no IN (SELECT value FROM json_each($1))",
-            "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no IN \
-             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($1::json) j)",
+            "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no = ANY (translate($1, '[]', '{}')::bigint[])",
         );
         Ok(run!(self, |c| sqlx::query_scalar(sql).bind(json!(dispatches).to_string()).fetch_all(c).await)?)
     }

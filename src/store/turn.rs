@@ -72,7 +72,7 @@ impl Store {
     /// where the lease is lost or the dispatch is no longer active.
     pub async fn turn(&self, channel: i32, turns: &[BatchTurn]) -> Result<Vec<Vec<i64>>> {
         let now = self.now();
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         let mut marked = Vec::with_capacity(turns.len());
         tx.hold_back(channel, turns).await?;
         for turn in turns {
@@ -111,7 +111,7 @@ impl Store {
             close: false,
             whole: false,
         };
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         tx.hold_back(0, std::slice::from_ref(&turn)).await?;
         // Through `sending`, as every delivery goes; nobody sees it in between.
         let marked = tx.mark(&turn, at).await?;
@@ -136,7 +136,7 @@ impl Tx {
             exec!(self, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
         }
         let batches: Vec<i64> = turns.iter().map(|t| t.lease.no).collect();
-        let sql = "SELECT no FROM batches WHERE no IN (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($1::json) j) \
+        let sql = "SELECT no FROM batches WHERE no IN (SELECT unnest(translate($1, '[]', '{}')::bigint[])) \
                    ORDER BY no FOR UPDATE";
         exec!(self, sqlx::query(sql).bind(json!(batches).to_string()))?;
         Ok(())
@@ -151,7 +151,7 @@ impl Tx {
         let sql = self.pick(
             MARK_SQLITE,
             "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($5::json) j) AND batch = $2 AND state = 1 \
+             (SELECT unnest(translate($5, '[]', '{}')::bigint[])) AND batch = $2 AND state = 1 \
              AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
              AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)",
         );
@@ -177,7 +177,7 @@ impl Tx {
             "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
              AND batch = $2 AND epoch = $3 AND state = 2",
             "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($4::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
+             (SELECT unnest(translate($4, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
         );
         Ok(run!(self, |c| sqlx::query_scalar(sql)
             .bind(lease.dispatch_no)
@@ -196,7 +196,7 @@ impl Tx {
             "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
              AND batch = $2 AND epoch = $3 AND state = 2",
             "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($4::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
+             (SELECT unnest(translate($4, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
         );
         let (lease, unsent) = (turn.lease, json!(turn.unsent).to_string());
         exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(unsent))?;
@@ -233,7 +233,7 @@ impl Tx {
                 "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
                  SELECT $1, value, $4, $2, $3, $5, $6, $7 FROM json_each($8) WHERE true ON CONFLICT DO NOTHING",
                 "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-                 SELECT $1, CAST(j AS BIGINT), $4, $2, $3, $5, $6, $7 FROM json_array_elements_text($8::json) j ON CONFLICT DO NOTHING",
+                 SELECT $1, unnest(translate($8, '[]', '{}')::bigint[]), $4, $2, $3, $5, $6, $7 ON CONFLICT DO NOTHING",
             );
             exec!(
                 self,
@@ -265,7 +265,7 @@ impl Tx {
                 "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
                  AND ordinal IN (SELECT value FROM json_each($6)) AND batch = $2 AND epoch = $3 AND state = 2",
                 "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
-                 (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($6::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
+                 (SELECT unnest(translate($6, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
             );
             changed += exec!(
                 self,
