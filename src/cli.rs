@@ -30,6 +30,7 @@ mod item;
 mod locale;
 mod loopback;
 mod merges;
+mod migrate;
 mod operator;
 pub mod output;
 mod plan;
@@ -49,6 +50,7 @@ mod sheet;
 mod sheets;
 mod status;
 mod steer;
+mod store;
 mod unreached;
 mod visits;
 mod words;
@@ -112,6 +114,8 @@ pub enum Command {
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
+    Migrate(migrate::MigrateArgs),
+    Store(store::StoreArgs),
     Serve(serve::ServeArgs),
     Bounce(bounce::BounceArgs),
     Audit(audit::AuditArgs),
@@ -211,6 +215,8 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
+        Command::Migrate(args) => migrate::run(context, args).await,
+        Command::Store(args) => store::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
         Command::Bounce(args) => bounce::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,

@@ -26,6 +26,7 @@ pub mod made_up;
 pub mod merges;
 pub mod meta;
 pub mod migrate;
+pub mod moving;
 pub mod operators;
 pub mod optouts;
 pub mod partitions;
@@ -76,15 +77,17 @@ pub struct Store {
 
 impl Store {
     /// Opens the database at `url` (`sqlite:PATH` or `postgres://…`), migrates it
-    /// to this program's schema and checks that the key belongs to it.
+    /// to this program's schema, if it is embedded or empty, and checks that the key
+    /// belongs to it.
     ///
     /// # Errors
-    /// When it cannot be reached, was written by a newer gong, or belongs to
-    /// another key.
+    /// When it cannot be reached, was written by a newer gong, belongs to another key,
+    /// is a server's that has to be migrated first, or was moved away.
     pub async fn open(url: &str, vault: Vault, clock: Clock) -> Result<Self> {
         let (pool, file) = Pool::open(url).await?;
         migrate::run(&pool, file.as_deref(), clock.now()).await?;
         let store = Self { pool, vault, clock, file };
+        store.check_moved().await?;
         store.check_key().await?;
         Ok(store)
     }

@@ -13,6 +13,13 @@
 -- index is touched. Measured: the changes take a quarter of the time, and the tables
 -- end up smaller.
 
+-- What a server knows of dispatch numbers is always of yesterday's: of today's dispatch,
+-- a million rows by now, it would believe that it has none, and take whichever index
+-- begins with the number. Of a column that it counts nothing of it believes neither.
+
+-- To its own type: forgets what was counted, rewrites nothing.
+ALTER TABLE deliveries ALTER dispatch_no TYPE BIGINT;
+
 DO $$
 DECLARE
     bound   BIGINT;
@@ -42,3 +49,4 @@ BEGIN
 END $$;
 
 ALTER TABLE deliveries_0 SET (fillfactor = 45);
+ALTER TABLE deliveries ALTER dispatch_no SET STATISTICS 0;

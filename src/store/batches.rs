@@ -23,11 +23,22 @@ pub(super) const LOAD_SQLITE: &str = "SELECT json_group_array(json_array(d.ordin
      hex(a.sealed), a.gone, m.recipient_no, hex(m.vars_sealed))) FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
      LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
      WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1";
-const LOAD_POSTGRES: &str = "SELECT COALESCE(json_agg(json_build_array(d.ordinal, d.attempt, d.failures, d.target, \
-     encode(a.sealed, 'hex'), a.gone, m.recipient_no, encode(m.vars_sealed, 'hex'))), '[]')::text \
-     FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
+/// A server makes JSON more slowly than the driver reads rows.
+pub(super) const LOAD_POSTGRES: &str = "SELECT d.ordinal, d.attempt, d.failures, d.target, a.sealed AS address_sealed, a.gone, m.recipient_no, \
+     m.vars_sealed FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
      LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
      WHERE d.dispatch_no = $2 AND d.batch = $1 AND d.batch > 0 AND d.state = 1";
+
+/// Leases what is ready: `$1` channel, `$2` owner, `$3` until, `$4` now, `$5` the last
+/// lane, `$6` at most.
+pub(super) fn lease_sql(lock: &str) -> String {
+    format!(
+        "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no IN \
+             (SELECT b.no FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
+              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 AND b.lane <= $5 ORDER BY b.lane, b.no LIMIT $6{lock}) \
+             RETURNING no, dispatch_no, lane, epoch"
+    )
+}
 
 /// A leased batch: the epoch is the fencing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
@@ -39,7 +50,7 @@ pub struct Lease {
 }
 
 /// A queued delivery with what is needed to render and send it; sealed still.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, sqlx::FromRow)]
 pub struct Waiting {
     pub ordinal: i64,
     pub attempt: i32,
@@ -56,6 +67,7 @@ pub struct Waiting {
     pub vars_sealed: Option<Vec<u8>>,
     /// Variables that no list brings: of a call, the village and the link.
     #[serde(skip)]
+    #[sqlx(skip)]
     pub own: Option<serde_json::Value>,
 }
 
@@ -95,13 +107,7 @@ impl Store {
         }
         let (until, now) = (self.db_now().await? + LEASE, self.now());
         let mut tx = self.begin_hot().await?;
-        let lock = tx.pick("", " FOR UPDATE OF b SKIP LOCKED");
-        let sql = format!(
-            "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no IN \
-             (SELECT b.no FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
-              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 AND b.lane <= $5 ORDER BY b.lane, b.no LIMIT $6{lock}) \
-             RETURNING no, dispatch_no, lane, epoch"
-        );
+        let sql = lease_sql(tx.pick("", " FOR UPDATE OF b SKIP LOCKED"));
         let mut leases: Vec<Lease> = run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(channel)
             .bind(owner)
@@ -124,18 +130,20 @@ impl Store {
 
     /// The queued deliveries of a leased batch, in order.
     pub async fn load_batch(&self, lease: Lease) -> Result<Vec<Waiting>> {
-        let json: String = match &self.pool {
-            Pool::Sqlite { read, .. } => sqlx::query_scalar(LOAD_SQLITE).bind(lease.no).fetch_one(read).await?,
+        let mut rows: Vec<Waiting> = match &self.pool {
+            Pool::Sqlite { read, .. } => {
+                let json: String = sqlx::query_scalar(LOAD_SQLITE).bind(lease.no).fetch_one(read).await?;
+                serde_json::from_str(&json).map_err(|e| StoreError::Damaged(e.to_string()))?
+            }
             Pool::Postgres(_) => {
                 let mut tx = self.begin_hot().await?;
-                run!(&mut tx, |c| sqlx::query_scalar(LOAD_POSTGRES)
+                run!(&mut tx, |c| sqlx::query_as(LOAD_POSTGRES)
                     .bind(lease.no)
                     .bind(lease.dispatch_no)
-                    .fetch_one(c)
+                    .fetch_all(c)
                     .await)?
             }
         };
-        let mut rows: Vec<Waiting> = serde_json::from_str(&json).map_err(|e| StoreError::Damaged(e.to_string()))?;
         rows.sort_unstable_by_key(|row| row.ordinal);
         Ok(rows)
     }

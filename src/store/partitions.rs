@@ -59,21 +59,27 @@ impl Tx {
         // Whoever takes a number holds the counter until the end, so that ranges are
         // made one at a time.
         let no = self.take_numbers("dispatch", 1).await?;
-        let Self::Postgres(t) = self else { return Ok(no) };
-        let ranges: Vec<(i64, i64)> = sqlx::query_as(RANGES).fetch_all(&mut **t).await?;
-        let Some((from, to)) = ranges.into_iter().find(|(from, to)| (*from..*to).contains(&no)) else {
-            self.add_range(no - no % WIDTH).await?;
-            return Ok(no);
-        };
+        let Some((from, to)) = self.ready_range(no).await? else { return Ok(no) };
         let sql =
             "SELECT CAST(COALESCE(SUM(members + deliveries), 0) AS BIGINT) FROM dispatches WHERE no >= $1 AND no < $2";
-        let held: i64 = sqlx::query_scalar(sql).bind(from).bind(to).fetch_one(&mut **t).await?;
+        let held: i64 = run!(self, |c| sqlx::query_scalar(sql).bind(from).bind(to).fetch_one(c).await)?;
         if held < FULL {
             return Ok(no);
         }
         self.take_numbers("dispatch", to - no).await?;
-        self.add_range(to).await?;
+        self.ready_range(to).await?;
         Ok(to)
+    }
+
+    /// Sees to it that the range of a dispatch number is there; returns it if it was.
+    pub(super) async fn ready_range(&mut self, no: i64) -> Result<Option<(i64, i64)>> {
+        let Self::Postgres(t) = self else { return Ok(None) };
+        let ranges: Vec<(i64, i64)> = sqlx::query_as(RANGES).fetch_all(&mut **t).await?;
+        let known = ranges.into_iter().find(|(from, to)| (*from..*to).contains(&no));
+        if known.is_none() {
+            self.add_range(no - no % WIDTH).await?;
+        }
+        Ok(known)
     }
 
     /// Makes the tables of the range that begins with `from`. Attaching one waits for
@@ -83,6 +89,8 @@ impl Tx {
             let room = room(table);
             for sql in [
                 format!("CREATE TABLE {table}_{from} (LIKE {table} INCLUDING ALL){room}"),
+                // What it counted of earlier numbers says nothing of the next one.
+                format!("ALTER TABLE {table}_{from} ALTER dispatch_no SET STATISTICS 0"),
                 format!(
                     "ALTER TABLE {table} ATTACH PARTITION {table}_{from} FOR VALUES FROM ({from}) TO ({})",
                     from + WIDTH

@@ -18,9 +18,6 @@ const BUSY: Duration = Duration::from_secs(30);
 /// seconds) would rather read it from end to end; and a plan made for any dispatch
 /// would lock every partition there is. Sent with the BEGIN, it costs no round trip.
 const HOT: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_custom_plan";
-/// What is asked of a connection to a server, whoever set it up: its tables lie on
-/// flash and in memory, and compiling a statement takes longer than running ours.
-const SERVER: &str = "SET random_page_cost = 1.1; SET jit = off";
 const READERS: u32 = 4;
 const CONNECTIONS: u32 = 12;
 
@@ -81,6 +78,17 @@ macro_rules! exec {
     };
 }
 
+/// What is asked of a connection to a server, whoever set it up: its tables lie on
+/// flash and in memory, and compiling a statement takes longer than running ours.
+/// Whoever looks at the connections sees which process each is of, and which schema.
+fn greeting() -> String {
+    let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    format!(
+        "SET random_page_cost = 1.1; SET jit = off; \
+         SELECT set_config('application_name', 'gong {version} #{process} ' || COALESCE(current_schema(), ''), false)"
+    )
+}
+
 impl Pool {
     /// Connects; says where the file is when the engine is the embedded one.
     ///
@@ -91,7 +99,9 @@ impl Pool {
             let pool = PgPoolOptions::new()
                 .max_connections(CONNECTIONS)
                 .acquire_timeout(BUSY)
-                .after_connect(|c, _| Box::pin(async move { c.execute(sqlx::raw_sql(SERVER)).await.map(drop) }))
+                .after_connect(|c, _| {
+                    Box::pin(async move { c.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(greeting()))).await.map(drop) })
+                })
                 .connect(url)
                 .await?;
             return Ok((Self::Postgres(pool), None));

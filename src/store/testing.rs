@@ -22,15 +22,20 @@ pub(crate) async fn stores() -> Vec<TestStore> {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("gong.db").display());
     let mut all = vec![TestStore { store: open(&url).await, engine: "sqlite", _dir: dir }];
-    if let Some(server) = postgres_server() {
-        let schema = format!("t_{}", uuid::Uuid::now_v7().simple());
-        let admin = sqlx::PgPool::connect(&server).await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
-        let joint = if server.contains('?') { '&' } else { '?' };
-        let url = format!("{server}{joint}options[search_path]={schema}");
+    if let Some(url) = server_url().await {
         all.push(TestStore { store: open(&url).await, engine: "postgres", _dir: tempfile::tempdir().unwrap() });
     }
     all
+}
+
+/// The address of a fresh, empty schema, when a server was named.
+pub(crate) async fn server_url() -> Option<String> {
+    let server = postgres_server()?;
+    let schema = format!("t_{}", uuid::Uuid::now_v7().simple());
+    let admin = sqlx::PgPool::connect(&server).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
+    let joint = if server.contains('?') { '&' } else { '?' };
+    Some(format!("{server}{joint}options[search_path]={schema}"))
 }
 
 async fn open(url: &str) -> Store {

@@ -22,6 +22,13 @@ pub(super) const MARK_SQLITE: &str = "UPDATE deliveries SET state = 2, epoch = $
      AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
      AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
 
+pub(super) const MARK_POSTGRES: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
+             (SELECT unnest(translate($5, '[]', '{}')::bigint[])) AND batch = $2 AND state = 1 \
+             AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
+             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
+pub(super) const TAKEN_POSTGRES: &str = "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
+                 (SELECT unnest(translate($6, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2";
+
 /// What became of one marked delivery.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -148,13 +155,7 @@ impl Tx {
             return Ok(Vec::new());
         }
         let lease = turn.lease;
-        let sql = self.pick(
-            MARK_SQLITE,
-            "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT unnest(translate($5, '[]', '{}')::bigint[])) AND batch = $2 AND state = 1 \
-             AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
-             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)",
-        );
+        let sql = self.pick(MARK_SQLITE, MARK_POSTGRES);
         let ordinals = json!(turn.mark).to_string();
         let changed = exec!(
             self,
@@ -214,7 +215,7 @@ impl Tx {
         self.mark_gone(&turn.records).await?;
         self.keep_handles(store, channel, turn).await?;
         if changed < turn.records.len() as u64 {
-            self.enter_late(store, channel, turn).await?;
+            self.enter_late(channel, turn).await?;
         }
         Ok(())
     }
@@ -264,8 +265,7 @@ impl Tx {
             let sql = self.pick(
                 "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
                  AND ordinal IN (SELECT value FROM json_each($6)) AND batch = $2 AND epoch = $3 AND state = 2",
-                "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
-                 (SELECT unnest(translate($6, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
+                TAKEN_POSTGRES,
             );
             changed += exec!(
                 self,
@@ -344,7 +344,7 @@ impl Tx {
 
     /// Results that found their row in another state: a receipt was faster, or the
     /// batch was taken over. "The gateway took it" is evidence all the same.
-    async fn enter_late(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+    async fn enter_late(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
         // A sheet printed by a worker that was fenced is printed again, over the same file.
         let taken: Vec<&Record> =
             turn.records.iter().filter(|r| r.class == CLASS_ACCEPTED && r.change == TAKEN).collect();
@@ -371,7 +371,7 @@ impl Tx {
                 at: r.at,
             })
             .collect();
-        self.apply_claims(store, channel, &claims).await
+        self.apply_claims(channel, &claims).await
     }
 }
 

@@ -69,7 +69,8 @@ fn targets_sql(channel: StepChannel, whom: &str) -> String {
     let apart = if channel.stands_for == channel.no { 0 } else { -i64::from(channel.stands_for) };
     match channel.kind {
         Target::Address(kind) => format!(
-            "SELECT ordinal AS member, way / 8 AS target, CAST(way % 8 AS INTEGER) AS via, variant FROM ({}) AS f WHERE way IS NOT NULL",
+            // OFFSET keeps the look-ups from being done again for each time `way` is named.
+            "SELECT ordinal AS member, way / 8 AS target, CAST(way % 8 AS INTEGER) AS via, variant FROM ({} OFFSET 0) AS f WHERE way IS NOT NULL",
             found_sql(kind as i32, whom, "")
         ),
         Target::Visit => format!(
