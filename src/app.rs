@@ -1,44 +1,39 @@
-//! Wires a site together: configuration, key, store, channels, and the engine that
-//! moves messages. Drains on shutdown.
+//! Wires a site together: configuration, key, store, channels. [`engine`] moves messages.
 
 pub mod calls;
+pub mod engine;
 pub mod posts;
 pub mod prepare;
 pub mod samples;
 mod situation;
 
+pub use engine::{Engine, Roles, Served};
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::channel::registry::{ChannelSettings, Registry, Site as ChannelSite};
 use crate::channel::{Evidence, Target};
 use crate::clock::Clock;
+use crate::cluster::leading::Leading;
 use crate::config::{self, Config};
-use crate::dispatch::control::{Control, Watched, watch_store};
-use crate::dispatch::disk::Disk;
-use crate::dispatch::job::{Jobs, Site};
+use crate::dispatch::job::Site;
 use crate::dispatch::paper::Paper;
-use crate::dispatch::scheduler::Scheduler;
-use crate::dispatch::worker::{Tools, Way, Worker};
+use crate::dispatch::worker::Way;
 use crate::domain::plan::VISIT;
 use crate::domain::reach::{ChannelKind, ChannelKinds};
 use crate::planner::{PlannedChannel, Planner, REHEARSAL};
-use crate::receipts::{ReceiptDesk, maildir};
+use crate::receipts::ReceiptDesk;
 use crate::render::following::Following;
 use crate::render::messages::Messages;
 use crate::say;
 use crate::sheet::Press;
 use crate::store::{Store, StoreError};
-use crate::telemetry::Counts;
 use crate::vault::Vault;
-use crate::web;
 
 /// An open site: what every command works with.
 pub struct App {
@@ -157,6 +152,7 @@ impl App {
             quiet: self.config.quiet()?,
             wake,
             stop,
+            leading: Leading::always(),
         })
     }
 
@@ -164,66 +160,6 @@ impl App {
     pub async fn desk(&self) -> Result<ReceiptDesk, StoreError> {
         let ways = Arc::new(self.ways().await?);
         Ok(ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::default() })
-    }
-
-    /// Starts the engine: planner, workers, scheduler. At most one runs on an
-    /// embedded store.
-    pub async fn start_engine(&self) -> anyhow::Result<Engine> {
-        let lock = self.lock()?;
-        let (stop, tasks, wake) = (CancellationToken::new(), TaskTracker::new(), Arc::new(Notify::new()));
-        let counts = Arc::new(Counts::default());
-        let ways = Arc::new(self.ways().await?);
-        let scheduler = Scheduler {
-            store: Arc::clone(&self.store),
-            retry: self.config.retry.clone(),
-            ways: Arc::clone(&ways),
-            wake: Arc::clone(&wake),
-            stop: stop.clone(),
-            counts: Arc::clone(&counts),
-        };
-        // Holding the lock we know that whoever held these leases is gone.
-        scheduler.take_over(lock.is_some()).await?;
-        self.store.retry_misconfigured().await?;
-        let room = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
-        let (control, watched) = watch::channel(Control::starting(&room));
-        let asked = Watched { store: Arc::clone(&self.store), disk: room, counts: Arc::clone(&counts) };
-        supervise(&tasks, &stop, watch_store(asked, control, stop.clone()));
-        supervise(&tasks, &stop, self.planner(Arc::clone(&wake), stop.clone()).await?.run());
-        supervise(&tasks, &stop, scheduler.run());
-        let tools = Tools {
-            store: Arc::clone(&self.store),
-            jobs: Arc::new(
-                Jobs::new(Arc::clone(&self.store), self.templates()?, self.site())
-                    .linking_to(self.config.open_url())
-                    .on(self.paper()?),
-            ),
-            retry: self.config.retry.clone(),
-            control: watched,
-            wake: Arc::clone(&wake),
-            stop: stop.clone(),
-            owner: uuid::Uuid::now_v7().to_string(),
-            quiet: self.config.quiet()?,
-            counts: Arc::clone(&counts),
-        };
-        for way in ways.iter() {
-            supervise(&tasks, &stop, Worker::new(tools.clone(), way.clone()).run());
-        }
-        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways: Arc::clone(&ways), counts: Arc::clone(&counts) };
-        for way in ways.iter() {
-            let Some(dir) = way.channel.bounces() else { continue };
-            supervise(&tasks, &stop, maildir::watch(desk.clone(), way.name.clone(), dir.to_owned(), stop.clone()));
-        }
-        tasks.close();
-        let templates = self.config.path("templates".as_ref());
-        let page = web::calls::CallPage::load(&templates, &self.config.zone()?)?;
-        let pages = web::page::Pages::load(&templates, self.config.zone()?, self.site())?;
-        let shared = web::Shared { desk, counts, page, pages: Arc::new(pages) };
-        Ok(Engine { stop, tasks, wake, shared, _lock: lock })
-    }
-
-    /// The lock of the embedded store; `None` where the store is a server.
-    fn lock(&self) -> anyhow::Result<Option<File>> {
-        self.store.file.as_deref().map(lock_database).transpose()
     }
 
     /// Whether an engine holds the embedded store.
@@ -257,82 +193,4 @@ fn lock_path(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(".engine.lock");
     path.into()
-}
-
-/// The folder a file lies in.
-fn folder(file: Option<&Path>) -> Option<PathBuf> {
-    let folder = file?.parent().filter(|p| !p.as_os_str().is_empty());
-    Some(folder.unwrap_or(Path::new(".")).to_owned())
-}
-
-/// Runs a part of the engine. One that breaks ends the engine: whoever starts the
-/// program anew finds every lease and takes it over.
-fn supervise(tasks: &TaskTracker, stop: &CancellationToken, part: impl Future<Output = ()> + Send + 'static) {
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        if std::panic::AssertUnwindSafe(part).catch_unwind().await.is_err() {
-            tracing::error!("a part of the engine broke; the engine stops");
-            stop.cancel();
-        }
-    });
-}
-
-/// A running engine.
-pub struct Engine {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    pub wake: Arc<Notify>,
-    shared: web::Shared,
-    _lock: Option<File>,
-}
-
-impl Engine {
-    /// Serves HTTP on `listener` until `until` resolves, then drains.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        until: impl Future<Output = ()> + Send + 'static,
-    ) -> anyhow::Result<()> {
-        let stopped = CancellationToken::new();
-        let (signal, http) = (stopped.clone(), CancellationToken::new());
-        let broken = self.stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = until => {}
-                () = broken.cancelled() => {}
-            }
-            signal.cancel();
-        });
-        let server = axum::serve(listener, web::router(self.shared.clone()))
-            .with_graceful_shutdown(http.clone().cancelled_owned());
-        let server = tokio::spawn(server.into_future());
-        stopped.cancelled().await;
-        let broken = self.stop.is_cancelled();
-        tracing::info!("draining: what is under way is heard out");
-        // Receipts of what drains still come in; the listener closes with the workers.
-        self.drain().await;
-        http.cancel();
-        // Idle keep-alive connections of gateways are no reason to stay.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), server).await;
-        anyhow::ensure!(
-            !broken,
-            say!(
-                "引擎的一部分出错，已停止。请查看日志后重新启动",
-                "a part of the engine broke, so it stopped. See the log and start it again"
-            )
-        );
-        Ok(())
-    }
-
-    /// Stops every task and waits until what was under way is recorded.
-    pub async fn drain(self) {
-        self.stop.cancel();
-        self.tasks.wait().await;
-    }
-
-    /// The counts of this engine.
-    #[must_use]
-    pub fn counts(&self) -> Arc<Counts> {
-        Arc::clone(&self.shared.counts)
-    }
 }

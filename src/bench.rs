@@ -20,6 +20,7 @@ mod snapshot;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -27,21 +28,21 @@ use crate::channel::registry::ChannelSettings;
 use crate::planner::REHEARSAL;
 
 /// What can be measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Name {
-    /// Audience to members, deliveries and batches.
+    /// audience to members, deliveries and batches
     Snapshot,
-    /// Claim, mark, hand over, record: on a channel that costs nothing.
+    /// the engine on a channel that costs nothing
     Dispatch,
-    /// The same over HTTP, to a loopback gateway in a process of its own.
+    /// the engine over HTTP, one request a message
     Sms,
-    /// The same over SMTP, to Postfix's smtp-sink over two connections.
+    /// the engine over SMTP, to Postfix's smtp-sink over two connections
     Email,
-    /// A CSV of recipients.
+    /// a CSV of recipients
     Import,
-    /// Receipts by client id, a hundred a callback.
+    /// receipts, a hundred a callback
     Receipts,
-    /// Sheets on paper, one after the other, by one printing process.
+    /// sheets on paper, by one printing process
     Sheets,
 }
 

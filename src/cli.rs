@@ -48,12 +48,15 @@ mod send;
 mod serve;
 mod sheet;
 mod sheets;
+mod signals;
 mod status;
 mod steer;
 mod store;
 mod unreached;
 mod visits;
 mod words;
+mod work;
+mod workers;
 
 /// gong: one approved item, every person it concerns.
 #[derive(Debug, Parser)]
@@ -117,6 +120,8 @@ pub enum Command {
     Migrate(migrate::MigrateArgs),
     Store(store::StoreArgs),
     Serve(serve::ServeArgs),
+    Work(work::WorkArgs),
+    Workers(workers::WorkersArgs),
     Bounce(bounce::BounceArgs),
     Audit(audit::AuditArgs),
     Loopback(loopback::LoopbackArgs),
@@ -218,6 +223,8 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Migrate(args) => migrate::run(context, args).await,
         Command::Store(args) => store::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
+        Command::Work(args) => work::run(context, args).await,
+        Command::Workers(args) => workers::run(context, args).await,
         Command::Bounce(args) => bounce::run(context, args).await,
         Command::Audit(args) => audit::run(context, args).await,
         Command::Loopback(args) => loopback::run(context, args).await,

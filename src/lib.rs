@@ -33,6 +33,8 @@ pub mod vault;
 // Moving parts, in the order in which a message meets them.
 pub mod import;
 
+pub mod cluster;
+
 pub mod planner;
 
 pub mod dispatch;

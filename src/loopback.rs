@@ -29,7 +29,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -202,7 +202,9 @@ impl Loopback {
             clock: self.clock,
         });
         let (stop, stopped) = watch::channel(());
-        let server = tokio::spawn(accept(listener, Arc::clone(&gateway), stopped.clone()));
+        let shared = Arc::clone(&gateway);
+        let serve = move |stream| serve_http(stream, Arc::clone(&shared));
+        let server = tokio::spawn(accept(listener, stopped.clone(), serve));
         let courier = tokio::spawn(Arc::new(courier).run(inbox));
         let journal = journal.map(|file| tokio::spawn(write_journal(file, Arc::clone(&gateway), stopped)));
         Ok(Running { addr, gateway, stop: Some(stop), server, courier, journal })
@@ -258,7 +260,12 @@ impl Drop for Running {
     }
 }
 
-async fn accept(listener: TcpListener, gateway: Arc<Gateway>, mut stopped: watch::Receiver<()>) {
+/// Serves every connection in a task of its own, until told to stop; then all are closed.
+async fn accept<S: Future<Output = ()> + Send + 'static>(
+    listener: TcpListener,
+    mut stopped: watch::Receiver<()>,
+    serve: impl Fn(TcpStream) -> S,
+) {
     let mut connections = JoinSet::new();
     loop {
         let stream = tokio::select! {
@@ -271,15 +278,16 @@ async fn accept(listener: TcpListener, gateway: Arc<Gateway>, mut stopped: watch
         };
         // Without it a short answer may wait 40 ms; a socket that refuses is gone already.
         let _ = stream.set_nodelay(true);
-        let gateway = Arc::clone(&gateway);
-        connections.spawn(async move {
-            let service = service_fn(move |request| Arc::clone(&gateway).handle(request));
-            // It ends in an error whenever an answer is lost on purpose.
-            let _ = http1::Builder::new().pipeline_flush(true).serve_connection(TokioIo::new(stream), service).await;
-        });
+        connections.spawn(serve(stream));
         while connections.try_join_next().is_some() {}
     }
     connections.shutdown().await;
+}
+
+async fn serve_http(stream: TcpStream, gateway: Arc<Gateway>) {
+    let service = service_fn(move |request| Arc::clone(&gateway).handle(request));
+    // It ends in an error whenever an answer is lost on purpose.
+    let _ = http1::Builder::new().pipeline_flush(true).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn write_journal(mut file: File, gateway: Arc<Gateway>, mut stopped: watch::Receiver<()>) -> Option<File> {

@@ -2,6 +2,10 @@
 //!
 //! One chunk at a time, the most urgent dispatch first; a chunk's width follows the
 //! time the last one took, so that no write transaction keeps others waiting.
+//!
+//! It does not wait for the workers: what is planned costs rows and no messages, the
+//! books need the whole audience early (how many, at what cost, whom it cannot reach),
+//! and a batch is only a number in the queue. What is bounded is what workers hold.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::{Channel, Target};
+use crate::cluster::leading::Leading;
 use crate::domain::audience::Attributes;
 use crate::domain::calls::round;
 use crate::domain::item::Lane;
@@ -69,6 +74,8 @@ pub struct Planner {
     /// Told when batches became ready, or a dispatch was created.
     pub wake: Arc<Notify>,
     pub stop: CancellationToken,
+    /// One planner plans at a time.
+    pub leading: Leading,
 }
 
 /// How far the planner has read and how wide its chunks are.
@@ -101,6 +108,12 @@ impl Planner {
     pub async fn run(self) {
         let mut pace = Pace::default();
         while !self.stop.is_cancelled() {
+            if !self.leading.holds() {
+                // Who plans meanwhile reads on from where this one stands.
+                pace = Pace::default();
+                self.rest().await;
+                continue;
+            }
             match self.step(&mut pace).await {
                 Ok(true) => self.wake.notify_waiters(),
                 Ok(false) => self.rest().await,

@@ -21,6 +21,7 @@ pub mod estimate;
 pub mod groups;
 pub mod health;
 pub mod items;
+pub mod leaders;
 pub mod lists;
 pub mod made_up;
 pub mod merges;
@@ -43,6 +44,7 @@ pub mod replies;
 pub mod schedule;
 pub mod schema;
 pub mod serving;
+pub mod shares;
 pub mod sheets;
 pub mod snapshot;
 #[cfg(test)]
@@ -53,6 +55,7 @@ pub mod trial;
 pub mod turn;
 pub mod upkeep;
 pub mod visits;
+pub mod workers;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,7 @@
 //! What gong says of itself: logs for people, counts for Prometheus. Neither holds
 //! an address, a name or a text.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -24,7 +25,9 @@ const KEEP_LOGS: usize = 30;
 /// The guard flushes them; keep it until the end.
 pub fn start_logs(filter: &str, dir: Option<&Path>) -> anyhow::Result<Option<WorkerGuard>> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let terminal = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // Colours are for eyes: in a file they are rubbish between the words.
+    let colours = std::io::stderr().is_terminal();
+    let terminal = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
     let registry = tracing_subscriber::registry().with(filter).with(terminal);
     let Some(dir) = dir else {
         registry.try_init()?;

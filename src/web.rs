@@ -39,66 +39,60 @@ pub fn router(shared: Shared) -> Router {
         .route("/callbacks/{channel}/reply", any(reply))
         .route("/callbacks/{channel}/{gateway}", any(callback_of))
         .route("/c/{token}", get(calls::show).post(calls::confirm))
+        .layer(DefaultBodyLimit::max(MAX_CALLBACK))
+        .merge(points::routes())
+        .with_state(shared.clone())
+        .merge(health(shared))
+}
+
+/// The routes of an engine without callbacks or pages: its health and its counts.
+pub fn health(shared: Shared) -> Router {
+    Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .layer(DefaultBodyLimit::max(MAX_CALLBACK))
-        .merge(points::routes())
         .with_state(shared)
 }
 
-async fn callback(
-    State(shared): State<Shared>,
-    Path(channel): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
-    method: Method,
-    (headers, body): (HeaderMap, Bytes),
-) -> Response {
-    take(&shared, (&channel, None), &query, method.as_str(), (headers, body)).await
+/// What a gateway sent: query, method, headers and body.
+type Sent = (Query<Vec<(String, String)>>, Method, HeaderMap, Bytes);
+
+async fn callback(State(shared): State<Shared>, Path(channel): Path<String>, sent: Sent) -> Response {
+    take(&shared, (&channel, None), &sent).await
 }
 
 /// A callback of one of the gateways of a channel.
 async fn callback_of(
     State(shared): State<Shared>,
     Path((channel, gateway)): Path<(String, String)>,
-    Query(query): Query<Vec<(String, String)>>,
-    method: Method,
-    (headers, body): (HeaderMap, Bytes),
+    sent: Sent,
 ) -> Response {
-    take(&shared, (&channel, Some(&gateway)), &query, method.as_str(), (headers, body)).await
+    take(&shared, (&channel, Some(&gateway)), &sent).await
 }
 
-async fn take(
-    shared: &Shared,
-    (channel, gateway): (&str, Option<&str>),
-    query: &[(String, String)],
-    method: &str,
-    (headers, body): (HeaderMap, Bytes),
-) -> Response {
-    let headers = named(&headers);
-    let now = shared.desk.store.now();
-    let callback = Callback { method, query, headers: &headers, body: &body, now };
-    match shared.desk.take_of(channel, gateway, &callback).await {
+async fn take(shared: &Shared, (channel, gateway): (&str, Option<&str>), sent: &Sent) -> Response {
+    let headers = named(&sent.2);
+    match shared.desk.take_of(channel, gateway, &as_callback(shared, sent, &headers)).await {
         Ok(intake) => answer(intake.reply_status, intake.reply_type, intake.reply_body),
         Err(error) => refusal(&error),
     }
 }
 
 /// What people answered to a channel's messages.
-async fn reply(
-    State(shared): State<Shared>,
-    Path(channel): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
-    method: Method,
-    (headers, body): (HeaderMap, Bytes),
-) -> Response {
-    let headers = named(&headers);
-    let now = shared.desk.store.now();
-    let callback = Callback { method: method.as_str(), query: &query, headers: &headers, body: &body, now };
-    match shared.desk.hear(&channel, &callback).await {
+async fn reply(State(shared): State<Shared>, Path(channel): Path<String>, sent: Sent) -> Response {
+    let headers = named(&sent.2);
+    match shared.desk.hear(&channel, &as_callback(&shared, &sent, &headers)).await {
         Ok(heard) => answer(heard.reply_status, heard.reply_type, heard.reply_body),
         Err(error) => refusal(&error),
     }
+}
+
+fn as_callback<'a>(
+    shared: &Shared,
+    (Query(query), method, _, body): &'a Sent,
+    headers: &'a [(String, String)],
+) -> Callback<'a> {
+    Callback { method: method.as_str(), query, headers, body, now: shared.desk.store.now() }
 }
 
 fn named(headers: &HeaderMap) -> Vec<(String, String)> {

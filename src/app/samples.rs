@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::App;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, unit};
 use crate::channel::{AddressKind, Target};
-use crate::dispatch::job::{Site, compose};
+use crate::dispatch::job::compose;
 use crate::domain::recipient::{Email, Phone, masked, masked_name};
 use crate::import::masked_cell;
 use crate::planner::resolve;
@@ -97,11 +97,7 @@ impl App {
     /// What makes the texts of the first channel that has one for each recipient.
     fn personal(&self, prepared: &Prepared) -> anyhow::Result<Option<(Composer, AddressKind)>> {
         let item = &prepared.item;
-        let unit = if item.unit.is_empty() {
-            self.site()
-        } else {
-            Site { name: item.unit.clone(), phone: item.unit_phone.clone() }
-        };
+        let unit = unit(self, item);
         for name in prepared.new.plan.steps.first().map_or(&[][..], |step| &step.channels[..]) {
             let Some(channel) = self.registry.get(name) else { continue };
             let Target::Address(kind) = channel.target() else { continue };

@@ -117,6 +117,7 @@ impl Sink {
         let began = Instant::now();
         while TcpStream::connect(addr).is_err() {
             anyhow::ensure!(began.elapsed() < SOON, "smtp-sink does not listen on {addr}");
+            // It says nothing when it listens, so it is asked until it answers.
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(sink)

@@ -1,11 +1,13 @@
 //! `gong bench`: how fast this machine is, beside what it could be.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use super::{Context, Ended, output};
-use crate::bench::{self, Report, Settings};
+use crate::bench::{self, Name, Report, Settings};
 use crate::say;
 
 /// Measures with made-up data, in a folder of its own that is removed afterwards.
@@ -15,7 +17,7 @@ use crate::say;
 )]
 pub struct BenchArgs {
     #[arg(value_enum, value_name = "NAME")]
-    name: Name,
+    name: Work,
     /// How many recipients, deliveries, rows or receipts.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(1..=50_000_000))]
     n: Option<i64>,
@@ -42,38 +44,32 @@ pub struct BenchArgs {
     receipts: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Name {
-    /// audience to members, deliveries and batches
-    Snapshot,
-    /// the engine on a channel that costs nothing
-    Dispatch,
-    /// the engine over HTTP, one request a message
-    Sms,
-    /// the engine over SMTP, to Postfix's smtp-sink over two connections
-    Email,
-    /// a CSV of recipients
-    Import,
-    /// receipts, a hundred a callback
-    Receipts,
-    /// sheets on paper, by one printing process
-    Sheets,
-    /// The other side of `sms`; started by it.
-    #[value(hide = true)]
+/// One of the benches, or what one of them starts beside itself.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Measure(Name),
+    /// The other side of `sms`.
     Gateway,
 }
 
+impl ValueEnum for Work {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: LazyLock<Vec<Work>> = LazyLock::new(|| {
+            Name::value_variants().iter().copied().map(Work::Measure).chain([Work::Gateway]).collect()
+        });
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Measure(name) => name.to_possible_value(),
+            Self::Gateway => Some(PossibleValue::new("gateway").hide(true)),
+        }
+    }
+}
+
 pub(super) async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<Ended> {
-    let name = match args.name {
-        Name::Snapshot => bench::Name::Snapshot,
-        Name::Dispatch => bench::Name::Dispatch,
-        Name::Sms => bench::Name::Sms,
-        Name::Email => bench::Name::Email,
-        Name::Import => bench::Name::Import,
-        Name::Receipts => bench::Name::Receipts,
-        Name::Sheets => bench::Name::Sheets,
-        Name::Gateway => return gateway(&args).await,
-    };
+    let Work::Measure(name) = args.name else { return gateway(&args).await };
     let settings = Settings {
         n: args.n,
         runs: args.runs.into(),

@@ -5,8 +5,6 @@ mod read;
 mod review;
 mod show;
 
-pub(super) use review::unit_of;
-
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::Signals;
 use super::{Context, Ended, output};
 use crate::loopback::{Behaviour, Credentials, Loopback, Stats};
 use crate::say;
@@ -95,36 +95,44 @@ async fn sms(context: &Context, args: SmsArgs) -> anyhow::Result<Ended> {
     let behaviour = args.flags.over(&from_file(args.behaviour.as_deref())?)?;
     let gateway = Loopback { journal: args.journal, ..Loopback::new(credentials, behaviour) };
     let stats = until_stopped(context, gateway, args.listen).await?;
-    if args.stats_on_exit || context.global.json {
-        output::json(&stats)?;
-    } else {
-        let (requests, messages, receipts) = (stats.requests, stats.messages, stats.receipts_sent);
-        output::line(say!(
-            "请求 {requests}，收下短信 {messages}，发回回执 {receipts}",
-            "{requests} requests, {messages} messages taken, {receipts} receipts sent"
-        ));
-    }
-    Ok(Ended::Done)
+    let (requests, messages, receipts) = (stats.requests, stats.messages, stats.receipts_sent);
+    let words = say!(
+        "请求 {requests}，收下短信 {messages}，发回回执 {receipts}",
+        "{requests} requests, {messages} messages taken, {receipts} receipts sent"
+    );
+    stopped(context, args.stats_on_exit, &stats, words)
 }
 
 /// Runs the gateway until a signal ends it, and says where it listens.
 async fn until_stopped(context: &Context, gateway: Loopback, listen: SocketAddr) -> anyhow::Result<Stats> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signals = Signals::take()?;
     let running = gateway.start(listen).await?;
     let at = running.addr;
-    if context.global.json {
-        output::json(&json!({ "listening": at.to_string() }))?;
-    } else {
-        output::line(say!(
-            "回环网关正在监听 {at}，什么都不会发到本机之外。按 Ctrl-C 停止；计数：http://{at}/stats",
-            "the loopback gateway listens on {at}; nothing leaves this machine. Ctrl-C stops it; counts: http://{at}/stats"
-        ));
-    }
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
+    let words = say!(
+        "回环网关正在监听 {at}，什么都不会发到本机之外。按 Ctrl-C 停止；计数：http://{at}/stats",
+        "the loopback gateway listens on {at}; nothing leaves this machine. Ctrl-C stops it; counts: http://{at}/stats"
+    );
+    listening(context, at, words)?;
+    signals.wait().await;
     Ok(running.stop().await)
+}
+
+fn listening(context: &Context, at: SocketAddr, words: String) -> anyhow::Result<()> {
+    if context.global.json {
+        return output::json(&json!({ "listening": at.to_string() }));
+    }
+    output::line(words);
+    Ok(())
+}
+
+/// The counts at the end, in words or as JSON.
+fn stopped(context: &Context, as_json: bool, stats: &Stats, words: String) -> anyhow::Result<Ended> {
+    if as_json || context.global.json {
+        output::json(stats)?;
+    } else {
+        output::line(words);
+    }
+    Ok(Ended::Done)
 }
 
 fn from_file(path: Option<&std::path::Path>) -> anyhow::Result<Behaviour> {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::domain::figures::{share, span, yuan};
 use crate::domain::reach::facts::Unreached;
 use crate::domain::reach::{People, Proof, ReachReport};
 use crate::say;
@@ -299,30 +300,6 @@ fn sheets(report: &ReachReport) -> String {
         table.add_row(cells);
     }
     table.to_string()
-}
-
-/// `n` of `whole` in per cent with one decimal, rounded down: 100% means all.
-fn share(n: i64, whole: i64) -> String {
-    if whole == 0 {
-        return "-".into();
-    }
-    let tenths = n * 1_000 / whole;
-    format!("{}.{}%", tenths / 10, tenths % 10)
-}
-
-/// Thousandths of a yuan as yuan, exactly.
-fn yuan(milli: i64) -> String {
-    format!("{}.{:03}", milli / 1_000, milli % 1_000)
-}
-
-fn span(seconds: Option<i64>) -> String {
-    let Some(seconds) = seconds else { return say!("尚未达到", "not yet") };
-    let (hours, minutes, rest) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => say!("{rest} 秒", "{rest} s"),
-        (0, _) => say!("{minutes} 分 {rest} 秒", "{minutes} min {rest} s"),
-        _ => say!("{hours} 小时 {minutes} 分", "{hours} h {minutes} min"),
-    }
 }
 
 #[cfg(test)]

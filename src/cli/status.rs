@@ -184,7 +184,7 @@ async fn list(context: &Context, app: &App) -> anyhow::Result<Ended> {
             "还没有发布任务。用 gong send 发布一个事项",
             "no dispatches yet. Send an item with gong send"
         ));
-        return Ok(Ended::Done);
+        return tell_workers(app).await;
     }
     let head = [
         say!("编号", "no"),
@@ -208,6 +208,15 @@ async fn list(context: &Context, app: &App) -> anyhow::Result<Ended> {
         ]);
     }
     output::line(table);
+    tell_workers(app).await
+}
+
+/// On a server store: who is there to send.
+async fn tell_workers(app: &App) -> anyhow::Result<Ended> {
+    let workers = super::workers::look(app).await?;
+    if !workers.embedded {
+        output::line(super::workers::words(&workers));
+    }
     Ok(Ended::Done)
 }
 

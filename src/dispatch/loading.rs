@@ -29,12 +29,15 @@ pub struct Batch {
 
 /// Batches leased in one transaction.
 const TOGETHER: i64 = 4;
+/// Where other engines wait for batches, too.
+const SHARED: i64 = 1;
 
 /// Leases and prepares the most urgent batches up to a lane; none when none is ready.
 pub async fn next_batches(tools: &Tools, way: &Way, wanted: Lane) -> Result<Vec<Batch>> {
     let last_lane = last_lane(tools.control.borrow().low_disk).min(wanted.number());
+    let most = if tools.control.borrow().is_shared() { SHARED } else { TOGETHER };
     loop {
-        let leases = tools.store.lease_batches(way.no, &tools.owner, last_lane, TOGETHER).await?;
+        let leases = tools.store.lease_batches(way.no, &tools.owner, last_lane, most).await?;
         if leases.is_empty() {
             return Ok(Vec::new());
         }

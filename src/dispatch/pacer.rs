@@ -10,6 +10,10 @@ use tokio::time::Instant;
 
 /// Above this many parts a second a channel counts as unlimited.
 const UNLIMITED: f64 = 1e8;
+/// No rate is lower than this many parts a second.
+const SLOWEST: f64 = 0.001;
+/// Nothing is owed for longer than this many seconds.
+const LONGEST_DEBT: f64 = 3_600.0;
 /// How far a late sender may catch up.
 const SLACK: Duration = Duration::from_millis(20);
 /// How long answers are watched before the rate is judged.
@@ -55,6 +59,34 @@ impl Pacer {
         }
     }
 
+    /// Another engine sends on the channel, too, and this one was granted another part
+    /// of the rate. What it owes for what it has sent it goes on owing; what the
+    /// gateway's throttling has taught it, it keeps.
+    pub fn allow(&mut self, rate: f64, now: Instant) {
+        if (rate - self.declared).abs() <= f64::EPSILON {
+            return;
+        }
+        let before = self.rate;
+        self.rate = if self.is_throttled() { self.rate.min(rate) } else { rate };
+        self.declared = rate;
+        let owed = self.free_at.saturating_duration_since(now);
+        if !owed.is_zero() {
+            let owed = owed.as_secs_f64() * before / self.rate.max(SLOWEST);
+            self.free_at = now + Duration::from_secs_f64(owed.min(LONGEST_DEBT));
+        }
+    }
+
+    /// The gateway takes less than it was declared to.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        self.rate < self.declared
+    }
+
+    /// Takes back a permit that was not used, which held from `at`.
+    pub fn put_back(&mut self, at: Instant) {
+        self.free_at = at;
+    }
+
     /// The rate in force.
     #[must_use]
     pub fn rate(&self) -> f64 {
@@ -67,7 +99,7 @@ impl Pacer {
             return now;
         }
         let at = self.free_at.max(now.checked_sub(SLACK).unwrap_or(now));
-        self.free_at = at + Duration::from_secs_f64(f64::from(parts) / self.rate.max(0.001));
+        self.free_at = at + Duration::from_secs_f64(f64::from(parts) / self.rate.max(SLOWEST));
         at
     }
 
@@ -152,6 +184,51 @@ mod tests {
         let mut pacer = Pacer::new(100.0, Instant::now());
         let sent = mean(play(&mut pacer, 20, |_| true).iter().map(|s| s.0), 20);
         assert!((95.0..105.0).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn shares_that_move_make_no_burst() {
+        // Two engines, whose parts of 100 a second are moved to and fro twice a second.
+        let start = Instant::now();
+        let mut now = start;
+        let mut pacers = [Pacer::new(50.0, start), Pacer::new(50.0, start)];
+        let mut next = [start, start];
+        let mut sent = Vec::new();
+        for round in 0..40_u32 {
+            let part = if round % 2 == 0 { 98.0 } else { 2.0 };
+            for (i, part) in [part, 100.0 - part].into_iter().enumerate() {
+                pacers[i].put_back(next[i]);
+                pacers[i].allow(part, now);
+                next[i] = pacers[i].reserve(1, now);
+            }
+            let end = start + (round + 1) * Duration::from_millis(500);
+            while let Some(i) = (0..2).filter(|i| next[*i] < end).min_by_key(|i| next[*i]) {
+                now = now.max(next[i]);
+                sent.push(now);
+                next[i] = pacers[i].reserve(1, now);
+            }
+            now = end;
+        }
+        let whole = sent.len();
+        assert!((1_960..=2_040).contains(&whole), "{whole} in 20 s");
+        for second in 0..20 {
+            let from = start + Duration::from_secs(second);
+            let n = sent.iter().filter(|at| **at >= from && **at < from + Duration::from_secs(1)).count();
+            assert!((95..=105).contains(&n), "{n} in second {second}");
+        }
+    }
+
+    #[test]
+    fn what_throttling_taught_is_kept_when_a_share_moves() {
+        let now = Instant::now();
+        let mut pacer = Pacer::new(100.0, now);
+        pacer.rate = 20.0;
+        pacer.allow(50.0, now);
+        assert!((pacer.rate() - 20.0).abs() < 1e-9 && pacer.is_throttled());
+        pacer.allow(10.0, now);
+        assert!((pacer.rate() - 10.0).abs() < 1e-9 && !pacer.is_throttled());
+        pacer.allow(40.0, now);
+        assert!((pacer.rate() - 40.0).abs() < 1e-9);
     }
 
     #[test]

@@ -15,8 +15,10 @@ use super::retry::RetrySettings;
 use super::worker::Way;
 use crate::channel::Evidence;
 use crate::clock::Millis;
+use crate::cluster::leading::Leading;
 use crate::store::batches::{Lease, Settling};
 use crate::store::dispatches::Dispatch;
+use crate::store::shares::GRANT;
 use crate::store::{Result, Store};
 use crate::telemetry::Counts;
 
@@ -25,6 +27,10 @@ const TICK: Duration = Duration::from_millis(200);
 /// Looking whether a dispatch has ended may scan it: it costs no more than this
 /// share of the time.
 const SCAN_SHARE: u32 = 20;
+
+/// An engine that was silent for so long, in milliseconds, sends no more: the last
+/// grant that it can have read has run out.
+const SILENT: Millis = GRANT + 1_000;
 
 /// How often old unmatched receipts are looked for, and how long they are kept, in
 /// milliseconds: gateways repeat for three days at the most.
@@ -40,6 +46,8 @@ pub struct Scheduler {
     pub wake: Arc<Notify>,
     pub stop: CancellationToken,
     pub counts: Arc<Counts>,
+    /// One scheduler acts at a time.
+    pub leading: Leading,
 }
 
 impl Scheduler {
@@ -50,10 +58,13 @@ impl Scheduler {
         let mut scans: HashMap<i64, Instant> = HashMap::new();
         let mut forget_at = Instant::now();
         while !self.stop.is_cancelled() {
-            if let Err(error) = self.tick(&mut scans, guard.is_steady()).await {
+            let steady = guard.is_steady();
+            if self.leading.holds()
+                && let Err(error) = self.tick(&mut scans, steady).await
+            {
                 tracing::warn!(%error, "the scheduler could not do its round; trying again");
             }
-            if forget_at <= Instant::now() {
+            if forget_at <= Instant::now() && self.leading.holds() {
                 self.forget().await;
                 forget_at = Instant::now() + FORGET_EVERY;
             }
@@ -67,6 +78,9 @@ impl Scheduler {
     async fn tick(&self, scans: &mut HashMap<i64, Instant>, steady: bool) -> Result<()> {
         if steady {
             self.take_over(false).await?;
+            if self.leading.is_contested() {
+                self.take_over_from_the_silent().await?;
+            }
         }
         while self.store.take_due().await? > 0 {
             self.wake.notify_waiters();
@@ -106,17 +120,34 @@ impl Scheduler {
                 return Ok(());
             }
             for (lease, channel) in orphans {
-                let settling = self.settling(lease, channel, before).await?;
-                let window = self.store.take_over(lease, settling).await?;
-                tracing::warn!(
-                    batch = lease.no,
-                    dispatch = lease.dispatch_no,
-                    window,
-                    "took over a batch; its window is uncertain"
-                );
+                self.take_batch(lease, channel, before).await?;
             }
             self.wake.notify_waiters();
         }
+    }
+
+    /// Takes over batches of engines that fell silent, before their leases run out: by
+    /// their own clocks their grants have ended, so nothing of them goes out any more,
+    /// and before they send again they ask for their leases.
+    async fn take_over_from_the_silent(&self) -> Result<()> {
+        let silent_since = self.store.db_now().await? - SILENT;
+        for (lease, channel, until) in self.store.orphans_of_the_silent(silent_since).await? {
+            self.take_batch(lease, channel, until).await?;
+            self.wake.notify_waiters();
+        }
+        Ok(())
+    }
+
+    async fn take_batch(&self, lease: Lease, channel: i32, leased_before: Millis) -> Result<()> {
+        let settling = self.settling(lease, channel, leased_before).await?;
+        let window = self.store.take_over(lease, settling).await?;
+        tracing::warn!(
+            batch = lease.no,
+            dispatch = lease.dispatch_no,
+            window,
+            "took over a batch; its window is uncertain"
+        );
+        Ok(())
     }
 
     async fn settling(&self, lease: Lease, channel: i32, leased_before: Millis) -> Result<Settling> {

@@ -230,6 +230,19 @@ impl Line {
         Some(*self.permit.get_or_insert_with(|| reserve(parts)))
     }
 
+    /// Gives up the permit of the first in line; says from when it held.
+    pub fn forget_permit(&mut self) -> Option<Instant> {
+        self.permit.take()
+    }
+
+    /// The most urgent lane of which something is still to be sent.
+    #[must_use]
+    pub fn waiting_lane(&self) -> Option<i32> {
+        let marked = self.to_send.iter().map(|(lease, _)| lease.lane);
+        let ready = self.batches.iter().filter(|b| !b.ready.is_empty()).map(|b| b.lease.lane);
+        marked.chain(ready).min()
+    }
+
     /// Takes what goes in one request: the first, and with it others of the same text
     /// up to `batch`; `reserve` takes their permits.
     pub fn take_request(&mut self, batch: usize, mut reserve: impl FnMut(u32)) -> super::worker::Request {

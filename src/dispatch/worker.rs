@@ -6,6 +6,8 @@
 //! leave in doubt. The next rows are marked while earlier ones are still under way,
 //! so that a slow gateway does not drain the line.
 
+mod hold;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::hold::Hold;
 use super::breaker::Breaker;
 use super::control::Control;
 use super::job::{Jobs, Ready};
@@ -29,8 +32,9 @@ use super::retry::RetrySettings;
 use super::window::{Line, Sent, Window};
 use crate::channel::{Channel, Class, Outcome, Outgoing};
 use crate::clock::{Clock, Millis};
+use crate::cluster::presence::Board;
 use crate::domain::item::Lane;
-use crate::store::batches::{LEASE, Lease};
+use crate::store::batches::Lease;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, Store};
 
@@ -40,8 +44,6 @@ const FLUSH: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_millis(250);
 /// Loads at the same time; each leases several batches and makes them ready.
 const LOADS: usize = 2;
-/// How often leases are renewed: three times in the time of one.
-const RENEW: Duration = Duration::from_millis(LEASE.unsigned_abs() / 3);
 /// How long a turn waits after the store refused one.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -59,6 +61,7 @@ pub struct Tools {
     pub owner: String,
     pub quiet: crate::domain::quiet::QuietHours,
     pub counts: Arc<crate::telemetry::Counts>,
+    pub board: Arc<Board>,
 }
 
 /// The channel a worker serves.
@@ -70,6 +73,8 @@ pub struct Way {
     pub signature: String,
 }
 
+/// What was wanted, when that was asked for, and what came.
+type Load = (Lane, Instant, Result<Vec<Batch>>);
 type Turned = (Vec<BatchTurn>, Result<Vec<Vec<i64>>>);
 
 /// The worker itself; [`Worker::run`] is its life.
@@ -82,14 +87,14 @@ pub struct Worker {
     in_flight: usize,
     answers: (UnboundedSender<Vec<Sent>>, UnboundedReceiver<Vec<Sent>>),
     turn: Option<JoinHandle<Turned>>,
-    loads: FuturesUnordered<JoinHandle<(Lane, Result<Vec<Batch>>)>>,
+    loads: FuturesUnordered<JoinHandle<Load>>,
     /// Something is new to the line that no operator's decision was laid against yet.
     unobeyed: bool,
     /// Nothing was ready up to a lane when last asked; ask again then, or when woken.
     look_at: (Instant, Lane),
     turn_not_before: Instant,
-    renew_at: Instant,
     breaker: Breaker,
+    hold: Hold,
 }
 
 impl Worker {
@@ -108,8 +113,8 @@ impl Worker {
             unobeyed: true,
             look_at: (now, Lane::Call),
             turn_not_before: now,
-            renew_at: now + RENEW,
             breaker: Breaker::new(now),
+            hold: Hold::new(now),
             tools,
             way,
         }
@@ -147,7 +152,7 @@ impl Worker {
         self.unobeyed = false;
         let control = self.tools.control.borrow_and_update().clone();
         let now = Instant::now();
-        self.pacer.declare(control.rate(self.way.no).unwrap_or(self.way.channel.limits().rate), now);
+        self.take_rate(&control, now);
         let limits = self.way.channel.limits();
         self.line.set_window(if self.breaker.is_probing() {
             Window::of(1.0, 1, 1)
@@ -167,24 +172,10 @@ impl Worker {
         }
     }
 
-    /// Renews the leases of the batches in the line, and of no others.
-    fn renew(&mut self) {
-        if Instant::now() < self.renew_at {
-            return;
-        }
-        self.renew_at = Instant::now() + RENEW;
-        let held: Vec<i64> = self.line.leases().iter().map(|l| l.no).collect();
-        let (store, owner) = (Arc::clone(&self.tools.store), self.tools.owner.clone());
-        tokio::spawn(async move {
-            if let Err(error) = store.heartbeat(&owner, &held).await {
-                tracing::warn!(%error, "cannot renew the leases");
-            }
-        });
-    }
-
     fn may_start(&self) -> bool {
         let paused = self.tools.control.borrow().channel_paused(self.way.no);
-        !self.tools.stop.is_cancelled() && !paused && self.breaker.lets_through(Instant::now())
+        let now = Instant::now();
+        !self.tools.stop.is_cancelled() && !paused && self.breaker.lets_through(now) && self.hold.may_send(now)
     }
 
     fn start_load(&mut self) {
@@ -195,7 +186,9 @@ impl Worker {
                 return;
             }
             let (tools, way) = (self.tools.clone(), self.way.clone());
-            self.loads.push(tokio::spawn(async move { (wanted, loading::next_batches(&tools, &way, wanted).await) }));
+            let asked = Instant::now();
+            self.loads
+                .push(tokio::spawn(async move { (wanted, asked, loading::next_batches(&tools, &way, wanted).await) }));
         }
     }
 
@@ -216,8 +209,12 @@ impl Worker {
         let limits = self.way.channel.limits();
         while self.in_flight < limits.in_flight {
             let now = Instant::now();
+            if !self.hold.may_send(now) {
+                return None;
+            }
             let at = self.line.next_send_at(|parts| self.pacer.reserve(parts, now))?;
             if at > now {
+                self.hold.starved = true;
                 return Some(at);
             }
             let request = self.line.take_request(limits.batch, |parts| {
@@ -267,20 +264,21 @@ impl Worker {
                 }
             }
             Some(loaded) = self.loads.next(), if !self.loads.is_empty() => {
-                let broken = |e: tokio::task::JoinError| (Lane::Routine, Err(crate::store::StoreError::Damaged(e.to_string())));
-                let (wanted, loaded) = loaded.unwrap_or_else(broken);
-                self.loaded(wanted, loaded);
+                let broken = |e: tokio::task::JoinError| (Lane::Routine, Instant::now(), Err(crate::store::StoreError::Damaged(e.to_string())));
+                self.loaded(loaded.unwrap_or_else(broken));
             }
+            Ok(()) = self.tools.control.changed() => self.unobeyed = true,
             () = self.tools.wake.notified() => self.look_at.0 = Instant::now(),
             () = tokio::time::sleep_until(until) => {}
             () = self.tools.stop.cancelled(), if !self.tools.stop.is_cancelled() => {}
         }
     }
 
-    fn loaded(&mut self, wanted: Lane, loaded: Result<Vec<Batch>>) {
+    fn loaded(&mut self, (wanted, asked, loaded): Load) {
         match loaded {
             Ok(batches) if batches.is_empty() => self.look_at = (Instant::now() + IDLE, wanted),
             Ok(batches) => {
+                self.hold.leased(asked);
                 for batch in batches {
                     self.line.add(Loaded::new(batch));
                 }
@@ -315,6 +313,7 @@ impl Worker {
         for one in sent {
             let throttled = matches!(one.outcome, Outcome::Failed { class: Class::Throttled, .. });
             self.pacer.answered(throttled, now);
+            self.hold.heard += u64::from(one.row.out.parts);
             self.hear(&one.outcome, now);
             self.tools.counts.outcome(&self.way.name, &one.outcome);
             self.record(&one);

@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use super::behaviour::{Behaviour, Current};
 use super::ledger::{Ledger, Stats};
-use super::{ACCEPT_PAUSE, LoopbackError};
+use super::{LoopbackError, accept};
 use crate::clock::Clock;
 
 mod bounce;
@@ -67,7 +67,15 @@ impl SmtpLoopback {
             clock: self.clock,
         });
         let (stop, stopped) = watch::channel(());
-        let task = tokio::spawn(accept(listener, Arc::clone(&server), stopped));
+        let shared = Arc::clone(&server);
+        let serve = move |stream| {
+            let server = Arc::clone(&shared);
+            async move {
+                // It ends in an error whenever an answer is lost on purpose.
+                let _ = session::serve(stream, &server).await;
+            }
+        };
+        let task = tokio::spawn(accept(listener, stopped, serve));
         Ok(SmtpRunning { addr, server, stop: Some(stop), task })
     }
 }
@@ -122,29 +130,6 @@ impl SmtpRunning {
         let _ = (&mut self.task).await;
         self.server.stats()
     }
-}
-
-async fn accept(listener: TcpListener, server: Arc<Server>, mut stopped: watch::Receiver<()>) {
-    let mut sessions = JoinSet::new();
-    loop {
-        let stream = tokio::select! {
-            _ = stopped.changed() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = stream else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        // A socket that refuses is gone already.
-        let _ = stream.set_nodelay(true);
-        let server = Arc::clone(&server);
-        // It ends in an error whenever an answer is lost on purpose.
-        sessions.spawn(async move {
-            let _ = session::serve(stream, &server).await;
-        });
-        while sessions.try_join_next().is_some() {}
-    }
-    sessions.shutdown().await;
 }
 
 #[cfg(test)]

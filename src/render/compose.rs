@@ -104,7 +104,8 @@ impl Composer {
             return Ok(Self { medium, title, signature, closing, texts, source: None, facts: None, cut: false });
         }
         let (text, html) = forms.render(Value::Null)?;
-        let text = Text { html: html.map(Into::into), ..finish(medium, &title, &signature, &closing.close(&text)) };
+        let html = html.map(|html| closing.close_html(&html).into());
+        let text = Text { html, ..finish(medium, &title, &signature, &closing.close(&text)) };
         let post = medium == Medium::Media;
         let facts = post.then(|| Arc::new(handed_on(shared["item"].clone(), sender)));
         let source = post.then(|| Box::new((template.clone(), shared)));
@@ -175,7 +176,7 @@ impl Composer {
             Texts::Own(forms) => {
                 let (text, html) = forms.render(vars)?;
                 let text = finish(self.medium, &self.title, &self.signature, &self.closing.close(&text));
-                Ok(Text { html: html.map(Into::into), ..text })
+                Ok(Text { html: html.map(|html| self.closing.close_html(&html).into()), ..text })
             }
         }
     }
@@ -246,8 +247,8 @@ fn facts(content: &Content) -> Value {
         "kind_zh": content.kind.zh(),
         "number": content.document_no,
         "title": content.title,
-        "body_plain": plain(&content.body),
-        "body_text": lines(&content.body),
+        "body_plain": markdown::plain(&content.body),
+        "body_text": markdown::compact(&content.body),
         "body_lines": markdown::lines(&content.body),
         "body_html": markdown::html(&content.body),
         "document_no": content.document_no,
@@ -268,56 +269,9 @@ fn facts(content: &Content) -> Value {
     })
 }
 
-/// Markdown without its marks, a line for every paragraph, heading, row and list item.
-#[must_use]
-pub fn lines(markdown: &str) -> String {
-    use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
-    let mut out = String::with_capacity(markdown.len());
-    for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
-        match event {
-            Event::Text(text) | Event::Code(text) => out.push_str(&text),
-            Event::HardBreak => out.push('\n'),
-            Event::Start(Tag::Item) => {
-                out.push_str(if out.is_empty() || out.ends_with('\n') { "· " } else { "\n· " });
-            }
-            Event::End(TagEnd::TableCell) => out.push(' '),
-            Event::End(
-                TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::Item | TagEnd::TableHead | TagEnd::TableRow,
-            ) if !out.ends_with('\n') => out.push('\n'),
-            _ => {}
-        }
-    }
-    out.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
-}
-
-/// Markdown as running text: no marks, one line.
-#[must_use]
-pub fn plain(markdown: &str) -> String {
-    use pulldown_cmark::{Event, Parser, TagEnd};
-    let mut out = String::with_capacity(markdown.len());
-    for event in Parser::new(markdown) {
-        match event {
-            Event::Text(text) | Event::Code(text) => out.push_str(&text),
-            Event::SoftBreak | Event::HardBreak => {}
-            Event::End(TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::Item | TagEnd::TableCell)
-                if !out.ends_with(['。', '；', '：', '！', '？', '，', ' ']) =>
-            {
-                out.push(' ');
-            }
-            _ => {}
-        }
-    }
-    out.trim_end().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn markdown_becomes_running_text() {
-        assert_eq!(plain("# 通知\n\n各村：\n\n- 请**立即**转移\n- 带好药品\n"), "通知 各村：请立即转移 带好药品");
-    }
 
     /// Whatever the kind and the medium, a text says who sends it and where to call back.
     #[test]

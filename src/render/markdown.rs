@@ -64,6 +64,46 @@ fn end_line(out: &mut String) {
     }
 }
 
+/// Without its marks, a line for every paragraph, heading, row and list item.
+#[must_use]
+pub fn compact(markdown: &str) -> String {
+    let mut out = String::with_capacity(markdown.len());
+    for event in events(markdown) {
+        match event {
+            Event::Text(text) | Event::Code(text) => out.push_str(&text),
+            Event::HardBreak => out.push('\n'),
+            Event::Start(Tag::Item) => {
+                out.push_str(if out.is_empty() || out.ends_with('\n') { "· " } else { "\n· " });
+            }
+            Event::End(TagEnd::TableCell) => out.push(' '),
+            Event::End(
+                TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::Item | TagEnd::TableHead | TagEnd::TableRow,
+            ) if !out.ends_with('\n') => out.push('\n'),
+            _ => {}
+        }
+    }
+    out.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// Running text: no marks, one line.
+#[must_use]
+pub fn plain(markdown: &str) -> String {
+    let mut out = String::with_capacity(markdown.len());
+    for event in Parser::new(markdown) {
+        match event {
+            Event::Text(text) | Event::Code(text) => out.push_str(&text),
+            Event::SoftBreak | Event::HardBreak => {}
+            Event::End(TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::Item | TagEnd::TableCell)
+                if !out.ends_with(['。', '；', '：', '！', '？', '，', ' ']) =>
+            {
+                out.push(' ');
+            }
+            _ => {}
+        }
+    }
+    out.trim_end().to_owned()
+}
+
 /// HTML of a few plain elements, every letter of the author's escaped.
 #[must_use]
 pub fn html(markdown: &str) -> String {
@@ -165,6 +205,11 @@ mod tests {
     fn lines_keep_the_shape_of_the_text() {
         assert_eq!(lines(BODY), "通知\n\n各村：\n\n- 请立即转移\n- 带好药品\n\n1. 先\n2. 后\n\n村  户\n城郊  12");
         assert_eq!(lines("第一段\n第二行\n\n第二段"), "第一段\n第二行\n\n第二段");
+    }
+
+    #[test]
+    fn markdown_becomes_running_text() {
+        assert_eq!(plain("# 通知\n\n各村：\n\n- 请**立即**转移\n- 带好药品\n"), "通知 各村：请立即转移 带好药品");
     }
 
     #[test]

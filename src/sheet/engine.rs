@@ -17,7 +17,7 @@ use typst_layout::{Page, PagedDocument};
 use typst_pdf::PdfOptions;
 
 use super::fonts::Fonts;
-use super::{Document, PressError, PressSettings, Printed, Wants, pages};
+use super::{Document, PressError, PressSettings, Printed, Wants, pages, titles};
 use crate::lang::{self, Lang};
 
 /// Compilations for which the typesetter remembers what it has done.
@@ -30,7 +30,7 @@ struct Shipped;
 /// Fonts and layouts, ready to print. Takes some tens of megabytes: it lives in the
 /// child process alone.
 pub struct Engine {
-    library: LazyHash<Library>,
+    std: LazyHash<Library>,
     fonts: Fonts,
     fonts_json: Bytes,
     folder: Option<PathBuf>,
@@ -45,8 +45,8 @@ impl Engine {
         let fonts = Fonts::find(&settings.fonts, settings.own_fonts_only);
         let fonts_json = Bytes::from_string(fonts.chains().to_string());
         let folder = settings.templates.as_ref().map(|t| t.join("sheet"));
-        let library = LazyHash::new(Library::default());
-        Self { library, fonts, fonts_json, folder, layouts: Mutex::default(), sources: Mutex::default() }
+        let std = LazyHash::new(Library::default());
+        Self { std, fonts, fonts_json, folder, layouts: Mutex::default(), sources: Mutex::default() }
     }
 
     /// Prints `documents` one behind the other.
@@ -119,11 +119,13 @@ const fn layout_of(document: &Document) -> &'static str {
     }
 }
 
-/// What a layout reads: the document, the language, the QR code as squares.
+/// What a layout reads: the document, the language, its title in words, the QR code as
+/// squares.
 fn data(document: &Document) -> Result<Value, PressError> {
     let broken = |e: serde_json::Error| PressError::Process(e.to_string());
     let mut data = serde_json::to_value(document).map_err(broken)?;
     data["lang"] = if lang::current() == Lang::En { "en" } else { "zh" }.into();
+    data["title_words"] = titles::pieces(data["title"].as_str().unwrap_or_default()).into();
     if let Document::Notice(notice) = document {
         data["qr_modules"] = notice.qr.as_deref().map(qr).transpose()?.unwrap_or(Value::Null);
     }
@@ -182,7 +184,7 @@ fn file_id(name: &str) -> Result<FileId, String> {
 
 impl World for Job<'_> {
     fn library(&self) -> &LazyHash<Library> {
-        &self.engine.library
+        &self.engine.std
     }
 
     fn book(&self) -> &LazyHash<FontBook> {

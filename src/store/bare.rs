@@ -5,6 +5,7 @@
 use super::bulk::Col;
 use super::receipts::claims::RAISE;
 use super::receipts::rows::{KeptReceipt, ReceiptRows};
+use super::recipients::people;
 use super::{Result, Store, Tx, partitions};
 use crate::clock::Millis;
 use crate::domain::delivery::State;
@@ -24,6 +25,14 @@ struct Filled {
     /// What its rows are cut into chunks by.
     key: &'static str,
     cols: &'static [Col],
+    /// Those that the import's own statement works out.
+    more: &'static [Col],
+}
+
+impl Filled {
+    fn columns(&self) -> Vec<Col> {
+        [self.cols, self.more].concat()
+    }
 }
 
 /// The tables that a snapshot fills.
@@ -34,30 +43,14 @@ const IMPORT: [Filled; 4] = [
     Filled {
         table: "recipients",
         key: "no",
-        cols: &[
-            Col::Int("no"),
-            Col::Int("kind"),
-            Col::Int("counted"),
-            Col::Int("status"),
-            Col::Int("away"),
-            Col::Int("household_no"),
-            Col::Int("region_no"),
-            Col::Int("born"),
-            Col::Text("languages"),
-            Col::Text("needs"),
-            Col::Text("attrs"),
-            Col::Bytes("name_sealed"),
-            Col::Bytes("name_hash"),
-            Col::Bytes("ext_hash"),
-            Col::Text("source"),
-            Col::Text("purpose"),
-            Col::Int("updated_at"),
-        ],
+        cols: people::COLUMNS,
+        more: &[Col::Int("counted"), Col::Int("updated_at")],
     },
     Filled {
         table: "addresses",
         key: "id",
         cols: &[Col::Int("id"), Col::Int("kind"), Col::Bytes("hash"), Col::Bytes("sealed")],
+        more: &[],
     },
     Filled {
         table: "recipient_addresses",
@@ -69,8 +62,14 @@ const IMPORT: [Filled; 4] = [
             Col::Int("address_id"),
             Col::Int("via"),
         ],
+        more: &[],
     },
-    Filled { table: "group_members", key: "recipient_no", cols: &[Col::Int("group_no"), Col::Int("recipient_no")] },
+    Filled {
+        table: "group_members",
+        key: "recipient_no",
+        cols: &[Col::Int("group_no"), Col::Int("recipient_no")],
+        more: &[],
+    },
 ];
 
 /// The rows of one chunk of an import, as the parameters of its statements.
@@ -128,7 +127,7 @@ impl Store {
             let sql = format!("SELECT COALESCE(MAX({}), 0) FROM {}", f.key, f.table);
             let last: i64 = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(db).await)?;
             let (after, to) = (last * at / of, last * (at + 1) / of);
-            let cells: Vec<String> = f.cols.iter().map(|col| self.cell(*col)).collect();
+            let cells: Vec<String> = f.columns().into_iter().map(|col| self.cell(col)).collect();
             let cells = cells.join(", ");
             let rows = self.pool.pick(
                 format!("json_group_array(json_array({cells}))"),
@@ -149,8 +148,8 @@ impl Store {
     pub async fn bare_import(&self, chunk: ImportChunk) -> Result<()> {
         let mut tx = self.begin().await?;
         for (f, json) in IMPORT.iter().zip(chunk.0) {
-            let list: Vec<&str> = f.cols.iter().map(|col| name(*col)).collect();
-            let (list, source) = (list.join(", "), tx.source(f.cols));
+            let columns = f.columns();
+            let (list, source) = (Col::list(&columns), tx.source(&columns));
             let sql = format!("INSERT INTO bare_{} ({list}) SELECT {list} FROM {source}", f.table);
             exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(json))?;
         }
@@ -275,12 +274,6 @@ impl Tx {
                 .replacen(&format!(" ON {table} "), &format!(" ON bare_{table} "), 1)
         };
         Ok(made.into_iter().map(bare).collect())
-    }
-}
-
-fn name(col: Col) -> &'static str {
-    match col {
-        Col::Int(name) | Col::Text(name) | Col::Bytes(name) => name,
     }
 }
 

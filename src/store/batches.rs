@@ -10,6 +10,10 @@ use crate::domain::delivery::{Reason, State};
 /// How long a lease lasts without a heartbeat, in milliseconds.
 pub const LEASE: Millis = 30_000;
 
+/// After its engine's last sign of life a lease runs no longer than this, unless the
+/// engine renewed it silently and so is not dead. In milliseconds.
+const LAST_RENEWED: Millis = LEASE + 2_000;
+
 const READY: i32 = 0;
 const LEASED: i32 = 1;
 const DONE: i32 = 2;
@@ -91,11 +95,8 @@ pub struct Settling {
 impl Store {
     /// The database's own time, in epoch milliseconds: leases go by it.
     pub async fn db_now(&self) -> Result<Millis> {
-        let sql = self.pool.pick(
-            "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
-            "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
-        );
-        Ok(read!(self, |db| sqlx::query_scalar(sql).fetch_one(db).await)?)
+        let sql = format!("SELECT {}", self.pool.clock());
+        Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(db).await)?)
     }
 
     /// Leases the most urgent ready batches of a channel up to a lane, at most `most`,
@@ -148,21 +149,25 @@ impl Store {
         Ok(rows)
     }
 
-    /// Renews the leases that this owner works on; returns how many there are. One that
-    /// got lost on the way (its load failed) runs out and is taken over.
-    pub async fn heartbeat(&self, owner: &str, held: &[i64]) -> Result<u64> {
+    /// Renews the leases that this owner works on; returns those that it has no more:
+    /// taken over, or closed. One that got lost on the way (its load failed) runs out
+    /// and is taken over.
+    pub async fn heartbeat(&self, owner: &str, held: &[Lease]) -> Result<Vec<Lease>> {
         let until = self.db_now().await? + LEASE;
         let mut tx = self.begin().await?;
         // In the order in which turns lock their batches.
         let sql = tx.pick(
-            "UPDATE batches SET lease_until = $2 WHERE no IN (SELECT value FROM json_each($3)) AND owner = $1 AND state = 1",
-            "UPDATE batches SET lease_until = $2 WHERE no IN (SELECT no FROM batches WHERE owner = $1 AND state = 1 \
-             AND no IN (SELECT unnest(translate($3, '[]', '{}')::bigint[])) ORDER BY no FOR UPDATE)",
+            "UPDATE batches SET lease_until = $2 WHERE (no, epoch) IN (SELECT value->>0, value->>1 FROM json_each($3)) AND owner = $1 AND state = 1 \
+             RETURNING no, epoch",
+            "UPDATE batches SET lease_until = $2 WHERE no IN (SELECT no FROM batches WHERE owner = $1 AND state = 1 AND (no, epoch) IN \
+             (SELECT (j->>0)::bigint, (j->>1)::bigint FROM json_array_elements($3::json) j) ORDER BY no FOR UPDATE) RETURNING no, epoch",
         );
-        let held = serde_json::json!(held).to_string();
-        let kept = exec!(&mut tx, sqlx::query(sql).bind(owner).bind(until).bind(held))?;
+        let pairs: Vec<_> = held.iter().map(|l| (l.no, l.epoch)).collect();
+        let pairs = serde_json::json!(pairs).to_string();
+        let kept: Vec<(i64, i64)> =
+            run!(&mut tx, |c| sqlx::query_as(sql).bind(owner).bind(until).bind(pairs).fetch_all(c).await)?;
         tx.commit().await?;
-        Ok(kept)
+        Ok(held.iter().filter(|l| !kept.contains(&(l.no, l.epoch))).copied().collect())
     }
 
     /// Gives a leased batch back: what is still queued in it waits for the next lease.
@@ -185,6 +190,23 @@ impl Store {
             .into_iter()
             .map(|(no, dispatch_no, lane, epoch, channel)| (Lease { no, dispatch_no, lane, epoch }, channel))
             .collect())
+    }
+
+    /// Batches of engines that were not heard of since `silent_since`, while their
+    /// leases still run, each with its channel; and until when a lease may run that was
+    /// renewed before its engine fell silent.
+    pub async fn orphans_of_the_silent(&self, silent_since: Millis) -> Result<Vec<(Lease, i32, Millis)>> {
+        let sql = format!(
+            "SELECT b.no, b.dispatch_no, b.lane, b.epoch, b.channel, w.seen_at + {LAST_RENEWED} AS until_at FROM batches b \
+             JOIN workers w ON w.owner = b.owner WHERE b.state = {LEASED} AND w.seen_at < $1 AND b.lease_until < w.seen_at + {LAST_RENEWED} \
+             ORDER BY b.no LIMIT 1000"
+        );
+        let rows: Vec<(i64, i64, i32, i64, i32, i64)> =
+            read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(silent_since).fetch_all(db).await)?;
+        let orphan = |(no, dispatch_no, lane, epoch, channel, until): (i64, i64, i32, i64, i32, i64)| {
+            (Lease { no, dispatch_no, lane, epoch }, channel, until)
+        };
+        Ok(rows.into_iter().map(orphan).collect())
     }
 
     /// Takes a batch from a worker that is gone: raises the epoch, turns its window

@@ -111,6 +111,19 @@ pub(crate) enum Col {
     Bytes(&'static str),
 }
 
+impl Col {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Int(name) | Self::Text(name) | Self::Bytes(name) => name,
+        }
+    }
+
+    /// `a, b, c`.
+    pub(crate) fn list(cols: &[Self]) -> String {
+        cols.iter().map(|col| col.name()).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// `(SELECT … FROM $1) src`: the bulk rows as a table, in SQLite's words.
 pub(crate) fn sqlite_source(cols: &[Col]) -> String {
     let list: Vec<String> = cols

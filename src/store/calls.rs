@@ -110,6 +110,7 @@ impl Store {
         }
         let to = Progress {
             no: call.no,
+            was: call,
             from: if call.phase == "snapshot" { "snapshot" } else { "plan" },
             phase: if job.next_step_at.is_some() { "waiting" } else { "done" },
             step,

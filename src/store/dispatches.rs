@@ -315,11 +315,12 @@ impl Tx {
     }
 
     /// Moves a dispatch on: where its cursor stands and what it has written so far.
-    /// `false` when it is no longer where the work began.
-    pub(super) async fn advance_dispatch(&mut self, to: &Progress) -> Result<bool> {
-        // Not into one that was cancelled or ended while the chunk was being prepared.
+    /// `false` when it is no longer where the work began: another planner was faster.
+    pub(super) async fn advance_dispatch(&mut self, to: &Progress<'_>) -> Result<bool> {
+        // Not into one that was cancelled, ended or moved on while the chunk was prepared.
         let sql = "UPDATE dispatches SET phase = $2, step = $3, cursor_no = $4, members = members + $5, deliveries = deliveries + $6, \
-                   step_due_at = $7 WHERE no = $1 AND phase = $8 AND state <> 'cancelled' AND finished_at IS NULL";
+                   step_due_at = $7 WHERE no = $1 AND phase = $8 AND state <> 'cancelled' AND finished_at IS NULL \
+                   AND step = $9 AND cursor_no = $10 AND members = $11";
         let moved = exec!(
             self,
             sqlx::query(sql)
@@ -331,14 +332,19 @@ impl Tx {
                 .bind(to.deliveries)
                 .bind(to.step_due_at)
                 .bind(to.from)
+                .bind(to.was.step)
+                .bind(to.was.cursor_no)
+                .bind(to.was.members)
         )?;
         Ok(moved > 0)
     }
 }
 
 /// One move of a dispatch's cursor.
-pub(super) struct Progress {
+pub(super) struct Progress<'a> {
     pub no: i64,
+    /// The dispatch as the work found it.
+    pub was: &'a Dispatch,
     /// The phase it must still be in.
     pub from: &'static str,
     pub phase: &'static str,

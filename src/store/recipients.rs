@@ -8,7 +8,7 @@
 
 mod contacts;
 mod find;
-mod people;
+pub(super) mod people;
 
 use std::collections::{HashMap, HashSet};
 
@@ -203,13 +203,7 @@ async fn join_areas(tx: &mut Tx, records: &[RecipientRecord], states: &mut [Stat
             rows.push(&[Cell::Int(*no), Cell::Int(state.no)]);
         }
     }
-    let source = tx.source(&[Col::Int("area_no"), Col::Int("recipient_no")]);
-    let sql = format!(
-        "INSERT INTO area_recipients (area_no, recipient_no) SELECT area_no, recipient_no FROM {source} WHERE TRUE \
-         ON CONFLICT DO NOTHING RETURNING recipient_no"
-    );
-    mark_changed(&bulk_read!(tx, (i64,), sql, rows)?, states);
-    Ok(())
+    join(tx, ("area_recipients", "area_no"), rows, states).await
 }
 
 async fn join_groups(tx: &mut Tx, records: &[RecipientRecord], states: &mut [State]) -> Result<()> {
@@ -219,12 +213,17 @@ async fn join_groups(tx: &mut Tx, records: &[RecipientRecord], states: &mut [Sta
             rows.push(&[Cell::Int(*no), Cell::Int(state.no)]);
         }
     }
+    join(tx, ("group_members", "group_no"), rows, states).await
+}
+
+/// Adds rows of a number and a recipient to `table`; who was not there yet has changed.
+async fn join(tx: &mut Tx, (table, column): (&str, &'static str), rows: Rows, states: &mut [State]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    let source = tx.source(&[Col::Int("group_no"), Col::Int("recipient_no")]);
+    let source = tx.source(&[Col::Int(column), Col::Int("recipient_no")]);
     let sql = format!(
-        "INSERT INTO group_members (group_no, recipient_no) SELECT group_no, recipient_no FROM {source} WHERE TRUE \
+        "INSERT INTO {table} ({column}, recipient_no) SELECT {column}, recipient_no FROM {source} WHERE TRUE \
          ON CONFLICT DO NOTHING RETURNING recipient_no"
     );
     mark_changed(&bulk_read!(tx, (i64,), sql, rows)?, states);

@@ -90,6 +90,7 @@ impl Store {
         let deliveries = tx.add_step(job, 0, span).await?;
         let to = Progress {
             no: d.no,
+            was: d,
             from: "snapshot",
             phase: phase_after(job, last, "snapshot"),
             step: 0,
@@ -111,6 +112,7 @@ impl Store {
         let done = span.last >= d.members;
         let to = Progress {
             no: d.no,
+            was: d,
             from: "plan",
             phase: phase_after(job, done, "plan"),
             step,
@@ -125,7 +127,7 @@ impl Store {
     /// Opens the next step: from now on its chunks are written.
     pub async fn begin_step(&self, dispatch: &Dispatch, step: i32) -> Result<()> {
         let mut tx = self.begin().await?;
-        let sql = "UPDATE dispatches SET phase = 'plan', step = $2, cursor_no = 0 WHERE no = $1 AND phase = 'waiting' AND state = 'active'";
+        let sql = "UPDATE dispatches SET phase = 'plan', step = $2, cursor_no = 0 WHERE no = $1 AND phase = 'waiting' AND state = 'active' AND step = $2 - 1";
         exec!(&mut tx, sqlx::query(sql).bind(dispatch.no).bind(step))?;
         tx.commit().await
     }
@@ -142,7 +144,7 @@ fn phase_after(job: &Chunking<'_>, done: bool, busy: &'static str) -> &'static s
 impl Tx {
     /// Commits a chunk with the move of its cursor; nothing of it happened when the
     /// dispatch was cancelled or ended meanwhile.
-    pub(super) async fn close_chunk(mut self, to: &Progress, chunk: Chunk) -> Result<Chunk> {
+    pub(super) async fn close_chunk(mut self, to: &Progress<'_>, chunk: Chunk) -> Result<Chunk> {
         if !self.advance_dispatch(to).await? {
             return Ok(Chunk { members: 0, deliveries: 0, done: false });
         }

@@ -7,6 +7,7 @@ mod histories;
 mod moving;
 mod partitions;
 mod parts;
+mod planners;
 mod plans;
 mod points;
 mod receipts;

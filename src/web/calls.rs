@@ -132,7 +132,7 @@ async fn words(shared: &Shared, asked: &Asked) -> Result<serde_json::Value> {
         "level": content.level.map(|l| l.zh(content.kind)),
         "place": asked.question.place,
         "area": content.area_text,
-        "body": crate::render::compose::plain(&content.body),
+        "body": crate::render::markdown::plain(&content.body),
         "actions": content.actions,
         "unit": content.issuer.unwrap_or(item.unit),
         "phone": if content.phone.is_empty() { item.unit_phone } else { content.phone },

@@ -14,6 +14,7 @@ use gong::vault::Vault;
 use uuid::Uuid;
 
 use crate::ledger::Ledger;
+use crate::rig;
 use crate::site::{ALERT, Site, finished, gateway, in_state, wish};
 
 /// Messages of a dispatch, and how often the engine is killed over all dispatches.
@@ -104,30 +105,10 @@ async fn after_a_kill(site: &Site, app: &App) -> i64 {
 /// Everything the gateway accepted: how often, by client id.
 async fn accepted(gateway: std::net::SocketAddr) -> HashMap<Uuid, u32> {
     let mut all: HashMap<Uuid, u32> = HashMap::new();
-    let mut since = 0;
-    loop {
-        let page = get(gateway, &format!("/log?since={since}")).await;
-        let mut seen = 0;
-        for line in page.lines().filter(|l| !l.is_empty()) {
-            let entry: serde_json::Value = serde_json::from_str(line).unwrap();
-            since = entry["seq"].as_u64().unwrap() + 1;
-            *all.entry(entry["client_id"].as_str().unwrap().parse().unwrap()).or_default() += 1;
-            seen += 1;
-        }
-        if seen == 0 {
-            return all;
-        }
+    for entry in rig::log(gateway).await {
+        *all.entry(entry.client_id).or_default() += 1;
     }
-}
-
-async fn get(host: std::net::SocketAddr, path: &str) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    all
 }
 
 async fn settle_books(site: &Site, app: &App, dispatches: &[i64], log: &HashMap<Uuid, u32>, kills: u32) {

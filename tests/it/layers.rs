@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["vault"],
     &["store", "queue", "channel", "render", "sheet"],
     &["telemetry"],
-    &["planner", "dispatch", "receipts", "import"],
+    &["planner", "dispatch", "receipts", "import", "cluster"],
     &["config"],
     &["web"],
     // The loopback gateways and the bench stand beside the program they try.

@@ -37,3 +37,4 @@ mod support;
 mod throttle;
 mod tour;
 mod visits;
+mod workers;

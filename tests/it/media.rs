@@ -14,7 +14,7 @@ use gong::store::dispatches::Mode;
 use serde_json::Value;
 
 use crate::rig::{AWAKE, SOON, until};
-use crate::site::{ALERT, NOTICE, Site, credentials, finished, in_state, wish};
+use crate::site::{ALERT, NOTICE, Serving, Site, credentials, finished, in_state, wish};
 use crate::support::{Gong, free_port, wait_until};
 
 const ALL: &str = "wecom,dingtalk,feishu,webhook";
@@ -47,6 +47,20 @@ async fn site(at: SocketAddr, hook: &str, limits: &str) -> Site {
     ))
 }
 
+/// Robots without trouble, a site that posts to them and serves, and `people` in it.
+async fn quiet_site(people: usize) -> (Running, Site, App, Serving) {
+    let robots = robots(Behaviour::default()).await;
+    let (site, app, serving) = served(site(robots.addr, "/webhook", "").await, people).await;
+    (robots, site, app, serving)
+}
+
+async fn served(mut site: Site, people: usize) -> (Site, App, Serving) {
+    let app = site.open().await;
+    site.settle(&app, people).await;
+    let serving = site.serve(&app).await;
+    (site, app, serving)
+}
+
 fn posts(robots: &Running) -> Vec<Value> {
     serde_json::from_str(&robots.posts()).unwrap()
 }
@@ -67,11 +81,7 @@ async fn codes(app: &App, no: i64) -> Vec<(String, i32, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_post_an_account_and_nobody_counts_as_reached() {
-    let robots = robots(Behaviour::default()).await;
-    let mut site = site(robots.addr, "/webhook", "").await;
-    let app = site.open().await;
-    site.settle(&app, 40).await;
-    let serving = site.serve(&app).await;
+    let (robots, site, app, serving) = quiet_site(40).await;
     let item = site.approve(&app, ALERT).await;
     let prepared = app.prepare(&item, &wish("all", ALL), "李四").await.unwrap();
     assert_eq!((prepared.preview.deliveries, prepared.preview.no_address), (4, 0));
@@ -104,11 +114,7 @@ async fn one_post_an_account_and_nobody_counts_as_reached() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lift_is_posted_where_its_alert_was() {
-    let robots = robots(Behaviour::default()).await;
-    let mut site = site(robots.addr, "/webhook", "").await;
-    let app = site.open().await;
-    site.settle(&app, 40).await;
-    let serving = site.serve(&app).await;
+    let (robots, site, app, serving) = quiet_site(40).await;
     let item = site.approve(&app, ALERT).await;
     let dispatch = site.send(&app, &item, &wish("all", "wecom,feishu")).await;
     finished(&app, dispatch.no, SOON).await;
@@ -131,11 +137,7 @@ async fn a_lift_is_posted_where_its_alert_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_says_so_and_a_dry_run_posts_nothing() {
-    let robots = robots(Behaviour::default()).await;
-    let mut site = site(robots.addr, "/webhook", "").await;
-    let app = site.open().await;
-    site.settle(&app, 40).await;
-    let serving = site.serve(&app).await;
+    let (robots, site, app, serving) = quiet_site(40).await;
     let item = site.approve(&app, ALERT).await;
     for mode in [Mode::Dry, Mode::Drill] {
         // In a dry run the rehearsal stands in for four accounts and for the phones.
@@ -158,13 +160,11 @@ async fn a_drill_says_so_and_a_dry_run_posts_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_secret_stops_the_channel_and_is_named() {
     let robots = robots(Behaviour::default()).await;
-    let mut site = site(robots.addr, "/webhook", "").await;
+    let site = site(robots.addr, "/webhook", "").await;
     let data = site.dir.path().join("data");
     std::fs::write(data.join("sign"), "not the secret").unwrap();
     std::fs::write(data.join("whsec"), "whsec_bm90IHRoZSBzZWNyZXQ=").unwrap();
-    let app = site.open().await;
-    site.settle(&app, 10).await;
-    let serving = site.serve(&app).await;
+    let (site, app, serving) = served(site, 10).await;
     let item = site.approve(&app, ALERT).await;
     let signed = site.send(&app, &item, &wish("all", "dingtalk,feishu,webhook")).await;
     until("three refusals", SOON, async || codes(&app, signed.no).await.len() == 3).await;
@@ -181,11 +181,9 @@ async fn a_wrong_secret_stops_the_channel_and_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_key_is_named_too() {
     let robots = robots(Behaviour::default()).await;
-    let mut site = site(robots.addr, "/webhook/gone", "").await;
+    let site = site(robots.addr, "/webhook/gone", "").await;
     std::fs::write(site.dir.path().join("data/robot"), "another robot's").unwrap();
-    let app = site.open().await;
-    site.settle(&app, 10).await;
-    let serving = site.serve(&app).await;
+    let (site, app, serving) = served(site, 10).await;
     let item = site.approve(&app, ALERT).await;
     let dispatch = site.send(&app, &item, &wish("all", ALL)).await;
     until("four refusals", SOON, async || codes(&app, dispatch.no).await.len() == 4).await;
@@ -208,10 +206,8 @@ async fn a_wrong_key_is_named_too() {
 /// All posts meet `trouble`, which then ends; returns the classes they met first.
 async fn through(trouble: Behaviour, source: &str) -> (Site, App, i64, Running, Vec<(String, i32, String)>) {
     let robots = robots(trouble).await;
-    let mut site = site(robots.addr, "/webhook", ", timeout = \"5s\"").await;
-    let app = site.open().await;
-    site.settle(&app, 10).await;
-    let serving = site.serve(&app).await;
+    let site = site(robots.addr, "/webhook", ", timeout = \"5s\"").await;
+    let (site, app, serving) = served(site, 10).await;
     let item = site.approve(&app, source).await;
     let dispatch = site.send(&app, &item, &wish("all", ALL)).await;
     until("four answers", SOON, async || codes(&app, dispatch.no).await.len() == 4).await;
@@ -266,10 +262,8 @@ async fn a_lost_answer_is_repeated_for_an_alert_and_never_for_a_notice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_vendors_pace_holds_posts_back_and_loses_none() {
     let robots = robots(Behaviour { retry_after: 0, ..Behaviour::default() }).await;
-    let mut site = site(robots.addr, "/webhook", ", in_flight = 8").await;
-    let app = site.open().await;
-    site.settle(&app, 10).await;
-    let serving = site.serve(&app).await;
+    let site = site(robots.addr, "/webhook", ", in_flight = 8").await;
+    let (site, app, serving) = served(site, 10).await;
     let mut sent = Vec::new();
     for n in 0..8 {
         let item = site.approve(&app, &ALERT.replace("暴雨红色预警", &format!("暴雨红色预警{n}"))).await;
@@ -285,11 +279,7 @@ async fn the_vendors_pace_holds_posts_back_and_loses_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_post_is_cut_where_declared_and_else_refused() {
-    let robots = robots(Behaviour::default()).await;
-    let mut site = site(robots.addr, "/webhook", "").await;
-    let app = site.open().await;
-    site.settle(&app, 10).await;
-    let serving = site.serve(&app).await;
+    let (robots, site, app, serving) = quiet_site(10).await;
     let item = site.approve(&app, &NOTICE.replace("明日", &"明日停水，请各户提前储水。".repeat(100))).await;
     let prepared = app.prepare(&item, &wish("all", "wecom,dingtalk"), "李四").await.unwrap();
     assert_eq!(prepared.preview.channels.iter().map(|c| c.cut).collect::<Vec<_>>(), [true, false]);

@@ -110,6 +110,7 @@ pub fn wait_until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
         if Instant::now() >= end {
             return false;
         }
+        // What is waited for happens in another process, which wakes nobody here.
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::review;
 use crate::app::App;
+use crate::app::prepare::unit;
 use crate::cli::words::{refused, when};
 use crate::cli::{Context, Ended, output};
 use crate::domain::item::{ItemKind, Level};
@@ -143,7 +144,7 @@ async fn look_over(app: &App, item: &Item) -> anyhow::Result<()> {
         let at = when(content.expiry(now), &app.config.zone()?);
         wrong.push(say!("expires_at: 已于 {at} 失效，发出去也没有用", "expires_at: it expired at {at}"));
     }
-    match review::preview(app, content, &review::unit_of(app, item)) {
+    match review::preview(app, content, &unit(app, item)) {
         Err(error) => wrong.push(format!("sms: {error}")),
         Ok(preview) => {
             let missing = review::undeclared(content, &preview).join("、");
@@ -155,7 +156,7 @@ async fn look_over(app: &App, item: &Item) -> anyhow::Result<()> {
             }
         }
     }
-    for note in app.posts_at_fault(content, &review::unit_of(app, item)) {
+    for note in app.posts_at_fault(content, &unit(app, item)) {
         output::note(note);
     }
     if wrong.is_empty() {

@@ -15,7 +15,6 @@ use crate::render::{Medium, RenderError};
 use crate::say;
 use crate::store::StoreError;
 use crate::store::dispatches::Mode;
-use crate::store::items::Item;
 
 /// One thing to mend.
 #[derive(Debug, Serialize)]
@@ -167,14 +166,6 @@ pub(super) struct Preview {
     pub text: Text,
     /// Variables that every recipient needs, from a list.
     pub vars: Vec<String>,
-}
-
-/// The unit that signs an item.
-pub(in crate::cli) fn unit_of(app: &App, item: &Item) -> Site {
-    if item.unit.is_empty() {
-        return app.site();
-    }
-    Site { name: item.unit.clone(), phone: item.unit_phone.clone() }
 }
 
 /// Renders with the site's templates; variables of recipients stand as 〔name〕.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::review;
 use crate::app::App;
+use crate::app::prepare::unit;
 use crate::cli::words::{item_state, when};
 use crate::cli::{Context, Ended, output};
 use crate::domain::calendar::Deadline;
@@ -31,7 +32,7 @@ pub(super) async fn run(context: &Context, app: &App, key: &str) -> anyhow::Resu
     let mut phones = review::own_phones(&item.content, &item.unit_phone);
     phones.push(app.config.site.phone.clone());
     let findings = review::findings(&item.content, &phones);
-    let preview = review::preview(app, &item.content, &review::unit_of(app, &item));
+    let preview = review::preview(app, &item.content, &unit(app, &item));
     if context.global.json {
         let mut all = summary(&item);
         let sms = match &preview {

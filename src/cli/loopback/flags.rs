@@ -5,23 +5,19 @@ use serde::Serialize;
 
 use crate::loopback::{Behaviour, By, LoopbackError, Span};
 
-/// Shares run from 0 to 1, times are milliseconds (20) or a range (10-50).
+/// What a gateway of any kind may do with what comes, one flag a field.
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Behaviour")]
-pub(super) struct Flags {
+pub(super) struct Answers {
     /// Fixes what is drawn: the same seed, the same counts.
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
-    /// What an outcome hangs on: to (number and text) or id (client id).
-    #[arg(long, value_name = "to|id")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<By>,
     /// Time before every answer.
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     latency: Option<Span>,
-    /// Share refused for now (503).
+    /// Share refused for now.
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     temporary: Option<f64>,
@@ -29,7 +25,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     permanent: Option<f64>,
-    /// Share throttled (429).
+    /// Share throttled.
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     throttle: Option<f64>,
@@ -49,14 +45,27 @@ pub(super) struct Flags {
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     slow_by: Option<Span>,
-    /// Share that Kannel's interface says it queued.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    queued: Option<f64>,
     /// What Retry-After says, in seconds.
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u32>,
+}
+
+/// Shares run from 0 to 1, times are milliseconds (20) or a range (10-50).
+#[derive(Debug, Args, Serialize)]
+#[command(next_help_heading = "Behaviour")]
+pub(super) struct Flags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    answers: Answers,
+    /// What an outcome hangs on: to (number and text) or id (client id).
+    #[arg(long, value_name = "to|id")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<By>,
+    /// Share that Kannel's interface says it queued.
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued: Option<f64>,
     /// Messages a second; more are throttled.
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

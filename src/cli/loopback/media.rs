@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{channel, from_file, until_stopped};
+use super::flags::Answers;
+use super::{channel, from_file, stopped, until_stopped};
 use crate::cli::{Context, Ended, output};
-use crate::loopback::{Credentials, Loopback, MediaSetup, Span};
+use crate::loopback::{Credentials, Loopback, MediaSetup};
 use crate::say;
 
 /// Chat robots (WeCom, DingTalk, Feishu) and a signed webhook receiver, each with its
@@ -56,46 +57,9 @@ pub(super) struct MediaArgs {
 #[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Behaviour")]
 struct Flags {
-    /// Fixes what is drawn: the same seed, the same counts.
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    /// Time before every answer.
-    #[arg(long, value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency: Option<Span>,
-    /// Share refused for now.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    temporary: Option<f64>,
-    /// Share refused for good.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    permanent: Option<f64>,
-    /// Share throttled.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    throttle: Option<f64>,
-    /// Share taken and never answered.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lost_answer: Option<f64>,
-    /// Share taken, the answer broken off in the middle.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    half_answer: Option<f64>,
-    /// Share answered late.
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slow: Option<f64>,
-    /// How much later a late answer comes.
-    #[arg(long, value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    slow_by: Option<Span>,
-    /// What Retry-After says, in seconds.
-    #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<u32>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    answers: Answers,
     /// Answer a repeated webhook-id as before and take no second post.
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -113,16 +77,12 @@ pub(super) async fn run(context: &Context, args: MediaArgs) -> anyhow::Result<En
     let sms = Credentials { username: "gong".to_owned(), password: setup.secret.clone(), secret: setup.secret.clone() };
     let gateway = Loopback { journal: args.journal, media: Some(setup), ..Loopback::new(sms, behaviour) };
     let stats = until_stopped(context, gateway, args.listen).await?;
-    if args.stats_on_exit || context.global.json {
-        output::json(&stats)?;
-    } else {
-        let (requests, taken, throttled, refused) = (stats.requests, stats.messages, stats.throttled, stats.refused);
-        output::line(say!(
-            "请求 {requests}，收下 {taken} 篇，限流 {throttled}，验签或格式不符 {refused}",
-            "{requests} requests, {taken} posts taken, {throttled} too fast, {refused} unsigned or malformed"
-        ));
-    }
-    Ok(Ended::Done)
+    let (requests, taken, throttled, refused) = (stats.requests, stats.messages, stats.throttled, stats.refused);
+    let words = say!(
+        "请求 {requests}，收下 {taken} 篇，限流 {throttled}，验签或格式不符 {refused}",
+        "{requests} requests, {taken} posts taken, {throttled} too fast, {refused} unsigned or malformed"
+    );
+    stopped(context, args.stats_on_exit, &stats, words)
 }
 
 /// A block of `gong.toml` for each of the four; secrets go to files in `secrets_dir`, or

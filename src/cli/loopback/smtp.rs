@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Flags, from_file};
+use super::{Flags, from_file, listening, stopped};
+use crate::cli::signals::Signals;
 use crate::cli::{Context, Ended, output};
 use crate::loopback::smtp::SmtpLoopback;
 use crate::say;
@@ -48,32 +47,22 @@ pub(super) async fn run(context: &Context, args: SmtpArgs) -> anyhow::Result<End
     }
     let behaviour = args.flags.over(&from_file(args.behaviour.as_deref())?)?;
     let server = SmtpLoopback { dir: args.dir, bounces: args.bounces, ..SmtpLoopback::new(behaviour) };
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let signals = Signals::take()?;
     let running = server.start(args.listen).await?;
     let at = running.addr;
-    if context.global.json {
-        output::json(&json!({ "listening": at.to_string() }))?;
-    } else {
-        output::line(say!(
-            "回环邮件服务器正在监听 {at}，什么都不会发到本机之外。按 Ctrl-C 停止",
-            "the loopback mail server listens on {at}; nothing leaves this machine. Ctrl-C stops it"
-        ));
-    }
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
+    let words = say!(
+        "回环邮件服务器正在监听 {at}，什么都不会发到本机之外。按 Ctrl-C 停止",
+        "the loopback mail server listens on {at}; nothing leaves this machine. Ctrl-C stops it"
+    );
+    listening(context, at, words)?;
+    signals.wait().await;
     let stats = running.stop().await;
-    if args.stats_on_exit || context.global.json {
-        output::json(&stats)?;
-    } else {
-        let (taken, twice, bounced) = (stats.messages, stats.duplicates, stats.receipts_sent);
-        output::line(say!(
-            "收下邮件 {taken}，其中重复 {twice}，退信 {bounced}",
-            "{taken} mails taken, {twice} of them twice, {bounced} bounced"
-        ));
-    }
-    Ok(Ended::Done)
+    let (taken, twice, bounced) = (stats.messages, stats.duplicates, stats.receipts_sent);
+    let words = say!(
+        "收下邮件 {taken}，其中重复 {twice}，退信 {bounced}",
+        "{taken} mails taken, {twice} of them twice, {bounced} bounced"
+    );
+    stopped(context, args.stats_on_exit, &stats, words)
 }
 
 fn block(listen: SocketAddr) -> String {

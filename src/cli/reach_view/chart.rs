@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::page::escape;
-use super::{share, span};
+use crate::domain::figures::{share, span};
 use crate::say;
 
 /// Units of a plot's width; the page scales it.

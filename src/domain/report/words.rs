@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::{Next, Row, Section, Situation, Table, date_time};
 use crate::domain::calls::Village;
+use crate::domain::figures::{share, span, yuan_rounded};
 use crate::domain::reach::facts::Unreached;
 use crate::domain::reach::{ChannelRow, Proof};
 use crate::say;
@@ -261,32 +262,7 @@ fn sentence(next: &Next, zone: &TimeZone) -> String {
 }
 
 pub(super) fn cost(s: &Situation) -> Section {
-    let (parts, yuan) = (s.reach.parts, yuan(s.reach.cost_milli));
+    let (parts, yuan) = (s.reach.parts, yuan_rounded(s.reach.cost_milli));
     let lines = vec![say!("计费 {parts} 条，费用 {yuan} 元。", "{parts} billable parts, {yuan} yuan.")];
     Section { heading: say!("费用", "Cost"), lines, table: None }
-}
-
-/// Thousandths of a yuan as yuan, to the cent, rounded.
-fn yuan(milli: i64) -> String {
-    let cents = (milli + 5) / 10;
-    format!("{}.{:02}", cents / 100, cents % 100)
-}
-
-/// `n` of `whole` in per cent with one decimal, rounded down: 100% means all.
-fn share(n: i64, whole: i64) -> String {
-    if whole == 0 {
-        return "-".into();
-    }
-    let tenths = n * 1_000 / whole;
-    format!("{}.{}%", tenths / 10, tenths % 10)
-}
-
-fn span(seconds: Option<i64>) -> String {
-    let Some(seconds) = seconds else { return say!("尚未达到", "not yet") };
-    let (hours, minutes, rest) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => say!("{rest} 秒", "{rest} s"),
-        (0, _) => say!("{minutes} 分 {rest} 秒", "{minutes} min {rest} s"),
-        _ => say!("{hours} 小时 {minutes} 分", "{hours} h {minutes} min"),
-    }
 }

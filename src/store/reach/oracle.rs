@@ -12,7 +12,7 @@ use crate::domain::delivery::State;
 use crate::domain::reach::{ChannelKind, ChannelKinds};
 use crate::store::testing::{NOON, stores};
 use worlds::{Delivery, Household, Member, World, above, world, write};
-pub(super) use worlds::{insert, new_dispatch};
+pub(super) use worlds::{LINKS, MEMBERS, insert, new_dispatch};
 
 const WORLDS: i64 = 200;
 const SMS: i32 = 1;

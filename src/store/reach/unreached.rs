@@ -165,7 +165,7 @@ fn mask(address: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::oracle::{insert, new_dispatch};
+    use super::super::oracle::{LINKS, MEMBERS, insert, new_dispatch};
     use super::*;
     use crate::domain::reach::ChannelKind;
     use crate::store::testing::{NOON, stores};
@@ -187,8 +187,7 @@ mod tests {
         let closure = ["1, 1".into(), "1, 2".into(), "2, 2".into()];
         insert(&mut tx, "region_closure (ancestor, descendant)", &closure).await;
         let members = ["1, 5, 11, NULL, 2, 0, ''".into(), "1, 9, 12, 30, 2, 1, ''".into()];
-        let columns = "members (dispatch_no, ordinal, recipient_no, household_no, region_no, away, groups)";
-        insert(&mut tx, columns, &members).await;
+        insert(&mut tx, MEMBERS, &members).await;
         let columns = "deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch, handed_at)";
         let deliveries = [
             "1, 1, 0, 1, 21, 0, 4, 0, 5".into(),
@@ -197,7 +196,7 @@ mod tests {
         ];
         insert(&mut tx, columns, &deliveries).await;
         let links = ["1, 5, 1, 1".into(), "1, 9, 2, 1".into(), "1, 9, 3, 2".into()];
-        insert(&mut tx, "delivery_members (dispatch_no, member, delivery, via)", &links).await;
+        insert(&mut tx, LINKS, &links).await;
         let name = store.vault.seal(Owner::Recipient(12), "张三".as_bytes());
         let sql = "INSERT INTO recipients (no, kind, counted, region_no, updated_at, name_sealed) VALUES (12, 1, 1, 2, 0, $1)";
         exec!(&mut tx, sqlx::query(sql).bind(name))?;

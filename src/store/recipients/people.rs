@@ -124,7 +124,8 @@ impl Row {
     }
 }
 
-const COLUMNS: &[Col] = &[
+/// What is written of a row; the statement adds `counted` and `updated_at`.
+pub(in crate::store) const COLUMNS: &[Col] = &[
     Col::Int("no"),
     Col::Int("kind"),
     Col::Int("status"),
@@ -237,8 +238,7 @@ async fn write(tx: &mut Tx, now: i64, (states, order, rows, names): Rowset<'_>) 
         }
     }
     let source = tx.source(COLUMNS);
-    let list = "no, kind, status, away, household_no, region_no, hukou_no, born, languages, needs, attrs, \
-                name_sealed, name_hash, ext_hash, source, purpose";
+    let list = Col::list(COLUMNS);
     tx.bulk(format!("INSERT INTO recipients ({list}, counted, updated_at) SELECT {list}, 1, {now} FROM {source}"), new)
         .await?;
     tx.bulk(

@@ -179,8 +179,8 @@ async fn a_heartbeat_keeps_leases_and_orphans_are_found() {
         assert!(orphans(false).await.is_empty());
         assert_eq!(orphans(true).await, [a, b]);
         execute(store, "UPDATE batches SET lease_until = 1000").await;
-        assert_eq!(store.heartbeat("a", &[a.no, b.no]).await.unwrap(), 1);
-        assert_eq!(store.heartbeat("nobody", &[a.no]).await.unwrap(), 0);
+        assert_eq!(store.heartbeat("a", &[a, b]).await.unwrap(), [b]);
+        assert_eq!(store.heartbeat("nobody", &[a]).await.unwrap(), [a]);
         assert_eq!(orphans(false).await, [b], "{}", t.engine);
     }
 }

@@ -1,6 +1,6 @@
 //! Doors and what visits came to, on both engines. People and numbers are made up.
 
-use super::super::oracle::{insert, new_dispatch};
+use super::super::oracle::{LINKS, MEMBERS, insert, new_dispatch};
 use super::*;
 use crate::domain::plan::{Plan, VISIT};
 use crate::domain::reach::ChannelKind;
@@ -44,8 +44,7 @@ async fn two_doors(store: &Store) -> Result<(DoorList, ChannelKinds)> {
     let columns = "recipient_addresses (recipient_no, kind, priority, address_id, via)";
     insert(&mut tx, columns, &["12, 1, 1, 23, 1".into()]).await;
     let members = ["1, 5, 11, 30, 2, 0, ''".into(), "1, 6, 12, 30, 2, 1, ''".into(), "1, 9, 13, NULL, 2, 0, ''".into()];
-    let columns = "members (dispatch_no, ordinal, recipient_no, household_no, region_no, away, groups)";
-    insert(&mut tx, columns, &members).await;
+    insert(&mut tx, MEMBERS, &members).await;
     let columns = "deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch, reason)";
     let gone = Reason::AddressGone.code();
     let deliveries = [
@@ -56,7 +55,7 @@ async fn two_doors(store: &Store) -> Result<(DoorList, ChannelKinds)> {
     insert(&mut tx, columns, &deliveries).await;
     let links =
         ["1, 5, 1, 2".into(), "1, 6, 1, 1".into(), "1, 5, 2, 1".into(), "1, 6, 2, 1".into(), "1, 9, 3, 1".into()];
-    insert(&mut tx, "delivery_members (dispatch_no, member, delivery, via)", &links).await;
+    insert(&mut tx, LINKS, &links).await;
     tx.commit().await?;
     let kinds = ChannelKinds::from([
         (sms, ChannelKind::Electronic { receipts: true, price_milli: 0 }),

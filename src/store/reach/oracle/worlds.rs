@@ -146,6 +146,11 @@ pub(super) fn world(rng: &mut StdRng, dispatch: i64) -> World {
 
 // Writing them down ----------------------------------------------------------
 
+/// Rows of a snapshot: its members, and which delivery reaches which of them.
+pub(in crate::store) const MEMBERS: &str =
+    "members (dispatch_no, ordinal, recipient_no, household_no, region_no, away, groups)";
+pub(in crate::store) const LINKS: &str = "delivery_members (dispatch_no, member, delivery, via)";
+
 pub(in crate::store) async fn insert(tx: &mut Tx, into: &str, rows: &[String]) {
     if !rows.is_empty() {
         let sql = format!("INSERT INTO {into} VALUES ({})", rows.join("), ("));
@@ -210,8 +215,7 @@ async fn write_ledger(tx: &mut Tx, w: &World) {
         let (household, away) = (null(m.household), i32::from(m.away));
         format!("{no}, {}, {}, {household}, {}, {away}, '{groups}'", m.ordinal, m.recipient, m.region)
     };
-    let columns = "members (dispatch_no, ordinal, recipient_no, household_no, region_no, away, groups)";
-    insert(tx, columns, &w.members.iter().map(member).collect::<Vec<_>>()).await;
+    insert(tx, MEMBERS, &w.members.iter().map(member).collect::<Vec<_>>()).await;
     let delivery = |d: &Delivery| {
         let (handed, reached, seen) = (null(d.handed), null(d.reached), null(d.seen));
         let (ordinal, channel, target, state) = (d.ordinal, d.channel, d.target, d.state.code());
@@ -228,7 +232,7 @@ async fn write_ledger(tx: &mut Tx, w: &World) {
         .iter()
         .flat_map(|d| d.to.iter().map(move |(member, via)| format!("{no}, {member}, {}, {via}", d.ordinal)))
         .collect();
-    insert(tx, "delivery_members (dispatch_no, member, delivery, via)", &links).await;
+    insert(tx, LINKS, &links).await;
 }
 
 /// The region and all above it.
