@@ -47,6 +47,12 @@ fn postgres_server() -> Option<String> {
     std::env::var("GONG_TEST_POSTGRES").ok().filter(|url| !url.is_empty())
 }
 
+/// How many deliveries make a large table: 100,000, or as `GONG_TEST_DELIVERIES` says.
+#[allow(clippy::disallowed_methods)] // tests have no config file
+pub(crate) fn many_deliveries() -> i64 {
+    std::env::var("GONG_TEST_DELIVERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000)
+}
+
 /// Looks straight into the tables, for tests outside the store.
 impl Store {
     pub(crate) async fn probe_count(&self, sql: String) -> i64 {

@@ -6,13 +6,8 @@
 
 use super::*;
 use crate::store::receipts::{self, claims, rows::KEEP};
-use crate::store::testing::{TestStore, stores};
+use crate::store::testing::{TestStore, many_deliveries, stores};
 use crate::store::{batches, schedule, turn};
-
-#[allow(clippy::disallowed_methods)] // tests have no config file
-fn deliveries() -> i64 {
-    std::env::var("GONG_TEST_DELIVERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000)
-}
 
 /// Ten dispatches, half of them in the second range, all done but a thousand rows of
 /// the last; handles and receipts for every delivery.
@@ -36,7 +31,7 @@ async fn fill(t: &TestStore, n: i64) {
                  SELECT g, 1, 0, 'g' || g, 5, '', d, o, 1 FROM ({of}) x"),
         format!("INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT g, 110, 1, 2, 1000, CASE WHEN g < 5000 THEN 2 ELSE 0 END FROM generate_series(1, 5010) g"),
         "INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, plan, state, phase, created_at, created_by, expires_at) \
-         SELECT no, 'd' || no, id, 1, '', '', 'live', 2, '{}', 'active', 'done', 0, '', 9000000000000 FROM items, unnest(ARRAY[1,2,3,4,5,106,107,108,109,110]) no".to_owned(),
+         SELECT n, 'd' || n, id, 1, '', '', 'live', 2, '{}', 'active', 'done', 0, '', 9000000000000 FROM items, unnest(ARRAY[1,2,3,4,5,106,107,108,109,110]) n".to_owned(),
         "ANALYZE".to_owned(),
         // A dispatch of which no statistics know, as every new one is.
         "INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) SELECT 111, g, 0, 1, g, 0, 1, 900000 + g / 1000 FROM generate_series(1, 20000) g".to_owned(),
@@ -80,7 +75,7 @@ fn reads_by_index(plan: &str, sql: &str) {
 async fn hot_statements_never_read_a_table_from_end_to_end() {
     for t in stores().await.iter().filter(|t| t.engine == "postgres") {
         approved(&t.store).await;
-        fill(t, deliveries()).await;
+        fill(t, many_deliveries()).await;
         let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
         let list = "'[1,2,3,4,5,6,7,8,9]'";
         // (statement, arguments, on the hot path, the one range of deliveries or handles)
