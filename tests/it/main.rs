@@ -37,6 +37,7 @@ mod settle;
 mod sheets;
 mod site;
 mod source;
+mod stores;
 mod support;
 mod throttle;
 mod tour;
