@@ -17,6 +17,8 @@ mod pages;
 mod press;
 #[cfg(feature = "sheets")]
 pub mod serve;
+#[cfg(feature = "sheets")]
+mod titles;
 mod wire;
 mod xlsx;
 

@@ -1,6 +1,7 @@
 //! What gong says of itself: logs for people, counts for Prometheus. Neither holds
 //! an address, a name or a text.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -25,7 +26,9 @@ const KEEP_LOGS: usize = 30;
 /// The guard flushes them; keep it until the end.
 pub fn start_logs(filter: &str, dir: Option<&Path>) -> anyhow::Result<Option<WorkerGuard>> {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let terminal = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    // Colours are for eyes: in a file they are rubbish between the words.
+    let colours = std::io::stderr().is_terminal();
+    let terminal = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
     let registry = tracing_subscriber::registry().with(filter).with(terminal);
     let Some(dir) = dir else {
         registry.try_init()?;
@@ -99,12 +102,21 @@ impl Default for Counts {
     }
 }
 
-impl Counts {
+/// The answers of one gateway, by class.
+pub struct Answers {
+    of: Family<Answer, Counter>,
+    channel: String,
+    /// At hand, since nearly every answer is one.
+    accepted: Option<Counter>,
+}
+
+impl Answers {
     /// Counts an answer.
-    pub fn outcome(&self, channel: &str, outcome: &Outcome) {
-        let class = match outcome {
-            Outcome::Accepted { .. } => "accepted",
-            Outcome::Failed { class, .. } => match class {
+    pub fn count(&mut self, outcome: &Outcome) {
+        let of = |class| self.of.get_or_create_owned(&Answer { channel: self.channel.clone(), class });
+        match outcome {
+            Outcome::Accepted { .. } => self.accepted.get_or_insert_with(|| of("accepted")).inc(),
+            Outcome::Failed { class, .. } => of(match class {
                 Class::Throttled => "throttled",
                 Class::Temporary => "temporary",
                 Class::Permanent => "permanent",
@@ -112,9 +124,16 @@ impl Counts {
                 Class::Misconfigured => "misconfigured",
                 Class::Unknown => "unknown",
                 Class::Unreachable => "unreachable",
-            },
+            })
+            .inc(),
         };
-        self.answers.get_or_create(&Answer { channel: channel.to_owned(), class }).inc();
+    }
+}
+
+impl Counts {
+    /// The counters of the answers of a channel's gateway.
+    pub fn answers(&self, channel: &str) -> Answers {
+        Answers { of: self.answers.clone(), channel: channel.to_owned(), accepted: None }
     }
 
     /// Counts receipts kept.

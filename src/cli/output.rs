@@ -61,11 +61,30 @@ pub fn bytes_bar(total: u64) -> ProgressBar {
     ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// Standard output, which may be closed early: `gong … | head` has seen what it wanted.
+struct Shown(std::io::Stdout);
+
+impl Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            other => other,
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+}
+
 /// Where a CSV goes: standard output for `-`; else a file that only its owner reads,
 /// with a byte-order mark, without which Excel takes Chinese for something else.
 pub fn sheet(to: &Path) -> anyhow::Result<Box<dyn Write>> {
     if to == Path::new("-") {
-        return Ok(Box::new(BufWriter::new(std::io::stdout())));
+        return Ok(Box::new(BufWriter::new(Shown(std::io::stdout()))));
     }
     let open = || -> std::io::Result<File> {
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(to)?;

@@ -144,7 +144,7 @@ pub(super) fn show(p: &Preview) {
     } else {
         say!("将通知 {members} 人 / {households} 户", "{members} people in {households} households will be told")
     });
-    let (audience, plan, lane) = (&p.audience, &p.plan, p.lane);
+    let (audience, plan, lane) = (&p.audience, &p.plan, Lane::from_word(p.lane).map_or(p.lane, Lane::label));
     output::line(say!("对象：{audience}", "audience: {audience}"));
     output::line(say!("步骤：{plan}    紧急程度：{lane}", "plan: {plan}    lane: {lane}"));
     let head = [

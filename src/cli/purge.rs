@@ -1,10 +1,12 @@
 //! `gong purge`: destroys what is known of people once an event is over.
 
 use clap::Args;
+use jiff::civil::Date;
 use serde_json::json;
 
 use super::{Context, Ended, output};
 use crate::app::App;
+use crate::clock::Millis;
 use crate::say;
 use crate::store::StoreError;
 use crate::store::dispatches::Dispatch;
@@ -12,17 +14,18 @@ use crate::store::operators::{Operator, Role};
 use crate::store::purge::Purged;
 
 /// Destroys the personal data of a finished dispatch: who was in it, their variables,
-/// where it went, receipts and lists. The totals remain (`gong reach`). It cannot be
+/// where it went, receipts, replies and lists. The totals remain (`gong reach`). It cannot be
 /// undone.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 gong purge 3 --dry-run
 gong purge 3 --yes
 gong purge --item 12 --yes
-gong purge --purpose 防汛 --yes       # the recipients imported for it, too")]
+gong purge --purpose 防汛 --yes       # the recipients imported for it, too
+gong purge --replies-before 2026-01-01 --yes")]
 pub struct PurgeArgs {
     /// Number or id of the dispatch.
-    #[arg(value_name = "DISPATCH", required_unless_present_any = ["item", "purpose"])]
+    #[arg(value_name = "DISPATCH", required_unless_present_any = ["item", "purpose", "replies_before"])]
     dispatch: Option<String>,
     /// Every dispatch of this item.
     #[arg(long, value_name = "ITEM", conflicts_with = "dispatch")]
@@ -30,6 +33,9 @@ pub struct PurgeArgs {
     /// The recipients imported with `--purpose`, and addresses nobody else has.
     #[arg(long, value_name = "WORD", alias = "recipients")]
     purpose: Option<String>,
+    /// What was replied before this day (2026-01-01), whoever sent it.
+    #[arg(long, value_name = "DAY")]
+    replies_before: Option<Date>,
     /// Really destroys.
     #[arg(long)]
     yes: bool,
@@ -43,8 +49,12 @@ pub(super) async fn run(context: &Context, args: PurgeArgs) -> anyhow::Result<En
     let operator = context.operator(&app).await?;
     operator.need(Role::Admin)?;
     let dispatches = chosen(&app, &args).await?;
+    let zone = app.config.zone()?;
+    let before =
+        args.replies_before.map(|day| day.to_zoned(zone).map(|t| t.timestamp().as_millisecond())).transpose()?;
+    let rest = (args.purpose.as_deref(), before);
     if !args.yes {
-        foresee(context, &app, &dispatches, args.purpose.as_deref()).await?;
+        foresee(context, &app, &dispatches, rest).await?;
         if args.dry_run {
             return Ok(Ended::Done);
         }
@@ -54,13 +64,16 @@ pub(super) async fn run(context: &Context, args: PurgeArgs) -> anyhow::Result<En
         ))
         .into());
     }
-    let done = destroy(&app, &operator, &dispatches, args.purpose.as_deref()).await?;
+    let done = destroy(&app, &operator, &dispatches, rest).await?;
     // Writing the database anew would keep an engine waiting.
     let whole = !app.engine_runs();
     let clean = app.store.scrub(whole).await?;
     tell(context, (&dispatches, done), whole && clean)?;
     Ok(Ended::Done)
 }
+
+/// What goes beside dispatches: recipients of a purpose, replies before a time.
+type Rest<'a> = (Option<&'a str>, Option<Millis>);
 
 /// The dispatches meant; all must have finished before any is touched.
 async fn chosen(app: &App, args: &PurgeArgs) -> anyhow::Result<Vec<Dispatch>> {
@@ -80,13 +93,21 @@ async fn chosen(app: &App, args: &PurgeArgs) -> anyhow::Result<Vec<Dispatch>> {
     Ok(dispatches)
 }
 
-async fn foresee(context: &Context, app: &App, dispatches: &[Dispatch], purpose: Option<&str>) -> anyhow::Result<()> {
+async fn foresee(
+    context: &Context,
+    app: &App,
+    dispatches: &[Dispatch],
+    (purpose, before): Rest<'_>,
+) -> anyhow::Result<()> {
     let mut all = Purged::default();
     for dispatch in dispatches {
         add(&mut all, app.store.purgeable(dispatch).await?);
     }
     if let Some(purpose) = purpose {
         all.recipients = app.store.count_purpose(purpose).await?;
+    }
+    if let Some(before) = before {
+        all.replies += app.store.count_replies_before(before).await?;
     }
     if context.global.json {
         return output::json(&json!({ "dry_run": true, "dispatches": numbers(dispatches), "purged": all }));
@@ -100,7 +121,7 @@ async fn destroy(
     app: &App,
     operator: &Operator,
     dispatches: &[Dispatch],
-    purpose: Option<&str>,
+    (purpose, before): Rest<'_>,
 ) -> anyhow::Result<Purged> {
     app.store.delete_securely().await?;
     let kinds = app.channel_kinds().await?;
@@ -112,12 +133,16 @@ async fn destroy(
     if let Some(purpose) = purpose {
         add(&mut all, app.store.purge_purpose(purpose, &operator.name).await?);
     }
+    if let Some(before) = before {
+        all.replies += app.store.purge_replies_before(before, &operator.name).await?;
+    }
     Ok(all)
 }
 
 fn add(all: &mut Purged, one: Purged) {
     all.members += one.members;
     all.receipts += one.receipts;
+    all.replies += one.replies;
     all.list_rows += one.list_rows;
     all.recipients += one.recipients;
     all.addresses += one.addresses;
@@ -129,11 +154,11 @@ fn numbers(dispatches: &[Dispatch]) -> Vec<i64> {
 
 fn lines(all: Purged) -> String {
     let n = |n: u64| output::number(i64::try_from(n).unwrap_or(i64::MAX));
-    let (members, receipts, rows) = (n(all.members), n(all.receipts), n(all.list_rows));
+    let (members, receipts, replies, rows) = (n(all.members), n(all.receipts), n(all.replies), n(all.list_rows));
     let (recipients, addresses) = (n(all.recipients), n(all.addresses));
     say!(
-        "  发布名单 {members} 人，回执 {receipts} 条，名单数据 {rows} 行，对象 {recipients} 个，地址 {addresses} 个",
-        "  {members} members, {receipts} receipts, {rows} list rows, {recipients} recipients, {addresses} addresses"
+        "  发布名单 {members} 人，回执 {receipts} 条，回复 {replies} 条，名单数据 {rows} 行，对象 {recipients} 个，地址 {addresses} 个",
+        "  {members} members, {receipts} receipts, {replies} replies, {rows} list rows, {recipients} recipients, {addresses} addresses"
     )
 }
 

@@ -91,7 +91,7 @@ async fn html(app: &App, dispatch: &Dispatch, report: &ReachReport) -> anyhow::R
     let zone = app.config.zone()?;
     let (no, kind, sent) = (dispatch.no, content.kind.label(), when(dispatch.created_at, &zone));
     let (audience, plan, lane) = (&dispatch.audience, &dispatch.plan, dispatch.lane);
-    let lane = crate::domain::item::Lane::from_number(lane).map_or("", crate::domain::item::Lane::name);
+    let lane = crate::domain::item::Lane::from_number(lane).map_or("", crate::domain::item::Lane::label);
     let level = content.level.map(|l| format!("（{}）", l.zh(content.kind))).unwrap_or_default();
     let about = page::About {
         title: format!("{}{level}", content.title),

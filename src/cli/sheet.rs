@@ -1,4 +1,6 @@
-//! `gong sheet`: what an item looks like on paper.
+//! `gong sheet`: what an item looks like on paper, and what of a text prints.
+
+mod check;
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +15,9 @@ use crate::say;
 use crate::sheet::{self, Document, Notice, Signing, Wants};
 use crate::store::items::Item;
 
-/// Shows what sheets look like.
+/// Shows what sheets look like, and which characters cannot be printed.
 #[derive(Debug, Args)]
-#[command(after_help = "gong sheet preview 1")]
+#[command(after_help = "gong sheet preview 1\ngong sheet check 对象.csv")]
 pub struct SheetArgs {
     #[command(subcommand)]
     command: Act,
@@ -24,6 +26,7 @@ pub struct SheetArgs {
 #[derive(Debug, Subcommand)]
 enum Act {
     Preview(PreviewArgs),
+    Check(check::CheckArgs),
 }
 
 /// Prints an item as a sheet into a file, to be looked at; nothing is sent or recorded.
@@ -44,9 +47,9 @@ struct PreviewArgs {
 }
 
 pub(super) async fn run(context: &Context, args: SheetArgs) -> anyhow::Result<Ended> {
-    let app = context.app().await?;
     match args.command {
-        Act::Preview(args) => preview(context, &app, args).await,
+        Act::Preview(args) => preview(context, &context.app().await?, args).await,
+        Act::Check(args) => check::run(context, args).await,
     }
 }
 

@@ -12,7 +12,7 @@ use super::phones::{Block, MOST_PEOPLE, phone};
 /// whenever it runs.
 const YEAR: usize = 2026;
 /// Columns of the roster.
-pub const HEADS: [&str; 15] = [
+pub const HEADS: [&str; 16] = [
     "编号",
     "姓名",
     "类型",
@@ -23,6 +23,7 @@ pub const HEADS: [&str; 15] = [
     "邮箱",
     "常住地",
     "户籍地",
+    "住址",
     "出生日期",
     "外出",
     "语言",
@@ -216,6 +217,7 @@ impl<W: Write> Maker<'_, W> {
             &email,
             &village.key,
             &hukou,
+            &address(self.made.households),
             &born,
             away,
             languages,
@@ -270,6 +272,7 @@ impl<W: Write> Maker<'_, W> {
                 "",
                 "",
                 "",
+                "",
                 group,
             ])?;
         }
@@ -280,12 +283,17 @@ impl<W: Write> Maker<'_, W> {
     fn wrong_rows(&mut self) -> anyhow::Result<()> {
         let key = self.county.villages[0].key.clone();
         let row = |id: &str, phone: &str, place: &str| {
-            [id, "待核实", "个人", "", phone, "", "", "", place, "", "", "", "", "", ""].map(str::to_owned)
+            [id, "待核实", "个人", "", phone, "", "", "", place, "", "", "", "", "", "", ""].map(str::to_owned)
         };
         self.out.write_record(row("X1", "139000", &key))?;
         self.out.write_record(row("X2", "13900000001", "没有这个村"))?;
         Ok(())
     }
+}
+
+/// Where in its village a household lives.
+fn address(household: usize) -> String {
+    format!("第{}小组{}号", household / 40 % 9 + 1, household % 40 + 1)
 }
 
 /// The old of the minorities often know their own language alone.
@@ -331,10 +339,10 @@ mod tests {
         let none = share(&|r| r[4].is_empty() && r[5].is_empty() && r[6].is_empty());
         assert!((50..80).contains(&own) && shared > 8 && none > 5, "{own} {shared} {none}");
         for word in ["瑶语", "苗语", "壮语"] {
-            assert!(people.iter().any(|r| r[12] == word), "{word}");
+            assert!(people.iter().any(|r| r[13] == word), "{word}");
         }
         for group in ["老年人", "低收入户", "渔民", "独居老人", "种植大户", "党员干部"] {
-            assert!(people.iter().any(|r| r[14].contains(group)), "{group}");
+            assert!(people.iter().any(|r| r[15].contains(group)), "{group}");
         }
         assert!(!made.twice.is_empty() && !made.opted_out.is_empty() && !made.relief.is_empty());
         assert!(made.organisations >= 49);

@@ -121,6 +121,7 @@ impl Site<'_> {
         for (name, value) in changes {
             settings = set(&settings, name, value)?;
         }
+        settings.push_str("\n[attributes]\naddress = { type = \"text\", aliases = [\"住址\"] }\n");
         settings.push_str(channels);
         std::fs::write(&file, settings).with_context(|| file.display().to_string())
     }

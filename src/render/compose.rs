@@ -104,7 +104,8 @@ impl Composer {
             return Ok(Self { medium, title, signature, closing, texts, source: None, facts: None, cut: false });
         }
         let (text, html) = forms.render(Value::Null)?;
-        let text = Text { html: html.map(Into::into), ..finish(medium, &title, &signature, &closing.close(&text)) };
+        let html = html.map(|html| closing.close_html(&html).into());
+        let text = Text { html, ..finish(medium, &title, &signature, &closing.close(&text)) };
         let post = medium == Medium::Media;
         let facts = post.then(|| Arc::new(handed_on(shared["item"].clone(), sender)));
         let source = post.then(|| Box::new((template.clone(), shared)));
@@ -175,7 +176,7 @@ impl Composer {
             Texts::Own(forms) => {
                 let (text, html) = forms.render(vars)?;
                 let text = finish(self.medium, &self.title, &self.signature, &self.closing.close(&text));
-                Ok(Text { html: html.map(Into::into), ..text })
+                Ok(Text { html: html.map(|html| self.closing.close_html(&html).into()), ..text })
             }
         }
     }

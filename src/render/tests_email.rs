@@ -109,5 +109,9 @@ fn a_site_has_its_own_form_of_each() {
         .unwrap();
     // The unit and its number are added where a site's own text lacks them.
     assert!(mail.text.starts_with("本县：关于<河口镇>的事项。"), "{}", mail.text);
-    assert_eq!(mail.html.as_deref(), Some("<i>关于&lt;河口镇&gt;的事项</i>"));
+    let html = mail.html.unwrap();
+    assert!(html.starts_with("<i>关于&lt;河口镇&gt;的事项</i><p"), "{html}");
+    for form in [&*mail.text, &*html] {
+        assert!(form.contains("县应急管理局，咨询电话0990-0000001"), "{form}");
+    }
 }

@@ -17,7 +17,7 @@ use typst_layout::{Page, PagedDocument};
 use typst_pdf::PdfOptions;
 
 use super::fonts::Fonts;
-use super::{Document, PressError, PressSettings, Printed, Wants, pages};
+use super::{Document, PressError, PressSettings, Printed, Wants, pages, titles};
 use crate::lang::{self, Lang};
 
 /// Compilations for which the typesetter remembers what it has done.
@@ -119,11 +119,13 @@ const fn layout_of(document: &Document) -> &'static str {
     }
 }
 
-/// What a layout reads: the document, the language, the QR code as squares.
+/// What a layout reads: the document, the language, its title in words, the QR code as
+/// squares.
 fn data(document: &Document) -> Result<Value, PressError> {
     let broken = |e: serde_json::Error| PressError::Process(e.to_string());
     let mut data = serde_json::to_value(document).map_err(broken)?;
     data["lang"] = if lang::current() == Lang::En { "en" } else { "zh" }.into();
+    data["title_words"] = titles::pieces(data["title"].as_str().unwrap_or_default()).into();
     if let Document::Notice(notice) = document {
         data["qr_modules"] = notice.qr.as_deref().map(qr).transpose()?.unwrap_or(Value::Null);
     }

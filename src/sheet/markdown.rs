@@ -13,7 +13,21 @@ pub fn blocks(markdown: &str) -> Vec<Block> {
     for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
         reader.take(event);
     }
-    reader.finish()
+    let mut blocks = reader.finish();
+    raise(&mut blocks);
+    blocks
+}
+
+/// The highest heading is of the first level, however many marks it was written with: a
+/// text whose title stands elsewhere begins its own with two.
+fn raise(blocks: &mut [Block]) {
+    let level = |block: &Block| if let Block::Heading { level, .. } = block { Some(*level) } else { None };
+    let above = blocks.iter().filter_map(level).min().unwrap_or(1) - 1;
+    for block in blocks {
+        if let Block::Heading { level, .. } = block {
+            *level -= above;
+        }
+    }
 }
 
 /// The blocks that are open: the document, and every list item in it.
@@ -202,6 +216,16 @@ mod tests {
             Block::Table { rows } => rows.iter().flatten().map(|cell| runs(cell)).collect(),
         };
         blocks.iter().map(one).collect()
+    }
+
+    #[test]
+    fn the_highest_heading_is_the_first_level() {
+        let levels = |text: &str| -> Vec<u8> {
+            let level = |b: Block| if let Block::Heading { level, .. } = b { Some(level) } else { None };
+            blocks(text).into_iter().filter_map(level).collect()
+        };
+        assert_eq!(levels("## 一、甲\n\n### （一）乙\n\n## 二、丙"), [1, 2, 1]);
+        assert_eq!(levels("# 一、甲\n\n### 1．乙"), [1, 3]);
     }
 
     #[test]

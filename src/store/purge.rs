@@ -1,6 +1,8 @@
 //! Destroys what is known of people once an event is over (突发事件应对法, article 85):
 //! chunk by chunk, with the totals kept. Running it again finishes what was cut short.
 
+mod replies;
+
 use serde::Serialize;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -21,6 +23,7 @@ const PEOPLE: i64 = 2_000;
 pub struct Purged {
     pub members: u64,
     pub receipts: u64,
+    pub replies: u64,
     pub list_rows: u64,
     pub recipients: u64,
     pub addresses: u64,
@@ -43,14 +46,15 @@ impl Store {
         Ok(Purged {
             members: count("SELECT COUNT(*) FROM members WHERE dispatch_no = $1", dispatch.no).await?,
             receipts: count("SELECT COUNT(*) FROM receipts WHERE dispatch_no = $1", dispatch.no).await?,
+            replies: self.replies_to(dispatch).await?.len() as u64,
             list_rows,
             ..Purged::default()
         })
     }
 
     /// Destroys the members of a finished dispatch with their variables, where its
-    /// deliveries went, its receipts and gateway ids, and the list it took variables
-    /// from. `report` is kept in their place; deliveries and attempts stay as counts.
+    /// deliveries went, its receipts and gateway ids, what was replied to it, and the
+    /// list it took variables from. `report` is kept in their place; deliveries and attempts stay as counts.
     ///
     /// # Errors
     /// When the dispatch has not finished, or the database fails.
@@ -68,6 +72,9 @@ impl Store {
         if dispatch.purged_at.is_none() {
             self.keep_report(dispatch, report, operator).await?;
         }
+        // While it is still known where it went.
+        let answers = self.replies_to(dispatch).await?;
+        let replies = self.drop_replies(&answers).await?;
         self.by_ranges("delivery_members", ("DELETE FROM delivery_members", "member"), no).await?;
         let members = self.by_ranges("members", ("DELETE FROM members", "ordinal"), no).await?;
         for (table, change) in [
@@ -93,7 +100,7 @@ impl Store {
             }
             None => 0,
         };
-        Ok(Purged { members, receipts, list_rows, ..Purged::default() })
+        Ok(Purged { members, receipts, replies, list_rows, ..Purged::default() })
     }
 
     /// The list of a dispatch, unless another dispatch still needs it.
@@ -156,7 +163,8 @@ impl Store {
         Ok(u64::try_from(n).unwrap_or(0))
     }
 
-    /// Destroys the recipients that came for a purpose, and addresses nobody else has.
+    /// Destroys the recipients that came for a purpose, addresses nobody else has, and
+    /// what was replied from these.
     /// A household stays while persons of another purpose live in it.
     ///
     /// # Errors
@@ -177,20 +185,24 @@ impl Store {
             "SELECT no FROM recipients r WHERE r.purpose = $1 AND r.no > $2 AND NOT (r.kind = 2 AND EXISTS \
              (SELECT 1 FROM recipients o WHERE o.household_no = r.no AND o.purpose <> $1)) ORDER BY r.no LIMIT {PEOPLE}"
         );
-        let (mut after, mut done) = (0, Purged::default());
+        // While it is still known whose number is whose.
+        let answers = self.replies_of_purpose(purpose).await?;
+        let replies = self.drop_replies(&answers).await?;
+        let (mut after, mut done) = (0, Purged { replies, ..Purged::default() });
         loop {
             let people: Vec<i64> = read!(self, |db| sqlx::query_scalar(AssertSqlSafe(page.as_str()))
                 .bind(purpose)
                 .bind(after)
                 .fetch_all(db)
                 .await)?;
-            let Some(last) = people.last() else { return Ok(done) };
+            let Some(last) = people.last() else { break };
             after = *last;
             let mut tx = self.begin().await?;
             done.addresses += tx.destroy(&people).await?;
             done.recipients += people.len() as u64;
             tx.commit().await?;
         }
+        Ok(done)
     }
 }
 

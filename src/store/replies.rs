@@ -62,13 +62,19 @@ impl Store {
         let rows: Vec<(i64, String, Millis, String, Vec<u8>)> =
             read!(self, |db| sqlx::query_as(sql).bind(wanted).bind(limit).fetch_all(db).await)?;
         let open = |(no, channel, at, meaning, sealed): (i64, String, Millis, String, Vec<u8>)| {
-            let said = self.vault.open_sealed(Owner::Reply(no), &sealed)?;
-            let said: serde_json::Value =
-                serde_json::from_slice(&said).map_err(|e| StoreError::Damaged(format!("replies.said: {e}")))?;
-            let word = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
-            Ok(Kept { no, channel, at, meaning, from: word("from"), text: word("text") })
+            let (from, text) = self.open_reply(no, &sealed)?;
+            Ok(Kept { no, channel, at, meaning, from, text })
         };
         rows.into_iter().map(open).collect()
+    }
+
+    /// Number and text of a reply.
+    pub(super) fn open_reply(&self, no: i64, sealed: &[u8]) -> Result<(String, String)> {
+        let said = self.vault.open_sealed(Owner::Reply(no), sealed)?;
+        let said: serde_json::Value =
+            serde_json::from_slice(&said).map_err(|e| StoreError::Damaged(format!("replies.said: {e}")))?;
+        let word = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+        Ok((word("from"), word("text")))
     }
 }
 

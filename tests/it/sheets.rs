@@ -10,6 +10,7 @@ use image::GrayImage;
 
 use crate::support::Gong;
 
+mod fitting;
 mod samples;
 
 use samples::{alert, cover, door_knock, publication, report, samples};

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::chart::{Row, bars, counted, curve};
-use super::{level, mode_notice, people_headings, proof, reason, share, span, yuan};
+use super::{level, mode_notice, people_headings, proof, reason, share, span};
 use crate::cli::output::number;
+use crate::cli::plan::yuan;
 use crate::domain::reach::{Proof, ReachReport, RegionRow};
 use crate::lang::{self, Lang};
 use crate::say;

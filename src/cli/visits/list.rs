@@ -41,13 +41,13 @@ pub struct ListArgs {
     /// A village: its name, path or code.
     #[arg(long, value_name = "REGION", conflicts_with = "town")]
     village: Option<String>,
-    /// A table here, or files: xlsx (a workbook a town, a sheet a village), csv or pdf (a file a village).
+    /// A table here, or files: xlsx (a workbook a town, a sheet a village), csv or pdf (a file a village; a PDF of at most 200 households).
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// Folder for the files.
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Also those that were told, have moved or refused.
+    /// Also those that were told, have moved or refused, or were reached meanwhile.
     #[arg(long)]
     all: bool,
     /// Shows names, addresses and phones as they are.
@@ -89,7 +89,9 @@ pub(super) async fn run(
     let region_no = args.village.as_ref().or(args.town.as_ref()).map(|text| index.resolve(text)).transpose()?;
     let elderly = today(&app.store, &app.config.quiet()?) - OLD * 10_000;
     let filter = DoorFilter { region_no, all: args.all, elderly };
-    let doors = app.store.doors(&list, &app.channel_kinds().await?, filter).await?;
+    let mut doors = app.store.doors(&list, &app.channel_kinds().await?, filter).await?;
+    // Whoever was reached after the list began need not be visited any more.
+    doors.retain(|door| args.all || door.why.is_some());
     let households = doors.len();
     if args.reveal {
         let operator = context.operator(app).await?;

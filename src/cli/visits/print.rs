@@ -16,6 +16,13 @@ use crate::sheet::{Document, DoorKnock, Wants};
 
 /// Widths of the columns of `list::heads`, in characters.
 const WIDTHS: [f64; 11] = [9.0, 12.0, 20.0, 6.0, 15.0, 18.0, 16.0, 10.0, 18.0, 10.0, 16.0];
+/// Households of one PDF: some twenty pages, which two people divide between them, and
+/// which the press holds in its memory at once.
+const VOLUME: usize = 200;
+/// Where `list::heads` has the address, the phones, and what is said in words.
+const ADDRESS: usize = 2;
+const PHONES: usize = 4;
+const WORDS: [usize; 2] = [5, 6];
 /// Longest part of a file's name, in characters.
 const NAME: usize = 40;
 
@@ -94,7 +101,7 @@ impl Common {
     fn file(&self, out: &Path, place: &[&str], end: &str) -> PathBuf {
         let parts = place.iter().copied().chain(self.name.iter().map(String::as_str));
         let name: Vec<String> = parts.map(file_part).filter(|p| !p.is_empty()).collect();
-        out.join(format!("{}.{end}", name.join("-")))
+        out.join(format!("{}{end}", name.join("-")))
     }
 
     fn place(&self, village: &Village) -> String {
@@ -128,7 +135,7 @@ async fn books(listing: &Listing<'_>, common: &Common, out: &Path) -> anyhow::Re
                 page.framed(&row)?;
             }
         }
-        let file = common.file(out, &[&town], "xlsx");
+        let file = common.file(out, &[&town], ".xlsx");
         tokio::task::block_in_place(|| book.save(&file))?;
         printed.files.push(file);
     }
@@ -138,7 +145,7 @@ async fn books(listing: &Listing<'_>, common: &Common, out: &Path) -> anyhow::Re
 async fn tables(listing: &Listing<'_>, common: &Common, out: &Path) -> anyhow::Result<Printed> {
     let mut printed = Printed::default();
     for village in &listing.villages {
-        let file = common.file(out, &[&village.town, &village.name], "csv");
+        let file = common.file(out, &[&village.town, &village.name], ".csv");
         let mut sheet = output::sheet(&file)?;
         sheet.write_all(reach_view::csv_line(&heads()).as_bytes())?;
         for row in listing.rows(village).await? {
@@ -151,26 +158,53 @@ async fn tables(listing: &Listing<'_>, common: &Common, out: &Path) -> anyhow::R
 }
 
 async fn pages(listing: &Listing<'_>, common: &Common, out: &Path) -> anyhow::Result<Printed> {
-    let press = &listing.app.press;
     let mut printed = Printed::default();
     for village in &listing.villages {
-        let document = Document::DoorKnock(DoorKnock {
-            title: common.title.clone(),
-            place: format!("{} {}", village.town, village.name),
-            unit: common.unit.clone(),
-            date: common.date.clone(),
-            say: common.say.clone(),
-            heads: heads(),
-            rows: listing.rows(village).await?,
-            foot: common.foot.clone(),
-        });
-        let made = press.print(&document, Wants::default()).await?;
-        let file = common.file(out, &[&village.town, &village.name], "pdf");
-        output::private(&file, &made.pdf)?;
-        printed.missing.extend(made.missing);
-        printed.files.push(file);
+        let (heads, rows) = on_paper(listing.rows(village).await?);
+        let all = rows.len().div_ceil(VOLUME);
+        for (no, rows) in (1..).zip(rows.chunks(VOLUME)) {
+            let (mut place, mut end) = (format!("{} {}", village.town, village.name), ".pdf".to_owned());
+            if all > 1 {
+                place.push_str(&say!("（第 {no} 册，共 {all} 册）", " (volume {no} of {all})"));
+                end = format!("-{no}.pdf");
+            }
+            let document = Document::DoorKnock(DoorKnock {
+                title: common.title.clone(),
+                place,
+                unit: common.unit.clone(),
+                date: common.date.clone(),
+                say: common.say.clone(),
+                heads: heads.clone(),
+                rows: rows.to_vec(),
+                foot: common.foot.clone(),
+            });
+            let made = listing.app.press.print(&document, Wants::default()).await?;
+            let file = common.file(out, &[&village.town, &village.name], &end);
+            output::private(&file, &made.pdf)?;
+            printed.missing.extend(made.missing);
+            printed.files.push(file);
+        }
     }
     Ok(printed)
+}
+
+/// Heads and rows as they fit a page: a phone a line, numbers beside their words, and
+/// no column of addresses where nobody has one.
+fn on_paper(mut rows: Vec<Vec<String>>) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut heads = heads();
+    for row in &mut rows {
+        row[PHONES] = row[PHONES].replace('、', "\n");
+        for at in WORDS {
+            row[at] = row[at].replace(' ', "\u{a0}");
+        }
+    }
+    if rows.iter().all(|row| row[ADDRESS].is_empty()) {
+        heads.remove(ADDRESS);
+        for row in &mut rows {
+            row.remove(ADDRESS);
+        }
+    }
+    (heads, rows)
 }
 
 #[cfg(test)]
@@ -182,5 +216,31 @@ mod tests {
         assert_eq!(file_part("关于 a/b 的通知：..\\c"), "关于ab的通知：..c");
         assert_eq!(file_part("..").as_str(), "");
         assert_eq!(file_part(&"长".repeat(99)).chars().count(), NAME);
+    }
+
+    #[test]
+    fn rows_fit_a_page() {
+        let row = |address: &str| {
+            let cells = [
+                "V1-1",
+                "甲",
+                address,
+                "3",
+                "13900000001、13900000002",
+                "没有回音，1 人外出",
+                "老人 1 人",
+                "",
+                "",
+                "",
+                "",
+            ];
+            cells.map(str::to_owned).to_vec()
+        };
+        let (heads, rows) = on_paper(vec![row(""), row("")]);
+        assert_eq!((heads.len(), rows[0].len()), (10, 10));
+        assert_eq!(rows[0][3], "13900000001\n13900000002");
+        assert_eq!(rows[0][5], "老人\u{a0}1\u{a0}人");
+        let (heads, rows) = on_paper(vec![row(""), row("3组")]);
+        assert_eq!((heads.len(), rows[1][ADDRESS].as_str()), (11, "3组"));
     }
 }
