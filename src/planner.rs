@@ -28,7 +28,7 @@ use crate::store::{Result, Store, StoreError};
 
 /// The longest a write transaction should take.
 const BUDGET: Duration = Duration::from_millis(60);
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(100);
 /// Members a chunk, at least and at most.
 const WIDTHS: (usize, usize) = (500, 16_000);
 /// How long a dispatch that cannot be planned waits before it is tried again.

@@ -277,7 +277,7 @@ impl Worker {
 
     fn loaded(&mut self, (wanted, asked, loaded): Load) {
         match loaded {
-            Ok(batches) if batches.is_empty() => self.look_at = (Instant::now() + IDLE, wanted),
+            Ok(batches) if batches.is_empty() => self.look_at = (Instant::now() + self.hold.looks_every(), wanted),
             Ok(batches) => {
                 self.hold.leased(asked);
                 for batch in batches {

@@ -16,6 +16,7 @@ mod email;
 mod engine;
 mod failover;
 mod faults;
+mod fleet;
 mod gateways;
 mod house;
 mod kannel;
