@@ -5,6 +5,7 @@ pub mod calls;
 pub mod engine;
 pub mod posts;
 pub mod prepare;
+mod queue;
 pub mod samples;
 mod situation;
 

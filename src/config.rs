@@ -18,15 +18,19 @@ use crate::domain::audience::Attributes;
 use crate::domain::plan::{Plan, parse_duration};
 use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
+use crate::queue::QueueSettings;
 use crate::say;
 
 mod alarm;
 mod calendar;
 mod calls;
+mod environment;
 mod sheets;
 
 pub use calendar::{CalendarFault, CalendarFileError};
 pub use calls::CallsConfig;
+pub use environment::{arguments, env};
+use environment::{environment, set};
 pub use sheets::SheetsConfig;
 
 /// The file `gong init` writes, with every default in a comment.
@@ -38,6 +42,7 @@ pub const TEMPLATE: &str = include_str!("../templates/gong.toml");
 pub struct Config {
     pub site: SiteConfig,
     pub store: StoreConfig,
+    pub queue: QueueSettings,
     pub server: ServerConfig,
     pub review: ReviewConfig,
     pub quiet_hours: QuietConfig,
@@ -177,6 +182,8 @@ pub enum ConfigError {
     Io(PathBuf, #[source] std::io::Error),
     #[error("{}: {}", .0.display(), .1)]
     Toml(PathBuf, String),
+    #[error(transparent)]
+    Queue(#[from] crate::queue::QueueError),
     #[error("{}", say!("环境变量 {name} 不对应任何设置：{why}", "the environment variable {name} fits no setting: {why}"))]
     Env { name: String, why: String },
     #[error("{}", say!("配置 {field} = “{value}”不对：应为{expected}", "the setting {field} = `{value}` is wrong: expected {expected}"))]
@@ -226,6 +233,7 @@ impl Config {
         self.default_plan()?;
         self.call_plan()?;
         self.alarm_limits()?;
+        self.queue.check()?;
         Ok(())
     }
 
@@ -244,6 +252,16 @@ impl Config {
             }
             _ => self.store.url.clone(),
         }
+    }
+
+    /// The settings of the queue, with its files from the configuration's folder.
+    #[must_use]
+    pub fn queue_settings(&self) -> QueueSettings {
+        let mut settings = self.queue.clone();
+        if !settings.ca_file.as_os_str().is_empty() {
+            settings.ca_file = self.base.join(&settings.ca_file);
+        }
+        settings
     }
 
     /// The address under which gateways reach the callbacks.
@@ -303,45 +321,6 @@ impl Config {
     pub fn lang(&self) -> Lang {
         if self.site.lang == "en" { Lang::En } else { Lang::Zh }
     }
-}
-
-/// `GONG_SECTION__KEY` variables, as (dotted path, value).
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter_map(|(name, value)| {
-        let path = name.strip_prefix("GONG_")?;
-        path.contains("__").then(|| (path.to_lowercase().replace("__", "."), value))
-    })
-}
-
-/// Reads one environment variable; secrets of channels come this way.
-#[must_use]
-pub fn env(name: &str) -> Option<String> {
-    #[allow(clippy::disallowed_methods)] // its one home
-    std::env::var(name).ok()
-}
-
-/// The words of the command line, to learn its language before it is parsed.
-#[must_use]
-pub fn arguments() -> Vec<std::ffi::OsString> {
-    std::env::args_os().collect()
-}
-
-fn set(table: &mut toml::Table, path: &str, value: &str) -> Result<(), ConfigError> {
-    let wrong =
-        |why: String| ConfigError::Env { name: format!("GONG_{}", path.to_uppercase().replace('.', "__")), why };
-    let mut keys: Vec<&str> = path.split('.').collect();
-    let Some(last) = keys.pop() else { return Ok(()) };
-    let mut at = table;
-    for key in keys {
-        let next = at.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = next.as_table_mut().ok_or_else(|| wrong(say!("{key} 不是一节", "{key} is not a section")))?;
-    }
-    // A number or true/false stays one; anything else is text.
-    let parsed = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
-    let value =
-        parsed.filter(|v| !v.is_str() && !v.is_datetime()).unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    at.insert(last.to_owned(), value);
-    Ok(())
 }
 
 #[cfg(test)]

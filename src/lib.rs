@@ -22,8 +22,9 @@ pub mod lang;
 // Pure: rules and types, without I/O.
 pub mod domain;
 
-// Edges: the key, the database, the gateways, the texts.
+// Edges: the key, the database, the broker, the gateways, the texts.
 pub mod channel;
+pub mod queue;
 pub mod render;
 pub mod sheet;
 pub mod store;

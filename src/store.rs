@@ -31,6 +31,7 @@ pub mod migrate;
 pub mod moving;
 pub mod operators;
 pub mod optouts;
+pub mod outbox;
 pub mod partitions;
 pub mod points;
 pub mod postings;

@@ -19,6 +19,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::channel::{Class, Outcome};
+use crate::queue::counts::QueueCounts;
 use gauges::Gauges;
 
 /// Days of log files kept.
@@ -94,6 +95,10 @@ pub struct Counts {
     pub unmatched: Gauge,
     /// 1 while the disk has less room than its reserve.
     pub low_disk: Gauge,
+    /// Batches put off because they cannot be prepared.
+    pub put_off: Counter,
+    /// What the broker's side of the queue counts.
+    pub queue: QueueCounts,
 }
 
 impl Default for Counts {
@@ -116,7 +121,24 @@ impl Default for Counts {
         registry.register("receipts_unmatched", "Receipts whose message is not known yet", unmatched.clone());
         let low_disk = Gauge::default();
         registry.register("low_disk", "1 while only immediate messages go out for want of disk", low_disk.clone());
-        Self { registry, answers, receipts, refused, alarms, gauges, turns, open_dispatches, unmatched, low_disk }
+        let put_off = Counter::default();
+        registry.register("batches_put_off", "Batches put off because they cannot be prepared", put_off.clone());
+        let queue = QueueCounts::default();
+        queue.register(&mut registry);
+        Self {
+            registry,
+            answers,
+            receipts,
+            refused,
+            alarms,
+            gauges,
+            turns,
+            open_dispatches,
+            unmatched,
+            low_disk,
+            put_off,
+            queue,
+        }
     }
 }
 

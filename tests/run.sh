@@ -2,7 +2,7 @@
 # Every check and every test of gong. Usage: tests/run.sh [--embedded]
 #
 # Plain: installs what is missing (Debian 12, as root), starts a private PostgreSQL and
-# a private Kannel and Postfix, and runs everything on both engines. --embedded: what needs no services.
+# a private RabbitMQ, Kannel and Postfix, and runs everything on both engines. --embedded: what needs no services.
 #   CARGO          the cargo to call
 #   GONG_TEST_DIR  where the services live (see deploy/services/*.sh)
 #   CI             when set, build results are kept in the user's cache folder
@@ -93,6 +93,13 @@ start_postfix() {
   echo "GONG_TEST_POSTFIX=$GONG_TEST_POSTFIX"
 }
 
+# The broker; it installs itself. Each test has a virtual host of its own.
+start_rabbitmq() {
+  GONG_TEST_RABBITMQ=$(deploy/services/rabbitmq.sh start) || return 1
+  export GONG_TEST_RABBITMQ
+  echo "GONG_TEST_RABBITMQ=$GONG_TEST_RABBITMQ"
+}
+
 start_kannel() {
   GONG_TEST_KANNEL=$(deploy/services/kannel.sh start) || return 1
   export GONG_TEST_KANNEL
@@ -106,15 +113,16 @@ fi
 stage "tools" need_tools
 stage "fonts and PDF tools" need_sheets
 if [ "$embedded" = yes ]; then
-  unset GONG_TEST_POSTGRES GONG_TEST_KANNEL GONG_TEST_POSTFIX
+  unset GONG_TEST_POSTGRES GONG_TEST_RABBITMQ GONG_TEST_KANNEL GONG_TEST_POSTFIX
   engines="SQLite only (--embedded)"
 else
   stage "postgresql installed" need_postgres
   stage "postgresql started" start_postgres
+  stage "rabbitmq started" start_rabbitmq
   stage "postfix started" start_postfix
   stage "kannel installed" need_kannel
   stage "kannel started" start_kannel
-  engines="SQLite and PostgreSQL, with Kannel and Postfix"
+  engines="SQLite and PostgreSQL, with RabbitMQ, Kannel and Postfix"
 fi
 stage "fmt" "$CARGO" fmt --check
 stage "clippy" "$CARGO" clippy --locked --all-targets -- -D warnings
@@ -137,7 +145,7 @@ fi
 stage "tests" "$CARGO" test --locked
 
 if [ "$embedded" = no ]; then
-  echo "The PostgreSQL, Kannel and Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,kannel,postfix}.sh stop"
+  echo "The PostgreSQL, RabbitMQ, Kannel and Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,rabbitmq,kannel,postfix}.sh stop"
 fi
 printf -v list '%s, ' "${done_stages[@]}"
 echo "ALL PASSED in $SECONDS s on $engines: ${list%, }"

@@ -21,6 +21,7 @@ use crate::dispatch::disk::Disk;
 use crate::dispatch::job::Jobs;
 use crate::dispatch::scheduler::Scheduler;
 use crate::dispatch::worker::{Tools, Way, Worker};
+use crate::queue::Queue;
 use crate::receipts::{ReceiptDesk, maildir};
 use crate::say;
 use crate::store::StoreError;
@@ -79,12 +80,12 @@ impl Roles {
 const PLANNER: &str = "planner";
 
 /// The parts that every role of one engine shares.
-struct Common {
-    stop: CancellationToken,
+pub(super) struct Common {
+    pub(super) stop: CancellationToken,
     tasks: TaskTracker,
-    wake: Arc<Notify>,
-    counts: Arc<Counts>,
-    ways: Arc<Vec<Way>>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) ways: Arc<Vec<Way>>,
     /// Who this engine is to the others.
     owner: String,
     board: Arc<Board>,
@@ -113,6 +114,7 @@ impl App {
             board: Arc::new(Board::of(serves.iter().map(|w| w.no))),
             shared: lock.is_none(),
         };
+        let queue = self.queue(&common)?;
         if lock.is_some() {
             // Holding the lock we know that whoever held these leases is gone.
             self.scheduler(&common, Leading::always()).take_over(true).await?;
@@ -134,8 +136,11 @@ impl App {
         if roles.scheduler {
             self.start_scheduler(&common);
         }
+        if roles.planner || roles.scheduler {
+            self.start_relay(&common, &queue);
+        }
         if !serves.is_empty() {
-            self.start_workers(&common, serves)?;
+            self.start_workers(&common, queue, serves)?;
         }
         let shared = self.shared(&common)?;
         if roles.web {
@@ -148,7 +153,7 @@ impl App {
     }
 
     /// The seat of a role that one engine at a time has; none where there is one engine.
-    fn seat(&self, common: &Common, role: &'static str) -> Option<(Seat, Leading)> {
+    pub(super) fn seat(&self, common: &Common, role: &'static str) -> Option<(Seat, Leading)> {
         common.shared.then(|| Seat::new(Arc::clone(&self.store), role, common.owner.clone()))
     }
 
@@ -214,7 +219,7 @@ impl App {
         }
     }
 
-    fn start_workers(&self, common: &Common, serves: Vec<Way>) -> anyhow::Result<()> {
+    fn start_workers(&self, common: &Common, queue: Queue, serves: Vec<Way>) -> anyhow::Result<()> {
         let disk = Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb);
         let shared_by = common.shared.then(|| common.owner.clone());
         let (store, counts) = (Arc::clone(&self.store), Arc::clone(&common.counts));
@@ -224,6 +229,7 @@ impl App {
         let jobs = Jobs::new(Arc::clone(&self.store), self.templates()?, self.site());
         let tools = Tools {
             store: Arc::clone(&self.store),
+            queue,
             jobs: Arc::new(jobs.linking_to(self.config.open_url()).on(self.paper()?)),
             retry: self.config.retry.clone(),
             control,
@@ -271,7 +277,7 @@ pub struct UnknownChannels(String);
 impl Common {
     /// Runs a part of the engine. One that breaks ends the engine: whoever starts the
     /// program anew finds every lease and takes it over.
-    fn supervise(&self, part: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn supervise(&self, part: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             if std::panic::AssertUnwindSafe(part).catch_unwind().await.is_err() {

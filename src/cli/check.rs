@@ -4,6 +4,7 @@ mod alarm;
 mod data;
 mod files;
 mod paper;
+mod queue;
 mod ways;
 
 use std::sync::Arc;
@@ -112,6 +113,7 @@ async fn site(report: &mut Report, config: Config, args: &CheckArgs) {
     let messages = files::templates(report, &config);
     paper::fonts(report, &config);
     files::calendar(report, &config);
+    queue::broker(report, &config, args.connect).await;
     let registry = ways::channels(report, &config);
     if args.connect {
         ways::connect(report, &config, &registry).await;

@@ -38,7 +38,7 @@ pub async fn next_batches(tools: &Tools, way: &Way, wanted: Lane) -> Result<Vec<
     let last_lane = last_lane(tools.control.borrow().low_disk).min(wanted.number());
     let most = if tools.control.borrow().is_shared() { SHARED } else { TOGETHER };
     loop {
-        let leases = tools.store.lease_batches(way.no, &tools.owner, last_lane, most).await?;
+        let leases = tools.queue.lease(way.no, &tools.owner, last_lane, most).await?;
         if leases.is_empty() {
             return Ok(Vec::new());
         }
@@ -65,6 +65,7 @@ async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Op
         && let Some(until) = tools.quiet.until(tools.store.now())
     {
         tools.store.defer_batch(lease, until, Reason::QuietHours).await?;
+        tools.queue.settled(way.no, &[lease]);
         return Ok(None);
     }
     let span = tracing::info_span!("load", channel = way.name, dispatch = lease.dispatch_no, batch = lease.no);
@@ -75,10 +76,13 @@ async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Op
             tracing::error!(dispatch = lease.dispatch_no, batch = lease.no, %error, "cannot be prepared; put off");
             let until = tools.store.now() + MISCONFIGURED_WAIT;
             tools.store.defer_batch(lease, until, Reason::Misconfigured).await?;
+            tools.queue.settled(way.no, &[lease]);
+            tools.counts.put_off.inc();
             Ok(None)
         }
         Err(error) => {
             tools.store.release_batch(lease).await?;
+            tools.queue.settled(way.no, &[lease]);
             Err(error)
         }
     }

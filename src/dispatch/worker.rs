@@ -52,6 +52,7 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Tools {
     pub store: Arc<Store>,
+    pub queue: crate::queue::Queue,
     pub jobs: Arc<Jobs>,
     pub retry: RetrySettings,
     pub control: watch::Receiver<Control>,
@@ -139,6 +140,7 @@ impl Worker {
                 tracing::warn!(channel = self.way.name, batch = lease.no, %error, "cannot return a lease; it will run out");
             }
         }
+        self.tools.queue.leave(self.way.no).await;
     }
 
     fn is_drained(&self) -> bool {
@@ -164,15 +166,15 @@ impl Worker {
         });
         let clock = self.tools.store.now();
         let stopped = stopped || control.channel_paused(self.way.no);
-        let quiet = &self.tools.quiet;
         self.line.stop_where(|lease| {
             stopped
                 || !control.may_send(lease.dispatch_no, clock)
-                || lease.lane == Lane::Routine.number() && quiet.until(clock).is_some()
+                || lease.lane == Lane::Routine.number() && self.tools.quiet.until(clock).is_some()
         });
         if !self.breaker.lets_through(now) {
             self.line.give_back();
         }
+        self.tools.queue.consume((self.way.no, &self.way.name), self.may_start());
     }
 
     fn may_start(&self) -> bool {
@@ -188,8 +190,7 @@ impl Worker {
             if wanted <= empty && Instant::now() < at {
                 return;
             }
-            let (tools, way) = (self.tools.clone(), self.way.clone());
-            let asked = Instant::now();
+            let (tools, way, asked) = (self.tools.clone(), self.way.clone(), Instant::now());
             self.loads
                 .push(tokio::spawn(async move { (wanted, asked, loading::next_batches(&tools, &way, wanted).await) }));
         }
@@ -291,6 +292,7 @@ impl Worker {
             Ok(marked) => {
                 self.tools.counts.turns.inc_by(u64::from(turns.iter().any(|t| !t.records.is_empty())));
                 self.line.turned(&turns, &marked);
+                self.tools.queue.turned(self.way.no, &turns);
             }
             Err(error) => {
                 tracing::warn!(channel = self.way.name, %error, "cannot record results; keeping them and trying again");

@@ -5,6 +5,7 @@ mod batches;
 mod calls;
 mod histories;
 mod moving;
+mod outbox;
 mod partitions;
 mod parts;
 mod planners;

@@ -12,7 +12,9 @@ const LAYERS: &[&[&str]] = &[
     &["domain"],
     // Above the domain, whose ids it encrypts, and open to all that do I/O.
     &["vault"],
-    &["store", "queue", "channel", "render", "sheet"],
+    &["store", "channel", "render", "sheet"],
+    // Claims and publishes the batches of the store, and imports nothing else of its layer.
+    &["queue"],
     &["telemetry"],
     &["planner", "dispatch", "receipts", "import", "cluster"],
     &["config"],

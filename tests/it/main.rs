@@ -32,6 +32,7 @@ mod media;
 mod migrations;
 mod points;
 mod postfix;
+mod rabbit;
 mod rig;
 mod settle;
 mod sheets;

@@ -148,11 +148,15 @@ impl Site {
 
     /// Starts the engine and its callbacks.
     pub async fn serve(&mut self, app: &App) -> Serving {
+        self.serve_engine(app.start_engine().await.unwrap()).await
+    }
+
+    /// Serves the callbacks of an engine.
+    pub async fn serve_engine(&mut self, engine: Engine) -> Serving {
         let listener = match self.listener.take() {
             Some(listener) => listener,
             None => TcpListener::bind(self.public).await.unwrap(),
         };
-        let engine: Engine = app.start_engine().await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let until = async move {
             let _ = stopped.await;

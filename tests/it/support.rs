@@ -46,7 +46,7 @@ impl Gong {
         Run::of(&mut Self::command_in(dir, args))
     }
 
-    fn command_in<S: AsRef<OsStr>>(dir: &Path, args: impl IntoIterator<Item = S>) -> Command {
+    pub fn command_in<S: AsRef<OsStr>>(dir: &Path, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gong"));
         for (name, _) in std::env::vars_os().filter(|(n, _)| n.to_string_lossy().starts_with("GONG_")) {
             command.env_remove(name);

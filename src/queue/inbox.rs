@@ -1,0 +1,279 @@
+//! The inbox of one channel: a connection, a consumer a lane, and the shelf on which
+//! messages wait for the worker.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{SelectAll, once};
+use futures_util::{StreamExt as _, stream::BoxStream};
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions,
+    ConfirmSelectOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Acker, BasicProperties, Channel};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::error::{QueueError, is_missing};
+use super::message::decode;
+use super::rabbit::Rabbit;
+use super::shelf::{Held, Shelf};
+use super::topology::{DEAD, queue_name};
+use crate::domain::item::Lane;
+use crate::store::outbox::Ticket;
+
+/// How often the shelf is looked through.
+const TIDY: Duration = Duration::from_secs(20);
+/// A message is acknowledged after this long, whatever its batch does: the lease in the
+/// store stands for it. Brokers close on a consumer that keeps one for 30 minutes.
+const HOLD: Duration = Duration::from_mins(5);
+/// Bytes kept of a message that cannot be read.
+const KEEP: usize = 4_096;
+
+/// The inbox as the worker sees it.
+pub(super) struct Inbox {
+    shelf: Arc<Mutex<Shelf<Acker>>>,
+    open: watch::Sender<bool>,
+    stop: CancellationToken,
+    post: TaskTracker,
+    acks: TaskTracker,
+}
+
+impl Inbox {
+    pub(super) fn shelf(&self) -> MutexGuard<'_, Shelf<Acker>> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets messages come, or no more.
+    pub(super) fn open(&self, on: bool) {
+        self.open.send_if_modified(|was| std::mem::replace(was, on) != on);
+    }
+
+    /// Acknowledges messages, beside; the end waits for it.
+    pub(super) fn acknowledge(&self, ackers: Vec<Acker>) {
+        if !ackers.is_empty() {
+            self.acks.spawn(acknowledge(ackers));
+        }
+    }
+
+    /// Ends it, when everything has been given back and acknowledged.
+    pub(super) async fn end(&self) {
+        self.stop.cancel();
+        self.post.close();
+        self.post.wait().await;
+    }
+}
+
+/// Acknowledges messages. Where the broker is gone they come again, and are dropped then.
+async fn acknowledge(ackers: Vec<Acker>) {
+    for acker in ackers {
+        if acker.ack(BasicAckOptions::default()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Waits until the inbox is open, or shut; false where nobody can change it any more.
+async fn becomes(open: &mut watch::Receiver<bool>, wanted: bool) -> bool {
+    open.wait_for(|on| *on == wanted).await.is_ok()
+}
+
+/// Opens the inbox of a channel.
+pub(super) fn start(rabbit: Arc<Rabbit>, name: &str) -> Arc<Inbox> {
+    let (open, opened) = watch::channel(true);
+    let inbox = Arc::new(Inbox {
+        shelf: Arc::default(),
+        open,
+        stop: CancellationToken::new(),
+        post: TaskTracker::new(),
+        acks: TaskTracker::new(),
+    });
+    let post = Post {
+        shelf: Arc::clone(&inbox.shelf),
+        name: name.to_owned(),
+        open: opened,
+        stop: inbox.stop.clone(),
+        acks: inbox.acks.clone(),
+        rabbit,
+    };
+    inbox.post.spawn(post.run());
+    inbox
+}
+
+/// What fills the inbox.
+struct Post {
+    rabbit: Arc<Rabbit>,
+    shelf: Arc<Mutex<Shelf<Acker>>>,
+    name: String,
+    open: watch::Receiver<bool>,
+    stop: CancellationToken,
+    acks: TaskTracker,
+}
+
+/// A message and its lane, or the word that a lane's consumer has ended.
+type Came = Option<(i32, lapin::Result<Delivery>)>;
+type Consumers = SelectAll<BoxStream<'static, Came>>;
+
+impl Post {
+    async fn run(self) {
+        let mut failures = 0;
+        while !self.stop.is_cancelled() {
+            let began = Instant::now();
+            let Err(error) = self.serve().await else { return };
+            // Their acknowledgements are void; the broker delivers them again.
+            *self.shelf() = Shelf::default();
+            failures = if began.elapsed() > HOLD { 1 } else { failures + 1 };
+            let pause = self.rabbit.pause_after(failures);
+            if matches!(&error, QueueError::Missing(_)) {
+                tracing::debug!(channel = self.name, "the relay has not declared the queues yet");
+            } else {
+                self.rabbit.counts.broken.inc();
+                tracing::warn!(channel = self.name, %error, ?pause, "the inbox broke; connecting again");
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf<Acker>> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the inbox is open; false where it ends first.
+    async fn is_open(&self) -> bool {
+        let mut open = self.open.clone();
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            known = becomes(&mut open, true) => known,
+        }
+    }
+
+    /// One connection's time; it ends well only when the inbox does.
+    async fn serve(&self) -> Result<(), QueueError> {
+        if !self.is_open().await {
+            return Ok(());
+        }
+        let connection = self.rabbit.link.connect(&format!("gong work {}", self.name)).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        // Before it is used, so that every consumer has its own.
+        channel.basic_qos(self.rabbit.prefetch, BasicQosOptions::default()).await?;
+        while self.is_open().await {
+            let mut consumers = self.subscribe(&channel).await?;
+            self.take_in(&channel, &mut consumers).await?;
+            self.shut(&channel, consumers).await?;
+        }
+        // The worker has returned its leases; what it held is held by nobody.
+        let under_way = self.shelf().clear_under_way();
+        self.acks.spawn(acknowledge(under_way.into_iter().map(|held| held.acker).collect()));
+        self.acks.close();
+        self.acks.wait().await;
+        connection.close(200, "done".into()).await?;
+        Ok(())
+    }
+
+    async fn subscribe(&self, channel: &Channel) -> Result<Consumers, QueueError> {
+        let mut all = SelectAll::new();
+        for lane in Lane::SERVED {
+            let queue = queue_name(&self.name, lane);
+            let options = BasicConsumeOptions::default();
+            let consumer = channel
+                .basic_consume(queue.as_str().into(), lane.name().into(), options, FieldTable::default())
+                .await
+                .map_err(|e| if is_missing(&e) { QueueError::Missing(queue) } else { e.into() })?;
+            let came = consumer.map(move |delivery| Some((lane.number(), delivery)));
+            all.push(came.chain(once(std::future::ready(None))).boxed());
+        }
+        Ok(all)
+    }
+
+    /// Puts on the shelf what comes, until the inbox is shut.
+    async fn take_in(&self, channel: &Channel, consumers: &mut Consumers) -> Result<(), QueueError> {
+        let (mut tidy, mut open) = (tokio::time::interval(TIDY), self.open.clone());
+        loop {
+            tokio::select! {
+                came = consumers.next() => match came.flatten() {
+                    Some((lane, delivery)) => self.put(channel, lane, delivery?).await?,
+                    // The queue was deleted under it.
+                    None => return Err(QueueError::Missing(queue_name(&self.name, Lane::Call))),
+                },
+                _ = tidy.tick() => self.tidy().await?,
+                _ = becomes(&mut open, false) => return Ok(()),
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    async fn put(&self, channel: &Channel, lane: i32, delivery: Delivery) -> Result<(), QueueError> {
+        match decode(&delivery.data) {
+            Ok(ticket) => {
+                self.shelf().put(Held { ticket, lane, since: Instant::now(), acker: delivery.acker });
+                self.rabbit.wake.notify_waiters();
+                Ok(())
+            }
+            Err(why) => self.bury(channel, delivery, &why).await,
+        }
+    }
+
+    /// A message that is none of ours goes to the dead letters, with the reason.
+    async fn bury(&self, channel: &Channel, delivery: Delivery, why: &str) -> Result<(), QueueError> {
+        let queue = delivery.routing_key.as_str();
+        tracing::error!(channel = self.name, queue, why, "a message that cannot be read; see the queue gong.dead");
+        self.rabbit.counts.poison.inc();
+        let mut headers = FieldTable::default();
+        for (key, value) in [("x-gong-reason", why), ("x-gong-queue", queue)] {
+            headers.insert(key.into(), AMQPValue::LongString(value.into()));
+        }
+        let properties = BasicProperties::default().with_delivery_mode(2).with_headers(headers);
+        let data = &delivery.data[..delivery.data.len().min(KEEP)];
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let kept = channel.basic_publish(DEAD.into(), "".into(), options, data, properties).await?.await?;
+        if kept.is_ack() && kept.take_message().is_none() {
+            delivery.acker.ack(BasicAckOptions::default()).await?;
+        } else {
+            // The broker moves it itself then, with a reason of its own.
+            delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is kept from the broker for long: what waits goes back through the
+    /// relay, and what is under way is guarded by its lease.
+    async fn tidy(&self) -> Result<(), QueueError> {
+        let Some(before) = Instant::now().checked_sub(HOLD) else { return Ok(()) };
+        let (waiting, under_way) = {
+            let mut shelf = self.shelf();
+            (shelf.overdue_waiting(before), shelf.overdue_under_way(before))
+        };
+        self.acks.spawn(acknowledge(under_way.into_iter().map(|held| held.acker).collect()));
+        self.give_back(waiting).await
+    }
+
+    /// Says in the store that no message stands for these, then acknowledges them.
+    async fn give_back(&self, waiting: Vec<Held<Acker>>) -> Result<(), QueueError> {
+        let tickets: Vec<Ticket> = waiting.iter().map(|held| held.ticket).collect();
+        self.rabbit.store.unpublish(&tickets).await?;
+        self.acks.spawn(acknowledge(waiting.into_iter().map(|held| held.acker).collect()));
+        Ok(())
+    }
+
+    /// Ends the consumers and gives back what had come and was not leased.
+    async fn shut(&self, channel: &Channel, mut consumers: Consumers) -> Result<(), QueueError> {
+        for lane in Lane::SERVED {
+            channel.basic_cancel(lane.name().into(), BasicCancelOptions::default()).await?;
+        }
+        while let Some(came) = consumers.next().await {
+            if let Some((lane, delivery)) = came {
+                self.put(channel, lane, delivery?).await?;
+            }
+        }
+        let waiting = self.shelf().clear_waiting();
+        self.give_back(waiting).await
+    }
+}

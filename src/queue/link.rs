@@ -1,0 +1,74 @@
+//! The way to the broker: its addresses in turn, TLS, heartbeats, a name to be known by.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lapin::tcp::OwnedTLSConfig;
+use lapin::{Connection, ConnectionProperties};
+
+use super::error::QueueError;
+use super::settings::{BrokerUrl, QueueSettings};
+
+/// The addresses of a broker, or of the nodes of a cluster.
+pub struct Link {
+    brokers: Vec<BrokerUrl>,
+    /// Authorities trusted beside the system's, in PEM.
+    ca: Option<String>,
+    /// The address that answered last is asked first.
+    first: AtomicUsize,
+}
+
+impl Link {
+    /// Reads what the settings name; connects nowhere. A relative `ca_file` must have
+    /// been resolved.
+    pub fn new(settings: &QueueSettings) -> Result<Self, QueueError> {
+        settings.check()?;
+        let path = &settings.ca_file;
+        let ca = if path.as_os_str().is_empty() {
+            None
+        } else {
+            Some(std::fs::read_to_string(path).map_err(|e| QueueError::Ca(path.clone(), e))?)
+        };
+        Ok(Self { brokers: settings.url.clone(), ca, first: AtomicUsize::new(0) })
+    }
+
+    /// Connects to the first address that answers; `name` shows in the broker's lists.
+    pub async fn connect(&self, name: &str) -> Result<Connection, QueueError> {
+        let first = self.first.load(Ordering::Relaxed);
+        let mut refused = Vec::new();
+        for i in 0..self.brokers.len() {
+            let at = (first + i) % self.brokers.len();
+            match self.connect_to(&self.brokers[at], name).await {
+                Ok(connection) => {
+                    self.first.store(at, Ordering::Relaxed);
+                    return Ok(connection);
+                }
+                Err(error) => refused.push(format!("{}: {error}", self.brokers[at])),
+            }
+        }
+        Err(QueueError::Unreachable(refused.join("; ")))
+    }
+
+    async fn connect_to(&self, broker: &BrokerUrl, name: &str) -> Result<Connection, QueueError> {
+        // Only the first call installs; any provider that is there will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let uri = broker.uri()?;
+        let patience = uri.query.connection_timeout.unwrap_or_default();
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let tls = OwnedTLSConfig { identity: None, cert_chain: self.ca.clone() };
+        let connected = Connection::connect_uri_with_config(uri, properties, tls, lapin::runtime::default_runtime()?);
+        // The address may take the connection and say nothing more.
+        match tokio::time::timeout(std::time::Duration::from_millis(patience), connected).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) => Err(QueueError::Silent(patience / 1_000)),
+        }
+    }
+
+    /// Asks every address by itself; what each said, for `gong check`.
+    pub async fn each(&self) -> Vec<(String, Result<Connection, QueueError>)> {
+        let mut all = Vec::new();
+        for broker in &self.brokers {
+            all.push((broker.to_string(), self.connect_to(broker, "gong check").await));
+        }
+        all
+    }
+}

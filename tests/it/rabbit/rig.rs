@@ -1,0 +1,226 @@
+//! A virtual host for one test, a broker for one, and a proxy that can cut the line.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use gong::app::App;
+use gong::telemetry::Counts;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use sqlx::AssertSqlSafe;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+
+use crate::ledger::Ledger;
+use crate::site::{Serving, Site};
+use crate::support::postgres_server;
+
+pub const ROUTINE: &str = "gong.sms.routine";
+
+/// A virtual host of its own on the shared broker, or a whole broker.
+pub struct Broker {
+    pub name: String,
+    url: String,
+    /// Where a broker of its own lives; it is stopped with this.
+    own: Option<tempfile::TempDir>,
+}
+
+/// The virtual host for a test; none where no broker was named.
+pub async fn broker() -> Option<Broker> {
+    named()?;
+    let name = format!("t{}", uuid::Uuid::now_v7().simple());
+    let url = tokio::task::block_in_place(|| script(None, &["vhost", &name]));
+    Some(Broker { name, url, own: None })
+}
+
+/// A broker that a test may stop and wipe.
+pub async fn own_broker() -> Option<Broker> {
+    use std::os::unix::fs::PermissionsExt as _;
+    named()?;
+    let dir = tempfile::tempdir().unwrap();
+    // The broker runs as a user of its own.
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let url = tokio::task::block_in_place(|| script(Some(dir.path()), &["start"]));
+    Some(Broker { name: "/".to_owned(), url, own: Some(dir) })
+}
+
+#[allow(clippy::disallowed_methods)] // tests have no config file
+fn named() -> Option<String> {
+    std::env::var("GONG_TEST_RABBITMQ").ok().filter(|url| !url.is_empty())
+}
+
+/// Runs the service script and returns what it printed.
+fn script(dir: Option<&Path>, args: &[&str]) -> String {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/services/rabbitmq.sh"));
+    if let Some(dir) = dir {
+        command.env("GONG_TEST_DIR", dir).env_remove("GONG_TEST_RABBITMQ_PORT");
+    }
+    let done = command.args(args).output().unwrap();
+    assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
+}
+
+impl Broker {
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The port of AMQP.
+    pub fn port(&self) -> u16 {
+        let host = self.url.rsplit('@').next().unwrap();
+        host.split('/').next().unwrap().rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    /// Its URL by way of another port of this machine.
+    pub fn by(&self, port: u16) -> String {
+        self.url.replace(&format!(":{}", self.port()), &format!(":{port}"))
+    }
+
+    /// `rabbitmqctl`.
+    pub fn ctl(&self, args: &[&str]) {
+        self.run(&[&["ctl"], args].concat());
+    }
+
+    /// Runs the script for this broker.
+    pub fn run(&self, args: &[&str]) {
+        tokio::task::block_in_place(|| script(self.own.as_ref().map(tempfile::TempDir::path), args));
+    }
+
+    pub async fn channel(&self) -> Channel {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await.unwrap();
+        connection.create_channel().await.unwrap()
+    }
+
+    /// Publishes to a queue, confirmed.
+    pub async fn publish(&self, queue: &str, body: &str) {
+        let channel = self.channel().await;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let (key, options) = (
+            queue.strip_prefix("gong.").unwrap(),
+            BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
+        );
+        let sent = channel
+            .basic_publish("gong".into(), key.into(), options, body.as_bytes(), BasicProperties::default())
+            .await
+            .unwrap();
+        let kept = sent.await.unwrap();
+        assert!(kept.is_ack() && kept.take_message().is_none(), "{queue} takes it");
+    }
+
+    /// (messages, consumers) of a queue.
+    pub async fn depth(&self, queue: &str) -> Option<(u32, u32)> {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await.ok()?;
+        let depth = gong::queue::topology::depth(&connection, queue).await.unwrap();
+        depth.map(|d| (d.messages, d.consumers))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        match &self.own {
+            Some(dir) => drop(script(Some(dir.path()), &["stop"])),
+            // A test that failed says more than what its host could.
+            None if std::thread::panicking() => {}
+            None => drop(script(None, &["drop", &self.name])),
+        }
+    }
+}
+
+/// (messages, consumers) of a queue once all its consumers are gone.
+pub async fn held(broker: &Broker, queue: &str) -> (u32, u32) {
+    crate::rig::until("the consumers are gone", crate::rig::SOON, async || {
+        broker.depth(queue).await.is_some_and(|(_, consumers)| consumers == 0)
+    })
+    .await;
+    broker.depth(queue).await.unwrap()
+}
+
+/// A site with the embedded store and this broker.
+pub async fn sqlite(url: &str) -> Site {
+    sqlite_with(url, "[queue]\n").await
+}
+
+/// With further settings of `[queue]`.
+pub async fn sqlite_with(url: &str, queue: &str) -> Site {
+    Site::new().await.with(&format!("{queue}url = [\"{url}\"]"))
+}
+
+/// A site with this broker on PostgreSQL, in a schema of its own, where a server was named.
+pub async fn postgres(url: &str) -> Option<Site> {
+    let server = postgres_server()?;
+    let schema = format!("it_{}", uuid::Uuid::now_v7().simple());
+    let admin = sqlx::PgPool::connect(&server).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
+    admin.close().await;
+    let joint = if server.contains('?') { '&' } else { '?' };
+    let store = format!("[store]\nurl = \"{server}{joint}options[search_path]={schema}\"");
+    Some(sqlite(url).await.with(&store))
+}
+
+/// Sites on every store there is.
+pub async fn engines(url: &str) -> Vec<(&'static str, Site)> {
+    let mut all = vec![("sqlite", sqlite(url).await)];
+    all.extend(postgres(url).await.map(|site| ("postgres", site)));
+    all
+}
+
+/// Starts the engine of a site, and shows its counts.
+pub async fn engine(site: &mut Site, app: &App) -> (Serving, Arc<Counts>) {
+    let engine = app.start_engine().await.unwrap();
+    let counts = engine.counts();
+    (site.serve_engine(engine).await, counts)
+}
+
+/// The books balance, whatever the broker did.
+pub async fn books(app: &App, site: &Site) {
+    if app.store.file.is_some() {
+        let ledger = Ledger::open(&site.database()).await;
+        ledger.assert_conserved().await;
+        ledger.close().await;
+    }
+}
+
+/// A proxy to the broker whose line can be cut and healed.
+pub struct Proxy {
+    pub port: u16,
+    whole: watch::Sender<bool>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Proxy {
+    pub async fn to(broker: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (whole, line) = watch::channel(true);
+        let (_stop, mut stopped) = oneshot::channel();
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = tokio::select! {
+                    _ = &mut stopped => return,
+                    came = listener.accept() => came.unwrap(),
+                };
+                let mut line = line.clone();
+                tokio::spawn(async move {
+                    if !*line.borrow_and_update() {
+                        return;
+                    }
+                    let Ok(mut far) = TcpStream::connect(("127.0.0.1", broker)).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = line.wait_for(|whole| !*whole) => {}
+                    }
+                });
+            }
+        });
+        Self { port, whole, _stop }
+    }
+
+    pub fn cut(&self) {
+        self.whole.send_replace(false);
+    }
+
+    pub fn heal(&self) {
+        self.whole.send_replace(true);
+    }
+}
