@@ -29,7 +29,7 @@ async fn fill(t: &TestStore, n: i64) {
         format!("INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) SELECT 1, 'g' || g, d, o, 1, 1, 1 FROM ({of}) x"),
         format!("INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, dispatch_no, ordinal, attempt) \
                  SELECT g, 1, 0, 'g' || g, 5, '', d, o, 1 FROM ({of}) x"),
-        format!("INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT g, 110, 1, 2, 1000, CASE WHEN g < 5000 THEN 2 ELSE 0 END FROM generate_series(1, 5010) g"),
+        "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT g, 110, 1, 2, 1000, CASE WHEN g < 5000 THEN 2 ELSE 0 END FROM generate_series(1, 5010) g".to_owned(),
         "INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, plan, state, phase, created_at, created_by, expires_at) \
          SELECT n, 'd' || n, id, 1, '', '', 'live', 2, '{}', 'active', 'done', 0, '', 9000000000000 FROM items, unnest(ARRAY[1,2,3,4,5,106,107,108,109,110]) n".to_owned(),
         "ANALYZE".to_owned(),
