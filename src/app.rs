@@ -1,5 +1,6 @@
 //! Wires a site together: configuration, key, store, channels. [`engine`] moves messages.
 
+pub mod alarm;
 pub mod calls;
 pub mod engine;
 mod events;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::channel::registry::ChannelSettings;
 use crate::clock::Millis;
+use crate::dispatch::alarm::AlarmSettings;
 use crate::dispatch::retry::RetrySettings;
 use crate::domain::audience::Attributes;
 use crate::domain::plan::{Plan, parse_duration};
@@ -20,6 +21,7 @@ use crate::lang::Lang;
 use crate::queue::QueueSettings;
 use crate::say;
 
+mod alarm;
 mod calendar;
 mod calls;
 mod environment;
@@ -52,6 +54,7 @@ pub struct Config {
     pub retry: RetrySettings,
     pub disk: DiskConfig,
     pub sheets: SheetsConfig,
+    pub alarm: AlarmSettings,
     pub log: LogConfig,
     pub attributes: Attributes,
     pub channels: BTreeMap<String, ChannelSettings>,
@@ -232,6 +235,7 @@ impl Config {
         self.second_signature_within()?;
         self.default_plan()?;
         self.call_plan()?;
+        self.alarm_limits()?;
         self.queue.check()?;
         self.check_intake()?;
         Ok(())

@@ -122,6 +122,7 @@ impl App {
         if !serves.is_empty() {
             self.store.retry_misconfigured().await?;
         }
+        common.supervise(self.monitor(&common.ways, &common.counts, &common.stop)?.run());
         if roles.planner {
             let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
             match self.seat(&common, PLANNER) {
@@ -301,7 +302,7 @@ impl Common {
 }
 
 /// The folder a file lies in.
-fn folder(file: Option<&Path>) -> Option<PathBuf> {
+pub(super) fn folder(file: Option<&Path>) -> Option<PathBuf> {
     let folder = file?.parent().filter(|p| !p.as_os_str().is_empty());
     Some(folder.unwrap_or(Path::new(".")).to_owned())
 }

@@ -49,7 +49,7 @@ pub struct Shown {
 /// A channel that an engine serves. Rates are in parts a second.
 #[derive(Debug, Serialize)]
 pub struct Channel {
-    pub channel: String,
+    pub name: String,
     /// What it may send at.
     pub share: f64,
     /// What it sends at.
@@ -93,7 +93,7 @@ fn shown(e: &Engine, leads: Vec<String>, shares: &[ShareRow], names: &BTreeMap<i
         mine.map_or(0.0, |s| s.rate)
     };
     let channel = |r: &crate::domain::share::Report| Channel {
-        channel: names.get(&r.channel).cloned().unwrap_or_default(),
+        name: names.get(&r.channel).cloned().unwrap_or_default(),
         share: share(r.channel),
         rate: if alive { r.used } else { 0.0 },
         waiting: r.lane.and_then(Lane::from_number).map(Lane::name),
@@ -162,7 +162,7 @@ fn roles(e: &Shown) -> String {
 }
 
 fn channels(e: &Shown) -> String {
-    let one = |c: &Channel| format!("{}: {} / {}", c.channel, rate(c.rate), rate(c.share));
+    let one = |c: &Channel| format!("{}: {} / {}", c.name, rate(c.rate), rate(c.share));
     e.channels.iter().map(one).collect::<Vec<_>>().join("\n")
 }
 

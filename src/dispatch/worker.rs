@@ -8,7 +8,6 @@
 
 mod hold;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,23 +19,25 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use self::hold::Hold;
 use super::breaker::Breaker;
 use super::control::Control;
-use super::job::{Jobs, Ready};
+use super::job::Jobs;
 use super::loading::{self, Batch, Loaded};
 use super::outcome::{Tried, decide, taken_by};
 use super::pacer::Pacer;
 use super::retry::RetrySettings;
+use super::under_way::hand_over;
 use super::window::{Line, Sent, Window};
-use crate::channel::{Channel, Class, Outcome, Outgoing};
-use crate::clock::{Clock, Millis};
+use crate::channel::{Channel, Class, Outcome};
+use crate::clock::Millis;
 use crate::cluster::presence::Board;
 use crate::domain::item::Lane;
-use crate::store::batches::Lease;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, Store};
+use crate::telemetry::Answers;
 
 /// Results are written at the latest after this long.
 const FLUSH: Duration = Duration::from_millis(100);
@@ -96,6 +97,7 @@ pub struct Worker {
     turn_not_before: Instant,
     breaker: Breaker,
     hold: Hold,
+    counts: Answers,
 }
 
 impl Worker {
@@ -116,6 +118,7 @@ impl Worker {
             turn_not_before: now,
             breaker: Breaker::new(now),
             hold: Hold::new(now),
+            counts: tools.counts.answers(&way.name),
             tools,
             way,
         }
@@ -199,17 +202,20 @@ impl Worker {
         }
         let Some(turns) = self.line.next_turn(self.may_start(), FLUSH) else { return };
         let (store, no) = (Arc::clone(&self.tools.store), self.way.no);
-        self.turn = Some(tokio::spawn(async move {
-            let done = store.turn(no, &turns).await;
-            (turns, done)
-        }));
+        let span = tracing::debug_span!("turn", channel = self.way.name, batches = turns.len());
+        self.turn = Some(tokio::spawn(
+            async move {
+                let done = store.turn(no, &turns).await;
+                (turns, done)
+            }
+            .instrument(span),
+        ));
     }
 
     /// Sends what may go now; says when the next permit holds.
     fn send_due(&mut self) -> Option<Instant> {
-        let limits = self.way.channel.limits();
+        let (limits, now) = (self.way.channel.limits(), Instant::now());
         while self.in_flight < limits.in_flight {
-            let now = Instant::now();
             if !self.hold.may_send(now) {
                 return None;
             }
@@ -222,22 +228,10 @@ impl Worker {
                 self.pacer.reserve(parts, now);
             });
             self.in_flight += 1;
-            self.hand_over(request);
+            let (channel, clock) = (Arc::clone(&self.way.channel), self.tools.store.clock.clone());
+            hand_over(channel, &self.way.name, clock, request, self.answers.0.clone());
         }
         None
-    }
-
-    /// Sends in a task of its own, so that every core has its share of the work. What
-    /// becomes of a request whose task broke, nobody knows.
-    fn hand_over(&self, request: Request) {
-        let channel = Arc::clone(&self.way.channel);
-        let mut under_way =
-            UnderWay { request, clock: self.tools.store.clock.clone(), answers: self.answers.0.clone() };
-        tokio::spawn(async move {
-            let outgoing: Vec<Outgoing> = under_way.request.iter().map(|(_, row)| row.out.clone()).collect();
-            let outcomes = channel.send(&outgoing).await;
-            under_way.answered(outcomes);
-        });
     }
 
     async fn wait(&mut self, due: Option<Instant>) {
@@ -249,11 +243,12 @@ impl Worker {
         let turn: OptionFuture<_> = self.turn.as_mut().into();
         tokio::select! {
             Some(sent) = self.answers.1.recv() => {
-                self.came_back(sent);
                 // Whoever else is back by now: every round through the loop costs.
                 tokio::task::yield_now().await;
+                let now = Instant::now();
+                self.came_back(sent, now);
                 while let Ok(sent) = self.answers.1.try_recv() {
-                    self.came_back(sent);
+                    self.came_back(sent, now);
                 }
             }
             Some(done) = turn => {
@@ -277,7 +272,7 @@ impl Worker {
 
     fn loaded(&mut self, (wanted, asked, loaded): Load) {
         match loaded {
-            Ok(batches) if batches.is_empty() => self.look_at = (Instant::now() + IDLE, wanted),
+            Ok(batches) if batches.is_empty() => self.look_at = (Instant::now() + self.hold.looks_every(), wanted),
             Ok(batches) => {
                 self.hold.leased(asked);
                 for batch in batches {
@@ -309,16 +304,15 @@ impl Worker {
         }
     }
 
-    fn came_back(&mut self, sent: Vec<Sent>) {
+    fn came_back(&mut self, sent: Vec<Sent>, now: Instant) {
         self.in_flight -= 1;
-        let now = Instant::now();
         for one in sent {
             let throttled = matches!(one.outcome, Outcome::Failed { class: Class::Throttled, .. });
             self.pacer.answered(throttled, now);
-            self.hold.heard += u64::from(one.row.out.parts);
+            self.hold.heard += u64::from(one.row.parts);
             self.hear(&one.outcome, now);
-            self.tools.counts.outcome(&self.way.name, &one.outcome);
-            self.record(&one);
+            self.counts.count(&one.outcome);
+            self.record(one);
         }
     }
 
@@ -331,9 +325,16 @@ impl Worker {
         let probing = self.breaker.is_probing();
         let pause = self.breaker.hear(failure, now);
         self.unobeyed |= pause.is_some() || probing != self.breaker.is_probing();
-        let Some(pause) = pause else { return };
-        let (channel, seconds) = (&self.way.name, pause.as_secs());
-        if failure == Some(Class::Misconfigured) {
+        let (channel, gauges) = (&self.way.name, &self.tools.counts.gauges);
+        let Some(pause) = pause else {
+            if probing && !self.breaker.is_probing() {
+                gauges.stopped(channel, None);
+            }
+            return;
+        };
+        let (refused, seconds) = (failure == Some(Class::Misconfigured), pause.as_secs());
+        gauges.stopped(channel, Some(if refused { "misconfigured" } else { "unreachable" }));
+        if refused {
             tracing::error!(
                 channel,
                 code,
@@ -345,55 +346,26 @@ impl Worker {
         }
     }
 
-    fn record(&mut self, sent: &Sent) {
-        let (row, Some(repeatable)) = (&sent.row, self.line.repeatable(sent.batch)) else { return };
+    fn record(&mut self, Sent { batch, row, outcome, at }: Sent) {
+        let Some(repeatable) = self.line.repeatable(batch) else { return };
         let wait: Millis = super::job::receipt_wait(&*self.way.channel);
         let tried = Tried { attempt: row.attempt, failures: row.failures, repeatable, receipt_wait: wait };
-        let (class, code, change) = decide(&sent.outcome, tried, &self.tools.retry, sent.at);
+        let (class, change) = decide(&outcome, tried, &self.tools.retry, at);
+        let (handles, code) = match outcome {
+            Outcome::Accepted { gateway_ids, code } => (gateway_ids, code),
+            Outcome::Failed { code, .. } => (Vec::new(), code),
+        };
         let record = Record {
             ordinal: row.ordinal,
             attempt: row.attempt,
             class,
-            code: code.to_owned(),
-            at: sent.at,
-            parts: i32::try_from(row.out.parts).unwrap_or(i32::MAX),
+            code,
+            at,
+            parts: i32::try_from(row.parts).unwrap_or(i32::MAX),
             change: taken_by(self.way.channel.target(), change),
-            handles: match &sent.outcome {
-                Outcome::Accepted { gateway_ids, .. } => gateway_ids.clone(),
-                Outcome::Failed { .. } => Vec::new(),
-            },
+            handles,
             gone: (class == Class::AddressGone as i32).then_some(row.target),
         };
-        self.line.record(sent.batch, record);
-    }
-}
-
-/// A line of marked rows, each with the batch it is from.
-pub(super) type Request = VecDeque<(Lease, Ready)>;
-
-/// A request on its way. Whatever ends its task, the worker hears of it once.
-struct UnderWay {
-    request: Request,
-    clock: Clock,
-    answers: UnboundedSender<Vec<Sent>>,
-}
-
-impl UnderWay {
-    fn answered(&mut self, outcomes: Vec<Outcome>) {
-        let at = self.clock.now();
-        let sent = std::mem::take(&mut self.request).into_iter().zip(outcomes);
-        // The worker waits for every answer before it goes.
-        let _ = self.answers.send(sent.map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect());
-    }
-}
-
-impl Drop for UnderWay {
-    /// Its task broke: what became of the messages, nobody knows.
-    fn drop(&mut self) {
-        if !self.request.is_empty() {
-            tracing::error!("a request broke off inside gong");
-            let lost = Outcome::Failed { class: Class::Unknown, code: "broken off".to_owned(), retry_after: None };
-            self.answered(vec![lost; self.request.len()]);
-        }
+        self.line.record(batch, record);
     }
 }

@@ -230,8 +230,8 @@ impl Post {
     async fn tidy(&self) -> Result<(), QueueError> {
         let Some(before) = Instant::now().checked_sub(HOLD) else { return Ok(()) };
         let (waiting, under_way) = {
-            let mut shelf = self.shelf();
-            (shelf.overdue_waiting(before), shelf.overdue_under_way(before))
+            let mut kept = self.shelf();
+            (kept.overdue_waiting(before), kept.overdue_under_way(before))
         };
         self.acks.spawn(acknowledge(under_way.into_iter().map(|held| held.acker).collect()));
         self.give_back(waiting).await

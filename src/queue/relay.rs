@@ -213,7 +213,8 @@ impl Relay {
 
     async fn again(&self, of: LaneOf, before: Millis, most: i64) -> Result<(), QueueError> {
         let lost = self.rabbit.store.publish_again(of, before, most).await?;
-        if lost > 0 {
+        // Those that may be with a busy worker are no news.
+        if lost > 0 && before > self.rabbit.store.now() - FORGOTTEN {
             tracing::warn!(
                 channel = of.channel,
                 lane = of.lane,

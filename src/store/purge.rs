@@ -73,8 +73,8 @@ impl Store {
             self.keep_report(dispatch, report, operator).await?;
         }
         // While it is still known where it went.
-        let replied = self.replies_to(dispatch).await?;
-        let replies = self.drop_replies(&replied).await?;
+        let answers = self.replies_to(dispatch).await?;
+        let replies = self.drop_replies(&answers).await?;
         self.by_ranges("delivery_members", ("DELETE FROM delivery_members", "member"), no).await?;
         let members = self.by_ranges("members", ("DELETE FROM members", "ordinal"), no).await?;
         for (table, change) in [
@@ -186,8 +186,8 @@ impl Store {
              (SELECT 1 FROM recipients o WHERE o.household_no = r.no AND o.purpose <> $1)) ORDER BY r.no LIMIT {PEOPLE}"
         );
         // While it is still known whose number is whose.
-        let replied = self.replies_of_purpose(purpose).await?;
-        let replies = self.drop_replies(&replied).await?;
+        let answers = self.replies_of_purpose(purpose).await?;
+        let replies = self.drop_replies(&answers).await?;
         let (mut after, mut done) = (0, Purged { replies, ..Purged::default() });
         loop {
             let people: Vec<i64> = read!(self, |db| sqlx::query_scalar(AssertSqlSafe(page.as_str()))

@@ -15,7 +15,8 @@ use self::rig::{Broker, ROUTINE, books, broker, engine, engines, held};
 use crate::rig::{AWAKE, SOON, delivery_of, log, until};
 use crate::site::{ALERT, NOTICE, finished, gateway, in_state, wish};
 
-const FAST: &str = "rate = 100000, in_flight = 64";
+/// Nothing but the way there: receipts have tests of their own.
+const FAST: &str = "rate = 100000, in_flight = 64, evidence = \"accept_only\"";
 /// A batch is a minute's sends: small ones, so that there are many.
 const SMALL: &str = "rate = 2, in_flight = 16";
 
@@ -24,7 +25,7 @@ async fn twenty_thousand_go_through_the_broker_and_each_once() {
     let Some(server) = broker().await else { return };
     for (store, site) in engines(server.url()).await {
         let n = if store == "sqlite" { 5_000 } else { 20_000 };
-        let gateway = gateway(Behaviour { receipt_delay: "5".parse().unwrap(), ..Behaviour::default() }).await;
+        let gateway = gateway(Behaviour { no_receipt: 1.0, ..Behaviour::default() }).await;
         let mut site = site.with(AWAKE).with_kannel(gateway.addr, FAST);
         let app = site.open().await;
         site.settle(&app, n).await;
@@ -32,12 +33,12 @@ async fn twenty_thousand_go_through_the_broker_and_each_once() {
         let item = site.approve(&app, ALERT).await;
         let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
         let done = finished(&app, dispatch.no, Duration::from_mins(3)).await;
-        assert_eq!(in_state(&app, done.no, State::Delivered).await, done.deliveries, "{store}");
+        assert_eq!(in_state(&app, done.no, State::Sent).await, done.deliveries, "{store}");
         let stats = gateway.stats();
         assert_eq!((i64::try_from(stats.messages).unwrap(), stats.duplicates), (done.deliveries, 0), "{store}");
         let batches = u64::try_from(done.deliveries).unwrap().div_ceil(1_000);
         assert!(counts.queue.published.get() >= batches, "{store}: {:?}", counts.queue);
-        assert_eq!((counts.queue.poison.get(), counts.queue.lost.get(), counts.queue.broken.get()), (0, 0, 0));
+        assert_eq!((counts.queue.poison.get(), counts.queue.lost.get()), (0, 0), "{store}");
         books(&app, &site).await;
         serving.stop().await;
         // Each was acknowledged: nothing comes back when the consumers are gone.

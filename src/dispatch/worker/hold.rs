@@ -19,6 +19,8 @@ const KEPT: Duration = Duration::from_millis(LEASE.unsigned_abs());
 const RENEW: Duration = Duration::from_millis(LEASE.unsigned_abs() / 3);
 /// How often they are renewed when they are in doubt.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How often a worker beside others looks for batches.
+const LOOK: Duration = Duration::from_millis(100);
 /// What is used is measured over at least this long.
 const MEASURED: Duration = Duration::from_millis(150);
 /// A worker that no permit kept waiting could do with this much more than it used.
@@ -61,6 +63,11 @@ impl Hold {
             measured: (now, 0),
             said_lane: None,
         }
+    }
+
+    /// How often to look for batches: other engines make them ready without a word.
+    pub(super) fn looks_every(&self) -> Duration {
+        if self.share_until.is_some() { LOOK } else { super::IDLE }
     }
 
     /// Whether messages may leave now.
@@ -176,8 +183,8 @@ impl Worker {
 mod tests {
     use super::*;
 
-    fn share(until: Instant) -> Option<Share> {
-        Some(Share { rate: 10.0, seq: 1, until })
+    fn share(until: Instant) -> Share {
+        Share { rate: 10.0, seq: 1, until }
     }
 
     #[test]
@@ -205,17 +212,17 @@ mod tests {
         let mut hold = Hold::new(start);
         hold.granted(None, start);
         assert!(!hold.may_send(start), "nothing was granted yet");
-        hold.granted(share(at(12)), at(1));
+        hold.granted(Some(share(at(12))), at(1));
         hold.kept(at(1));
         assert!(hold.may_send(at(2)) && !hold.may_send(at(12)));
         // It stood still; a renewal from before says nothing.
-        hold.granted(share(at(27)), at(15));
+        hold.granted(Some(share(at(27))), at(15));
         hold.kept(at(11));
         assert!(!hold.may_send(at(15)) && hold.renew_at == at(15));
         hold.kept(at(15));
         assert!(hold.may_send(at(16)));
         // Without a gap nothing is asked.
-        hold.granted(share(at(28)), at(20));
+        hold.granted(Some(share(at(28))), at(20));
         assert!(hold.may_send(at(20)));
     }
 }
