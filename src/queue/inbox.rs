@@ -248,8 +248,8 @@ impl Post {
     async fn tidy(&self) -> Result<(), QueueError> {
         let Some(before) = Instant::now().checked_sub(HOLD) else { return Ok(()) };
         let (waiting, under_way) = {
-            let mut shelf = self.shelf();
-            (shelf.overdue_waiting(before), shelf.overdue_under_way(before))
+            let mut on_hand = self.shelf();
+            (on_hand.overdue_waiting(before), on_hand.overdue_under_way(before))
         };
         self.acks.spawn(acknowledge(under_way.into_iter().map(|held| held.acker).collect()));
         self.give_back(waiting).await

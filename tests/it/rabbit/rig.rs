@@ -193,7 +193,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (whole, line) = watch::channel(true);
-        let (_stop, mut stopped) = oneshot::channel();
+        let (stop, mut stopped) = oneshot::channel();
         tokio::spawn(async move {
             loop {
                 let (mut near, _) = tokio::select! {
@@ -213,7 +213,7 @@ impl Proxy {
                 });
             }
         });
-        Self { port, whole, _stop }
+        Self { port, whole, _stop: stop }
     }
 
     pub fn cut(&self) {
