@@ -187,7 +187,7 @@ pub struct Proxy {
     whole: watch::Sender<bool>,
     /// Its end ends the proxy.
     #[expect(dead_code)]
-    life: oneshot::Sender<()>,
+    alive: oneshot::Sender<()>,
 }
 
 impl Proxy {
@@ -195,7 +195,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (whole, line) = watch::channel(true);
-        let (life, mut stopped) = oneshot::channel();
+        let (alive, mut stopped) = oneshot::channel();
         tokio::spawn(async move {
             loop {
                 let (mut near, _) = tokio::select! {
@@ -215,7 +215,7 @@ impl Proxy {
                 });
             }
         });
-        Self { port, whole, life }
+        Self { port, whole, alive }
     }
 
     pub fn cut(&self) {
