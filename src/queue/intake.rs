@@ -107,13 +107,13 @@ impl<C: Clerk> Intake<C> {
         let answer = match &verdict {
             Verdict::Entered(answer) | Verdict::Refused { answer, .. } | Verdict::Rejected { answer, .. } => answer,
         };
-        let heard = reply(channel, &delivery, answer).await?;
         if let Verdict::Refused { why, .. } | Verdict::Rejected { why, .. } = verdict {
             self.rabbit.counts.turned_away.inc();
             tracing::warn!(why, "a letter to gong.intake was not entered");
         } else {
             self.rabbit.counts.entered.inc();
         }
+        let heard = reply(channel, &delivery, answer).await?;
         match verdict {
             Verdict::Rejected { why, .. } => bury(channel, &delivery, why).await,
             // Its sender did not want to hear; somebody must see it.
