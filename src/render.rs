@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
 use crate::say;
+pub use pieces::Memo;
 use pieces::Pieces;
 
 mod check;
@@ -172,10 +173,23 @@ impl Compiled {
         &self.variables
     }
 
+    /// The same template with the texts of `fixed` written into it, where it is made of
+    /// plain values; whatever renders it has them in its data, too.
+    #[must_use]
+    pub fn knowing(mut self, fixed: &serde_json::Value) -> Self {
+        self.pieces = self.pieces.map(|pieces| pieces.knowing(fixed, self.registry.get_escape_fn()));
+        self
+    }
+
     /// Renders with `data`.
     pub fn render(&self, data: &Context) -> Result<String, RenderError> {
+        self.render_again(data, &mut Memo::default())
+    }
+
+    /// Renders with `data`; `memo` is this template's, from one rendering to the next.
+    pub fn render_again(&self, data: &Context, memo: &mut Memo) -> Result<String, RenderError> {
         let plain = self.pieces.as_ref();
-        if let Some(text) = plain.and_then(|p| p.render(data.data(), self.registry.get_escape_fn())) {
+        if let Some(text) = plain.and_then(|p| p.render(data.data(), self.registry.get_escape_fn(), memo)) {
             return Ok(text);
         }
         let mut out = StringOutput::new();

@@ -120,10 +120,29 @@ impl Default for Counts {
     }
 }
 
-impl Counts {
+/// The answers of one gateway, by class.
+pub struct Answers {
+    of: Family<Answer, Counter>,
+    channel: String,
+    /// At hand, since nearly every answer is one.
+    accepted: Option<Counter>,
+}
+
+impl Answers {
     /// Counts an answer.
-    pub fn outcome(&self, channel: &str, outcome: &Outcome) {
-        self.answers.get_or_create(&Answer { channel: channel.to_owned(), class: outcome.word() }).inc();
+    pub fn count(&mut self, outcome: &Outcome) {
+        let of = |class| self.of.get_or_create_owned(&Answer { channel: self.channel.clone(), class });
+        match outcome {
+            Outcome::Accepted { .. } => self.accepted.get_or_insert_with(|| of(outcome.word())).inc(),
+            Outcome::Failed { .. } => of(outcome.word()).inc(),
+        };
+    }
+}
+
+impl Counts {
+    /// The counters of the answers of a channel's gateway.
+    pub fn answers(&self, channel: &str) -> Answers {
+        Answers { of: self.answers.clone(), channel: channel.to_owned(), accepted: None }
     }
 
     /// How a channel was answered so far. Every class has its series from here on, so
@@ -170,9 +189,9 @@ mod tests {
     fn failures_of_the_message_do_not_speak_of_the_gateway() {
         let counts = Counts::default();
         let failed = |class| Outcome::Failed { class, code: String::new(), retry_after: None };
-        counts.outcome("sms", &Outcome::Accepted { gateway_ids: Vec::new(), code: String::new() });
+        counts.answers("sms").count(&Outcome::Accepted { gateway_ids: Vec::new(), code: String::new() });
         for class in OF_GATEWAY.into_iter().chain(OF_MESSAGE) {
-            counts.outcome("sms", &failed(class));
+            counts.answers("sms").count(&failed(class));
         }
         assert_eq!(counts.answered("sms"), Answered { accepted: 1, refused: 5 });
         assert_eq!(counts.answered("mail"), Answered::default());

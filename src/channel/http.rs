@@ -16,16 +16,18 @@ use crate::render::Medium;
 mod answer;
 mod auth;
 mod client;
+mod guard;
 mod heard;
+mod link;
 mod receipt;
 mod request;
 
 use answer::Answers;
-pub(super) use client::forbidden;
 use client::{Client, Failure};
+pub(super) use guard::forbidden;
 use heard::Replies;
 use receipt::Receipts;
-use request::Requests;
+use request::{Desk, Requests};
 
 /// A gateway behind HTTP.
 pub struct Http {
@@ -38,8 +40,8 @@ pub struct Http {
     replies: Option<Replies>,
     client: Client,
     clock: Clock,
-    /// Contexts at rest: the parts that never change stay in them.
-    idle: Mutex<Vec<handlebars::Context>>,
+    /// Nobody makes a request on these now.
+    desks: Mutex<Vec<Desk>>,
 }
 
 impl Http {
@@ -64,17 +66,17 @@ impl Http {
             replies,
             client,
             clock: parts.site.clock.clone(),
-            idle: Mutex::new(Vec::new()),
+            desks: Mutex::default(),
         })
     }
 
     async fn send_group(&self, group: Vec<&Outgoing>) -> Vec<Outcome> {
         let request = {
-            let mut context =
-                self.idle.lock().ok().and_then(|mut idle| idle.pop()).unwrap_or_else(|| self.requests.context());
-            let made = self.requests.make(&mut context, &group, self.clock.now());
-            if let Ok(mut idle) = self.idle.lock() {
-                idle.push(context);
+            let free = self.desks.lock().ok().and_then(|mut desks| desks.pop());
+            let mut desk = free.unwrap_or_else(|| self.requests.desk());
+            let made = self.requests.make(&mut desk, &group, self.clock.now());
+            if let Ok(mut desks) = self.desks.lock() {
+                desks.push(desk);
             }
             made
         };

@@ -49,11 +49,19 @@ enum Says {
 /// A delivery ready to hand over.
 #[derive(Debug)]
 pub struct Ready {
+    pub row: Row,
+    pub out: Outgoing,
+}
+
+/// What of a delivery is needed once its message is handed over.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
     pub ordinal: i64,
     pub attempt: i32,
     pub failures: i32,
     pub target: i64,
-    pub out: Outgoing,
+    /// Billable parts of its message.
+    pub parts: u32,
 }
 
 /// A delivery that cannot be handed over at all.
@@ -214,7 +222,8 @@ impl Job {
             };
             match made {
                 Ok(out) => {
-                    ready.push(Ready { ordinal, attempt, failures: row.failures, target: row.target, out });
+                    let (failures, target, parts) = (row.failures, row.target, out.parts);
+                    ready.push(Ready { row: Row { ordinal, attempt, failures, target, parts }, out });
                 }
                 Err((reason, code)) => not.push(Unsendable { ordinal, attempt, reason, code }),
             }

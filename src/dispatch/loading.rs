@@ -156,19 +156,21 @@ impl Loaded {
 
     /// A row that was marked and not sent: it is marked anew later.
     pub fn give_back(&mut self, row: Ready) {
-        self.unsent.push(row.ordinal);
+        self.unsent.push(row.row.ordinal);
         self.ready.push_front(row);
     }
 
     /// What this batch brings to a turn; `None` when nothing.
     pub fn turn(&mut self) -> Option<BatchTurn> {
-        let records = std::mem::take(&mut self.records);
+        let mut records = std::mem::take(&mut self.records);
+        // Answers come in any order; the store goes through its rows in theirs.
+        records.sort_unstable_by_key(|r| r.ordinal);
         let unsent = std::mem::take(&mut self.unsent);
         let mark: Vec<i64> = self
             .ready
             .drain(..std::mem::take(&mut self.want))
             .map(|row| {
-                let ordinal = row.ordinal;
+                let ordinal = row.row.ordinal;
                 self.asked.insert(ordinal, row);
                 ordinal
             })

@@ -22,12 +22,12 @@ pub struct Tried {
     pub receipt_wait: Millis,
 }
 
-/// The class as stored, the gateway's word, and the change to the row.
+/// The class as stored, and the change to the row.
 #[must_use]
-pub fn decide<'a>(outcome: &'a Outcome, tried: Tried, retry: &RetrySettings, now: Millis) -> (i32, &'a str, Change) {
-    let (class, code, after) = match outcome {
-        Outcome::Accepted { code, .. } => return (CLASS_ACCEPTED, code, TAKEN),
-        Outcome::Failed { class, code, retry_after } => (*class, code.as_str(), *retry_after),
+pub fn decide(outcome: &Outcome, tried: Tried, retry: &RetrySettings, now: Millis) -> (i32, Change) {
+    let (class, after) = match outcome {
+        Outcome::Accepted { .. } => return (CLASS_ACCEPTED, TAKEN),
+        Outcome::Failed { class, retry_after, .. } => (*class, *retry_after),
     };
     let after = after.map_or(0, |d| Millis::try_from(d.as_millis()).unwrap_or(Millis::MAX / 4));
     let again = |interval: Millis| Some(now + after.max(interval));
@@ -50,7 +50,7 @@ pub fn decide<'a>(outcome: &'a Outcome, tried: Tried, retry: &RetrySettings, now
             Change { failures: 1, ..change(State::Uncertain, Reason::NoAnswer, Some(now + tried.receipt_wait)) }
         }
     };
-    (class as i32, code, change)
+    (class as i32, change)
 }
 
 /// What an accepted message becomes, by what its channel aims at: a sheet that was
@@ -75,7 +75,7 @@ mod tests {
 
     fn decided(class: Class, tried: Tried) -> Change {
         let outcome = Outcome::Failed { class, code: String::new(), retry_after: Some(Duration::from_secs(9)) };
-        decide(&outcome, tried, &RetrySettings::default(), 0).2
+        decide(&outcome, tried, &RetrySettings::default(), 0).1
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
             &RetrySettings::default(),
             0,
         )
-        .2;
+        .1;
         assert_eq!(taken_by(Target::Account, taken), TAKEN);
         let printed = taken_by(Target::Point, taken);
         assert_eq!(Some(printed.state), next(State::Sending, Event::Print));

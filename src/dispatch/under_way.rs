@@ -1,19 +1,15 @@
 //! A request on its way to the gateway, and the span that names it in traces.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::Instrument as _;
 
-use super::job::Ready;
-use super::window::Sent;
-use crate::channel::{Channel, Class, Outcome, Outgoing};
+use super::job::Row;
+use super::window::{Request, Sent};
+use crate::channel::{Channel, Class, Outcome};
 use crate::clock::Clock;
 use crate::store::batches::Lease;
-
-/// A line of marked rows, each with the batch it is from.
-pub type Request = VecDeque<(Lease, Ready)>;
 
 /// Sends in a task of its own, so that every core has its share of the work. What
 /// becomes of a request whose task broke, nobody knows.
@@ -21,15 +17,14 @@ pub fn hand_over(
     channel: Arc<dyn Channel>,
     name: &str,
     clock: Clock,
-    request: Request,
+    Request { rows, messages }: Request,
     answers: UnboundedSender<Vec<Sent>>,
 ) {
-    let span = request_span(name, &request);
-    let mut under_way = UnderWay { request, clock, answers };
+    let span = request_span(name, &rows);
+    let mut under_way = UnderWay { rows, clock, answers };
     tokio::spawn(
         async move {
-            let outgoing: Vec<Outgoing> = under_way.request.iter().map(|(_, row)| row.out.clone()).collect();
-            let outcomes = channel.send(&outgoing).await;
+            let outcomes = channel.send(&messages).await;
             tracing::debug!(outcome = outcomes.first().map_or("none", Outcome::word), "answered");
             under_way.answered(outcomes);
         }
@@ -39,8 +34,8 @@ pub fn hand_over(
 
 /// Names a request by its first delivery (dispatch and ordinal, as in the ledger), and
 /// nobody it goes to. Costs nothing while nobody asks for debug.
-fn request_span(channel: &str, request: &Request) -> tracing::Span {
-    let Some((lease, row)) = request.front() else { return tracing::Span::none() };
+fn request_span(channel: &str, rows: &[(Lease, Row)]) -> tracing::Span {
+    let Some((lease, row)) = rows.first() else { return tracing::Span::none() };
     tracing::debug_span!(
         "send",
         channel,
@@ -48,13 +43,13 @@ fn request_span(channel: &str, request: &Request) -> tracing::Span {
         batch = lease.no,
         delivery = row.ordinal,
         attempt = row.attempt,
-        messages = request.len()
+        messages = rows.len()
     )
 }
 
-/// A request on its way. Whatever ends its task, the worker hears of it once.
+/// The rows of a request on its way. Whatever ends its task, the worker hears of it once.
 struct UnderWay {
-    request: Request,
+    rows: Vec<(Lease, Row)>,
     clock: Clock,
     answers: UnboundedSender<Vec<Sent>>,
 }
@@ -62,8 +57,7 @@ struct UnderWay {
 impl UnderWay {
     fn answered(&mut self, outcomes: Vec<Outcome>) {
         let at = self.clock.now();
-        let request = std::mem::take(&mut self.request);
-        let sent = request.into_iter().zip(outcomes);
+        let sent = std::mem::take(&mut self.rows).into_iter().zip(outcomes);
         // The worker waits for every answer before it goes.
         let _ = self.answers.send(sent.map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect());
     }
@@ -72,10 +66,10 @@ impl UnderWay {
 impl Drop for UnderWay {
     /// Its task broke: what became of the messages, nobody knows.
     fn drop(&mut self) {
-        if !self.request.is_empty() {
+        if !self.rows.is_empty() {
             tracing::error!("a request broke off inside gong");
             let lost = Outcome::Failed { class: Class::Unknown, code: "broken off".to_owned(), retry_after: None };
-            self.answered(vec![lost; self.request.len()]);
+            self.answered(vec![lost; self.rows.len()]);
         }
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::job::Ready;
+use super::job::{Ready, Row};
 use super::loading::Loaded;
-use crate::channel::Outcome;
+use crate::channel::{Outcome, Outgoing};
 use crate::clock::Millis;
 use crate::domain::item::Lane;
 use crate::store::batches::Lease;
@@ -47,9 +47,23 @@ impl Window {
 #[derive(Debug)]
 pub struct Sent {
     pub batch: Lease,
-    pub row: Ready,
+    pub row: Row,
     pub outcome: Outcome,
     pub at: Millis,
+}
+
+/// What goes in one request: its messages, and the row of each.
+#[derive(Debug, Default)]
+pub struct Request {
+    pub rows: Vec<(Lease, Row)>,
+    pub messages: Vec<Outgoing>,
+}
+
+impl Request {
+    fn push(&mut self, (lease, ready): (Lease, Ready)) {
+        self.rows.push((lease, ready.row));
+        self.messages.push(ready.out);
+    }
 }
 
 /// What stands between a batch in the store and the gateway.
@@ -145,7 +159,7 @@ impl Line {
         let before = self.to_send.len();
         self.to_send.retain(|(lease, row)| match batches.iter_mut().find(|b| b.lease == *lease) {
             Some(batch) if batch.stopped => {
-                batch.unsent.push(row.ordinal);
+                batch.unsent.push(row.row.ordinal);
                 false
             }
             _ => true,
@@ -226,7 +240,7 @@ impl Line {
 
     /// When the first in line may go; takes its permit the first time it is asked.
     pub fn next_send_at(&mut self, reserve: impl FnOnce(u32) -> Instant) -> Option<Instant> {
-        let parts = self.to_send.front()?.1.out.parts;
+        let parts = self.to_send.front()?.1.row.parts;
         Some(*self.permit.get_or_insert_with(|| reserve(parts)))
     }
 
@@ -245,15 +259,21 @@ impl Line {
 
     /// Takes what goes in one request: the first, and with it others of the same text
     /// up to `batch`; `reserve` takes their permits.
-    pub fn take_request(&mut self, batch: usize, mut reserve: impl FnMut(u32)) -> super::under_way::Request {
+    pub fn take_request(&mut self, batch: usize, mut reserve: impl FnMut(u32)) -> Request {
         self.permit = None;
-        let mut request: super::under_way::Request = self.to_send.pop_front().into_iter().collect();
-        while request.len() < batch {
-            let same =
-                |(_, row): &(Lease, Ready)| request.front().is_some_and(|(_, first)| first.out.text == row.out.text);
-            let Some(next) = self.to_send.front().filter(|n| same(n)) else { break };
-            reserve(next.1.out.parts);
-            request.extend(self.to_send.pop_front());
+        let mut request = Request::default();
+        while request.rows.len() < batch {
+            let first = request.messages.first();
+            let same = |(_, next): &(Lease, Ready)| first.is_none_or(|first| first.text == next.out.text);
+            if !self.to_send.front().is_some_and(same) {
+                break;
+            }
+            if let Some(next) = self.to_send.pop_front() {
+                if first.is_some() {
+                    reserve(next.1.row.parts);
+                }
+                request.push(next);
+            }
         }
         request
     }

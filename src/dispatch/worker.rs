@@ -37,6 +37,7 @@ use crate::cluster::presence::Board;
 use crate::domain::item::Lane;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, Store};
+use crate::telemetry::Answers;
 
 /// Results are written at the latest after this long.
 const FLUSH: Duration = Duration::from_millis(100);
@@ -95,6 +96,7 @@ pub struct Worker {
     turn_not_before: Instant,
     breaker: Breaker,
     hold: Hold,
+    counts: Answers,
 }
 
 impl Worker {
@@ -115,6 +117,7 @@ impl Worker {
             turn_not_before: now,
             breaker: Breaker::new(now),
             hold: Hold::new(now),
+            counts: tools.counts.answers(&way.name),
             tools,
             way,
         }
@@ -210,9 +213,8 @@ impl Worker {
 
     /// Sends what may go now; says when the next permit holds.
     fn send_due(&mut self) -> Option<Instant> {
-        let limits = self.way.channel.limits();
+        let (limits, now) = (self.way.channel.limits(), Instant::now());
         while self.in_flight < limits.in_flight {
-            let now = Instant::now();
             if !self.hold.may_send(now) {
                 return None;
             }
@@ -240,11 +242,12 @@ impl Worker {
         let turn: OptionFuture<_> = self.turn.as_mut().into();
         tokio::select! {
             Some(sent) = self.answers.1.recv() => {
-                self.came_back(sent);
                 // Whoever else is back by now: every round through the loop costs.
                 tokio::task::yield_now().await;
+                let now = Instant::now();
+                self.came_back(sent, now);
                 while let Ok(sent) = self.answers.1.try_recv() {
-                    self.came_back(sent);
+                    self.came_back(sent, now);
                 }
             }
             Some(done) = turn => {
@@ -299,16 +302,15 @@ impl Worker {
         }
     }
 
-    fn came_back(&mut self, sent: Vec<Sent>) {
+    fn came_back(&mut self, sent: Vec<Sent>, now: Instant) {
         self.in_flight -= 1;
-        let now = Instant::now();
         for one in sent {
             let throttled = matches!(one.outcome, Outcome::Failed { class: Class::Throttled, .. });
             self.pacer.answered(throttled, now);
-            self.hold.heard += u64::from(one.row.out.parts);
+            self.hold.heard += u64::from(one.row.parts);
             self.hear(&one.outcome, now);
-            self.tools.counts.outcome(&self.way.name, &one.outcome);
-            self.record(&one);
+            self.counts.count(&one.outcome);
+            self.record(one);
         }
     }
 
@@ -342,25 +344,26 @@ impl Worker {
         }
     }
 
-    fn record(&mut self, sent: &Sent) {
-        let (row, Some(repeatable)) = (&sent.row, self.line.repeatable(sent.batch)) else { return };
+    fn record(&mut self, Sent { batch, row, outcome, at }: Sent) {
+        let Some(repeatable) = self.line.repeatable(batch) else { return };
         let wait: Millis = super::job::receipt_wait(&*self.way.channel);
         let tried = Tried { attempt: row.attempt, failures: row.failures, repeatable, receipt_wait: wait };
-        let (class, code, change) = decide(&sent.outcome, tried, &self.tools.retry, sent.at);
+        let (class, change) = decide(&outcome, tried, &self.tools.retry, at);
+        let (handles, code) = match outcome {
+            Outcome::Accepted { gateway_ids, code } => (gateway_ids, code),
+            Outcome::Failed { code, .. } => (Vec::new(), code),
+        };
         let record = Record {
             ordinal: row.ordinal,
             attempt: row.attempt,
             class,
-            code: code.to_owned(),
-            at: sent.at,
-            parts: i32::try_from(row.out.parts).unwrap_or(i32::MAX),
+            code,
+            at,
+            parts: i32::try_from(row.parts).unwrap_or(i32::MAX),
             change: taken_by(self.way.channel.target(), change),
-            handles: match &sent.outcome {
-                Outcome::Accepted { gateway_ids, .. } => gateway_ids.clone(),
-                Outcome::Failed { .. } => Vec::new(),
-            },
+            handles,
             gone: (class == Class::AddressGone as i32).then_some(row.target),
         };
-        self.line.record(sent.batch, record);
+        self.line.record(batch, record);
     }
 }

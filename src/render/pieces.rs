@@ -6,10 +6,6 @@ use handlebars::template::{HelperTemplate, Parameter, TemplateElement};
 use handlebars::{Path, PathSeg, Template};
 use serde_json::Value;
 
-/// Bytes at hand for a text: a request with a long text of Chinese, percent-encoded,
-/// hardly ever needs more.
-const ROOM: usize = 2048;
-
 /// One piece of a template.
 #[derive(Debug, Clone)]
 enum Piece {
@@ -20,6 +16,34 @@ enum Piece {
 /// A template as its pieces.
 #[derive(Debug, Clone)]
 pub(super) struct Pieces(Vec<Piece>);
+
+/// A value this long, in bytes, is worth remembering.
+const LONG: usize = 64;
+
+/// What a template keeps from one rendering to the next: thousands of messages have one
+/// text, and are as long as each other.
+#[derive(Debug, Default)]
+pub struct Memo {
+    /// Of each piece, its long value and what that was escaped to.
+    escaped: Vec<(String, String)>,
+    /// Bytes of the longest result.
+    room: usize,
+}
+
+impl Memo {
+    /// The escaped form of the value of piece `at`.
+    fn escaped(&mut self, at: usize, value: &str, escape: impl Fn(&str) -> String) -> &str {
+        if self.escaped.len() <= at {
+            self.escaped.resize_with(at + 1, Default::default);
+        }
+        let (known, escaped) = &mut self.escaped[at];
+        if known != value {
+            value.clone_into(known);
+            *escaped = escape(value);
+        }
+        escaped
+    }
+}
 
 impl Pieces {
     /// `None` where the template has anything but text and plain values; `is_helper`
@@ -37,24 +61,52 @@ impl Pieces {
 
     /// The text for `data`; `None` where a value is missing, null or not a scalar, so
     /// that handlebars itself says what is wrong.
-    pub(super) fn render(&self, data: &Value, escape: impl Fn(&str) -> String) -> Option<String> {
-        let mut out = String::with_capacity(ROOM);
-        for piece in &self.0 {
+    pub(super) fn render(&self, data: &Value, escape: impl Fn(&str) -> String, memo: &mut Memo) -> Option<String> {
+        let mut out = String::with_capacity(memo.room);
+        for (at, piece) in self.0.iter().enumerate() {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Value { path, escaped } => {
-                    let found = path.iter().try_fold(data, |at, name| at.as_object()?.get(name))?;
-                    match found {
-                        Value::String(text) if *escaped => out.push_str(&escape(text)),
-                        Value::String(text) => out.push_str(text),
-                        Value::Number(number) => out.push_str(&number.to_string()),
-                        _ => return None,
+                Piece::Value { path, escaped } => match find(data, path)? {
+                    Value::String(text) if *escaped && text.len() >= LONG => {
+                        out.push_str(memo.escaped(at, text, &escape));
                     }
-                }
+                    Value::String(text) if *escaped => out.push_str(&escape(text)),
+                    Value::String(text) => out.push_str(text),
+                    Value::Number(number) => out.push_str(&number.to_string()),
+                    _ => return None,
+                },
             }
         }
+        memo.room = memo.room.max(out.len());
         Some(out)
     }
+
+    /// The same pieces with the texts of `fixed` written into them.
+    pub(super) fn knowing(self, fixed: &Value, escape: impl Fn(&str) -> String) -> Self {
+        let mut pieces: Vec<Piece> = Vec::with_capacity(self.0.len());
+        for piece in self.0 {
+            let text = match &piece {
+                Piece::Text(text) => text.clone(),
+                Piece::Value { path, escaped } => match find(fixed, path) {
+                    Some(Value::String(text)) if *escaped => escape(text),
+                    Some(Value::String(text)) => text.clone(),
+                    _ => {
+                        pieces.push(piece);
+                        continue;
+                    }
+                },
+            };
+            match pieces.last_mut() {
+                Some(Piece::Text(before)) => before.push_str(&text),
+                _ => pieces.push(Piece::Text(text)),
+            }
+        }
+        Self(pieces)
+    }
+}
+
+fn find<'a>(data: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(data, |at, name| at.as_object()?.get(name))
 }
 
 fn value(tag: &HelperTemplate, escaped: bool, is_helper: &dyn Fn(&str) -> bool) -> Option<Piece> {

@@ -259,4 +259,17 @@ proptest::proptest! {
             proptest::prop_assert_eq!(compiled.render(&context).unwrap(), plain.render("t", &data).unwrap());
         }
     }
+
+    /// What a memo keeps changes nothing, nor does what is written in beforehand.
+    #[test]
+    fn a_memo_and_what_is_known_change_nothing(texts in proptest::collection::vec("[a&<\u{4e00} ]{0,80}", 1..4), set in "\\PC{0,12}") {
+        let engine = Engine::texts(Escape::Url, &TimeZone::UTC);
+        let fresh = engine.compile("t", "{{set.a}}?{{text}}&{{{set.a}}}{{text}}", &|_| true).unwrap();
+        let known = fresh.clone().knowing(&serde_json::json!({"set": {"a": set}}));
+        let mut memo = Memo::default();
+        for text in texts {
+            let data = Context::wraps(serde_json::json!({"set": {"a": set}, "text": text})).unwrap();
+            proptest::prop_assert_eq!(known.render_again(&data, &mut memo).unwrap(), fresh.render(&data).unwrap());
+        }
+    }
 }

@@ -102,6 +102,8 @@ impl Pool {
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(BUSY)
+            // There is no line that could have gone dead.
+            .test_before_acquire(false)
             .before_acquire(|c, _| {
                 let at_rest = !c.is_in_transaction();
                 Box::pin(std::future::ready(Ok(at_rest)))
@@ -110,8 +112,12 @@ impl Pool {
             .await?;
         // The writer goes back to the pages it has just written; readers pass by.
         let reading = options.pragma("cache_size", "-4000");
-        let read =
-            SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY).connect_with(reading).await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(BUSY)
+            .test_before_acquire(false)
+            .connect_with(reading)
+            .await?;
         Ok((Self::Sqlite { read, write }, Some(file)))
     }
 

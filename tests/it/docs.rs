@@ -85,7 +85,7 @@ fn commands_are_found_where_they_stand() {
 fn shown() -> BTreeSet<String> {
     let counts = Counts::default();
     let _ = counts.answered("sms");
-    counts.outcome("sms", &Outcome::Failed { class: Class::Unknown, code: String::new(), retry_after: None });
+    counts.answers("sms").count(&Outcome::Failed { class: Class::Unknown, code: String::new(), retry_after: None });
     counts.receipts("sms", 1);
     counts.callback_refused("sms");
     counts.alarm_told("command");

@@ -36,6 +36,8 @@ pub(super) struct Answers {
     rules: Vec<Rule>,
     each: Option<Each>,
     normalise: Vec<Normalise>,
+    /// A rule looks into the JSON of an answer.
+    reads_json: bool,
 }
 
 struct Rule {
@@ -72,7 +74,9 @@ impl Answers {
             let rules = e.rule.iter().map(compile).collect::<Result<_, _>>()?;
             Ok(Each { list: e.list.clone(), number: e.number.clone(), rules })
         };
+        let looks = |rule: &AnswerRule| rule.pointer.is_some() || rule.id.is_some() || rule.code.is_some();
         Ok(Self {
+            reads_json: declaration.answer_each.is_some() || declaration.answer.iter().any(looks),
             rules: declaration.answer.iter().map(compile).collect::<Result<_, _>>()?,
             each: declaration.answer_each.as_ref().map(each).transpose()?,
             normalise: declaration.receipt.as_ref().map(|r| r.normalise.clone()).unwrap_or_default(),
@@ -82,7 +86,8 @@ impl Answers {
     /// One outcome for each message of `group`.
     pub(super) fn read(&self, answer: &Exchange, group: &[&Outgoing], now: Millis) -> Vec<Outcome> {
         let body = String::from_utf8_lossy(&answer.body);
-        let json: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let read = |body| serde_json::from_slice(body).unwrap_or_default();
+        let json: Value = if self.reads_json { read(&answer.body) } else { Value::Null };
         let seen = Seen { status: answer.status, json: &json, body: &body };
         let wait = answer.retry_after.as_deref().and_then(|text| retry_after(text, now));
         let whole = match self.rules.iter().find(|rule| rule.fits(&seen)) {

@@ -3,32 +3,25 @@
 
 use std::error::Error;
 use std::io;
-use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::Uri;
-use hyper::header::RETRY_AFTER;
+use http_body_util::Full;
+use hyper::header::{HOST, HeaderValue};
+use hyper::http::uri::{Authority, PathAndQuery, Scheme};
+use hyper::{Request, Uri};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tower_service::Service;
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::time::{Instant, timeout_at};
+use tower_service::Service as _;
 
-use super::request::Made;
+use super::guard::{Forbidden, Guard};
+use super::link::{Broken, Link, Links, Origin};
+use super::request::{Made, wrong_url};
 use crate::say;
 
 /// Most bytes of an answer that are read.
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
-/// How long an unused connection is kept; shorter than most gateways keep theirs,
-/// since one that closes while a request leaves makes that message uncertain.
-const IDLE: Duration = Duration::from_secs(15);
 
 /// What came back.
 pub(super) struct Exchange {
@@ -48,9 +41,10 @@ pub(super) enum Failure {
     Unheard(String),
 }
 
-/// A pool of connections to one gateway.
+/// A client of one gateway.
 pub(super) struct Client {
-    pool: Pool<HttpsConnector<Guard>, Full<Bytes>>,
+    connector: HttpsConnector<Guard>,
+    links: Links,
     timeout: Duration,
 }
 
@@ -71,47 +65,85 @@ impl Client {
         http.set_nodelay(true);
         http.enforce_http(false);
         http.set_connect_timeout(Some(timeout.min(Duration::from_secs(5))));
-        let https = HttpsConnectorBuilder::new()
+        let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .wrap_connector(Guard(http));
-        let pool = Pool::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(in_flight)
-            .build(https);
-        Self { pool, timeout }
+        Self { connector, links: Links::new(in_flight), timeout }
     }
 
     /// Sends the request and reads the whole answer.
     pub(super) async fn exchange(&self, made: Made) -> Result<Exchange, Failure> {
-        let mut request = made.into_request();
-        let connection = capture_connection(&mut request);
-        let work = async {
-            let answer = self.pool.request(request).await.map_err(|e| classify(&e))?;
-            let status = answer.status().as_u16();
-            let header = answer.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
-            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(|_| {
-                Failure::Unheard(say!(
-                    "答复不完整或超过 64 KiB（HTTP {status}）",
-                    "half an answer, or more than 64 KiB (HTTP {status})"
-                ))
-            })?;
-            Ok(Exchange { status, retry_after: header, body: body.to_bytes() })
-        };
-        match tokio::time::timeout(self.timeout, work).await {
-            Ok(done) => done,
-            Err(_) if connection.connection_metadata().is_some() => {
-                Err(Failure::Unheard(say!("等待答复超时", "timed out waiting for the answer")))
+        let until = Instant::now() + self.timeout;
+        let (origin, mut request) = addressed(made).ok_or_else(|| Failure::Refused(wrong_url()))?;
+        loop {
+            let rested = self.links.take(&origin);
+            let is_new = rested.is_none();
+            let mut link = match rested {
+                Some(link) => link,
+                None => timeout_at(until, self.connect(&origin))
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::Unsent(say!("连接超时", "timed out connecting"))))?,
+            };
+            match timeout_at(until, link.exchange(request)).await {
+                Ok(Ok(exchange)) => {
+                    self.links.keep(origin, link);
+                    return Ok(exchange);
+                }
+                Ok(Err(Broken::Unsent(_))) if is_new => return Err(unsent()),
+                Ok(Err(Broken::Unsent(back))) => request = *back,
+                Ok(Err(Broken::Unheard(why))) => return Err(Failure::Unheard(why)),
+                Err(_) => return Err(Failure::Unheard(say!("等待答复超时", "timed out waiting for the answer"))),
             }
-            Err(_) => Err(Failure::Unsent(say!("连接超时", "timed out connecting"))),
         }
+    }
+
+    async fn connect(&self, origin: &Origin) -> Result<Link, Failure> {
+        let io = self.connector.clone().call(origin.into()).await.map_err(|e| classify(&*e))?;
+        Link::over(io).await.map_err(|_| unsent())
     }
 }
 
-fn classify(error: &hyper_util::client::legacy::Error) -> Failure {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+fn unsent() -> Failure {
+    Failure::Unsent(say!("连接不上网关", "cannot connect to the gateway"))
+}
+
+/// Where a request goes, and the request as that host is to get it (RFC 9112 §3.2.1).
+fn addressed(made: Made) -> Option<(Origin, Request<Full<Bytes>>)> {
+    let mut request = made.into_request();
+    let uri = std::mem::take(request.uri_mut()).into_parts();
+    let origin = Origin { scheme: uri.scheme?, authority: uri.authority? };
+    *request.uri_mut() = uri.path_and_query.unwrap_or(PathAndQuery::from_static("/")).into();
+    if !request.headers().contains_key(HOST) {
+        request.headers_mut().insert(HOST, host(&origin)?);
+    }
+    Some((origin, request))
+}
+
+/// The host and, where it is not the scheme's own, the port; never user and password.
+fn host(Origin { scheme, authority }: &Origin) -> Option<HeaderValue> {
+    let usual = if *scheme == Scheme::HTTPS { 443 } else { 80 };
+    let whole = Authority::as_str(authority);
+    let bare = whole.rsplit_once('@').map_or(whole, |(_, host)| host);
+    let bare = if authority.port_u16() == Some(usual) { authority.host() } else { bare };
+    HeaderValue::from_str(bare).ok()
+}
+
+impl From<&Origin> for Uri {
+    fn from(origin: &Origin) -> Self {
+        let mut parts = hyper::http::uri::Parts::default();
+        parts.scheme = Some(origin.scheme.clone());
+        parts.authority = Some(origin.authority.clone());
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+        // All three parts are there, which is all that can be wrong.
+        Self::from_parts(parts).unwrap_or_default()
+    }
+}
+
+/// What a failure to connect proves.
+fn classify(error: &(dyn Error + 'static)) -> Failure {
+    let mut cause = Some(error);
     while let Some(e) = cause {
         if e.is::<Forbidden>()
             || e.downcast_ref::<io::Error>()
@@ -122,63 +154,7 @@ fn classify(error: &hyper_util::client::legacy::Error) -> Failure {
         }
         cause = e.source();
     }
-    if error.is_connect() {
-        Failure::Unsent(say!("连接不上网关", "cannot connect to the gateway"))
-    } else {
-        Failure::Unheard(say!("连接中断，没有答复", "the connection broke without an answer"))
-    }
-}
-
-/// A connection to an address gong does not talk to.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", say!(
-    "拒绝连接链路本地或云元数据地址。请核对网关网址",
-    "refused to connect to a link-local or metadata address; check the gateway's URL"
-))]
-struct Forbidden;
-
-/// Whether `ip` is link-local or serves a cloud's instance metadata. Loopback and
-/// private addresses are fine: that is where gateways live.
-pub(in crate::channel) fn forbidden(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        // RFC 3927; and Aliyun's metadata service.
-        IpAddr::V4(v4) => v4.is_link_local() || v4.octets() == [100, 100, 100, 200],
-        // RFC 4291 §2.5.6; and the metadata service of AWS.
-        IpAddr::V6(v6) => {
-            (v6.segments()[0] & 0xffc0) == 0xfe80 || v6.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
-        }
-    }
-}
-
-/// Connects, and looks at the address it reached before a byte is written: names
-/// can resolve to anything.
-#[derive(Clone)]
-struct Guard(HttpConnector);
-
-impl Service<Uri> for Guard {
-    type Response = TokioIo<TcpStream>;
-    type Error = Box<dyn Error + Send + Sync>;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Pin::new(&mut self.0).poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let literal = uri.host().and_then(|h| h.trim_matches(['[', ']']).parse().ok());
-        if literal.is_some_and(forbidden) {
-            return std::future::ready(Err(Forbidden.into())).boxed();
-        }
-        let connecting = self.0.call(uri);
-        async move {
-            let stream = connecting.await?;
-            if forbidden(stream.inner().peer_addr()?.ip()) {
-                return Err(Forbidden.into());
-            }
-            Ok(stream)
-        }
-        .boxed()
-    }
+    unsent()
 }
 
 #[cfg(test)]
@@ -186,20 +162,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_addresses_are_refused_and_gateways_are_not() {
-        for bad in [
-            "169.254.169.254",
-            "169.254.0.1",
-            "::ffff:169.254.169.254",
-            "fe80::1",
-            "febf::1",
-            "fd00:ec2::254",
-            "100.100.100.200",
+    fn a_host_is_named_without_its_usual_port_and_without_user() {
+        for (url, named) in [
+            ("http://10.0.0.5:13013", "10.0.0.5:13013"),
+            ("http://a.example:80", "a.example"),
+            ("https://a.example:443", "a.example"),
+            ("https://a.example:80", "a.example:80"),
+            ("http://user:word@a.example", "a.example"),
+            ("http://[::1]:8080", "[::1]:8080"),
         ] {
-            assert!(forbidden(bad.parse().unwrap()), "{bad}");
-        }
-        for good in ["127.0.0.1", "10.0.0.5", "192.168.1.1", "::1", "fd00::1", "100.100.100.201", "8.8.8.8"] {
-            assert!(!forbidden(good.parse().unwrap()), "{good}");
+            let uri = url.parse::<Uri>().unwrap().into_parts();
+            let origin = Origin { scheme: uri.scheme.unwrap(), authority: uri.authority.unwrap() };
+            assert_eq!(host(&origin).unwrap(), named, "{url}");
+            assert_eq!(Uri::from(&origin).authority(), Some(&origin.authority), "{url}");
         }
     }
 }

@@ -16,12 +16,20 @@ use crate::channel::registry::{Parts, RegistryError};
 use crate::channel::{Outgoing, Target};
 use crate::clock::Millis;
 use crate::render::messages::is_item_field;
-use crate::render::{Compiled, Engine, Escape, compose};
+use crate::render::{Compiled, Engine, Escape, Memo, compose};
 use crate::say;
 
 /// What every template of a request may read, beside vars, secrets and lets.
 const KNOWN: &[&str] =
     &["to", "tos", "title", "text", "parts", "client_id", "client_ids", "callback_url", "signature", "url", "body"];
+
+/// What one request after the other is made on: the parts that never change stay there.
+pub(super) struct Desk {
+    context: Context,
+    callback: Memo,
+    url: Memo,
+    body: Memo,
+}
 
 /// The compiled request of a declaration.
 pub(super) struct Requests {
@@ -52,9 +60,11 @@ impl Requests {
     fn compile(parts: &Parts<'_>, spec: &RequestSpec) -> Result<Self, DeclarationError> {
         let known = |path: &str| known(parts, path);
         let site = parts.site;
+        let settings = settings(parts);
         let compile = |label: &str, escape: Escape, value: &Spanned<String>| {
             Engine::requests(escape, &site.zone, &site.clock)
                 .compile(label, value.get_ref(), &known)
+                .map(|made| made.knowing(&settings))
                 .map_err(parts.source.template(value))
         };
         let (body_escape, content_type) = match spec.format {
@@ -112,7 +122,7 @@ impl Requests {
             may_opt_out: false,
         };
         let at = |value: &Spanned<String>, why: String| Err(parts.source.error(value.span().start, why));
-        match self.make(&mut self.context(), &[&message], parts.site.clock.now()) {
+        match self.make(&mut self.desk(), &[&message], parts.site.clock.now()) {
             Err(why) => at(&spec.url, why),
             Ok(made) => match &spec.body {
                 Some(body)
@@ -126,20 +136,21 @@ impl Requests {
         }
     }
 
-    /// A context that holds what never changes.
-    pub(super) fn context(&self) -> Context {
+    /// A desk with what never changes on it.
+    pub(super) fn desk(&self) -> Desk {
         let mut context = Context::null();
         *context.data_mut() = self.fixed.clone();
-        context
+        Desk { context, callback: Memo::default(), url: Memo::default(), body: Memo::default() }
     }
 
     /// The request for `group`, whose texts are equal. The error says why none can
     /// be made, without any value.
-    pub(super) fn make(&self, context: &mut Context, group: &[&Outgoing], now: Millis) -> Result<Made, String> {
+    pub(super) fn make(&self, desk: &mut Desk, group: &[&Outgoing], now: Millis) -> Result<Made, String> {
         let say_why = |e: crate::render::RenderError| e.to_string();
+        let Desk { context, callback: callback_memo, url: url_memo, body: body_memo } = desk;
         self.fill(context, group, now);
         if let Some(callback) = &self.callback {
-            let url = callback.render(context).map_err(say_why)?;
+            let url = callback.render_again(context, callback_memo).map_err(say_why)?;
             set(context, "callback_url", url.into());
         }
         for (name, value) in &self.lets {
@@ -148,7 +159,7 @@ impl Requests {
                 lets.insert(name.clone(), value.into());
             }
         }
-        let url = self.url.render(context).map_err(say_why)?;
+        let url = self.url.render_again(context, url_memo).map_err(say_why)?;
         if self.reads.contains("url") {
             set(context, "url", url.as_str().into());
         }
@@ -156,7 +167,8 @@ impl Requests {
         if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(wrong_url());
         }
-        let body = self.body.as_ref().map_or(Ok(String::new()), |b| b.render(context).map_err(say_why))?;
+        let body =
+            self.body.as_ref().map_or(Ok(String::new()), |b| b.render_again(context, body_memo).map_err(say_why))?;
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
@@ -215,7 +227,7 @@ impl Made {
     }
 }
 
-fn wrong_url() -> String {
+pub(super) fn wrong_url() -> String {
     say!(
         "网址不对：应以 http:// 或 https:// 开头，且不含空格等字符",
         "the URL is not one: http:// or https://, without spaces"
@@ -248,17 +260,19 @@ pub(super) fn known(parts: &Parts<'_>, path: &str) -> bool {
     }
 }
 
-/// Vars and secrets as templates see them.
-pub(super) fn fixed(parts: &Parts<'_>) -> Value {
+/// What the site set, as templates see it.
+fn settings(parts: &Parts<'_>) -> Value {
     let secrets: Map<String, Value> =
         parts.secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().into())).collect();
-    json!({
-        "vars": parts.vars,
-        "secrets": secrets,
-        "signature": parts.signature,
-        "callback_url": callback_base(parts),
-        "let": {},
-    })
+    json!({"vars": parts.vars, "secrets": secrets, "signature": parts.signature})
+}
+
+/// The same, and what may be put in anew for a message.
+pub(super) fn fixed(parts: &Parts<'_>) -> Value {
+    let mut fixed = settings(parts);
+    fixed["callback_url"] = callback_base(parts).into();
+    fixed["let"] = json!({});
+    fixed
 }
 
 fn callback_base(parts: &Parts<'_>) -> String {
@@ -281,6 +295,6 @@ fn callback(parts: &Parts<'_>, spec: &RequestSpec) -> Result<Option<Compiled>, D
     let source = format!("{}{}", callback_base(parts), query.get_ref());
     Engine::requests(Escape::Url, &parts.site.zone, &parts.site.clock)
         .compile("receipt.callback_query", &source, &|path| known(parts, path))
-        .map(Some)
+        .map(|made| Some(made.knowing(&settings(parts))))
         .map_err(parts.source.template(query))
 }

@@ -313,6 +313,17 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ended_is_replaced() {
+    let last = "HTTP/1.1 202 X\r\nconnection: close\r\ncontent-length: 5\r\n\r\n0: OK";
+    let gateway = double(move |_| Act::Raw(last)).await;
+    let channel = kannel(&gateway.url);
+    for _ in 0..3 {
+        assert_eq!(class(&send_one(&channel).await), None);
+    }
+    assert_eq!(gateway.connections.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
 async fn connections_are_kept() {
     let gateway = double(|_| Act::Answer(202, "", "0: Accepted".into())).await;
     let channel = kannel(&gateway.url);
