@@ -3,9 +3,12 @@
 pub mod alarm;
 pub mod calls;
 pub mod engine;
+mod events;
+pub mod intake;
 pub mod posts;
 pub mod prepare;
 mod queue;
+pub mod review;
 pub mod samples;
 mod situation;
 

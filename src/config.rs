@@ -25,12 +25,14 @@ mod alarm;
 mod calendar;
 mod calls;
 mod environment;
+mod intake;
 mod sheets;
 
 pub use calendar::{CalendarFault, CalendarFileError};
 pub use calls::CallsConfig;
 pub use environment::{arguments, env};
 use environment::{environment, set};
+pub use intake::{IntakeConfig, SourceConfig};
 pub use sheets::SheetsConfig;
 
 /// The file `gong init` writes, with every default in a comment.
@@ -43,6 +45,7 @@ pub struct Config {
     pub site: SiteConfig,
     pub store: StoreConfig,
     pub queue: QueueSettings,
+    pub intake: IntakeConfig,
     pub server: ServerConfig,
     pub review: ReviewConfig,
     pub quiet_hours: QuietConfig,
@@ -234,6 +237,7 @@ impl Config {
         self.call_plan()?;
         self.alarm_limits()?;
         self.queue.check()?;
+        self.check_intake()?;
         Ok(())
     }
 

@@ -139,6 +139,12 @@ impl App {
         if roles.planner || roles.scheduler {
             self.start_relay(&common, &queue);
         }
+        if roles.scheduler {
+            self.tell(&common, &queue).await?;
+        }
+        if roles.web {
+            self.take_letters(&common, &queue)?;
+        }
         if !serves.is_empty() {
             self.start_workers(&common, queue, serves)?;
         }

@@ -3,6 +3,7 @@
 mod approvals;
 mod batches;
 mod calls;
+mod events;
 mod histories;
 mod moving;
 mod outbox;

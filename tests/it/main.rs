@@ -23,6 +23,7 @@ mod faults;
 mod fleet;
 mod gateways;
 mod house;
+mod intake;
 mod kannel;
 mod lanes;
 mod layers;

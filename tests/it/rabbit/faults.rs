@@ -184,7 +184,7 @@ async fn without_its_broker_a_site_starts_and_goes_on_when_it_comes() {
     let Some(server) = broker().await else { return };
     let proxy = Proxy::to(server.port()).await;
     proxy.cut();
-    let gateway = gateway(Behaviour::default()).await;
+    let gateway = gateway(Behaviour { no_receipt: 1.0, ..Behaviour::default() }).await;
     let mut site = rig::sqlite(&server.by(proxy.port)).await.with(AWAKE).with_kannel(gateway.addr, FAST);
     let app = site.open().await;
     site.settle(&app, 200).await;
