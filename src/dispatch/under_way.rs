@@ -17,11 +17,10 @@ pub fn hand_over(
     channel: Arc<dyn Channel>,
     name: &str,
     clock: Clock,
-    request: Request,
+    Request { rows, messages }: Request,
     answers: UnboundedSender<Vec<Sent>>,
 ) {
-    let span = request_span(name, &request);
-    let Request { rows, messages } = request;
+    let span = request_span(name, &rows);
     let mut under_way = UnderWay { rows, clock, answers };
     tokio::spawn(
         async move {
@@ -35,8 +34,8 @@ pub fn hand_over(
 
 /// Names a request by its first delivery (dispatch and ordinal, as in the ledger), and
 /// nobody it goes to. Costs nothing while nobody asks for debug.
-fn request_span(channel: &str, request: &Request) -> tracing::Span {
-    let Some((lease, row)) = request.rows.first() else { return tracing::Span::none() };
+fn request_span(channel: &str, rows: &[(Lease, Row)]) -> tracing::Span {
+    let Some((lease, row)) = rows.first() else { return tracing::Span::none() };
     tracing::debug_span!(
         "send",
         channel,
@@ -44,7 +43,7 @@ fn request_span(channel: &str, request: &Request) -> tracing::Span {
         batch = lease.no,
         delivery = row.ordinal,
         attempt = row.attempt,
-        messages = request.rows.len()
+        messages = rows.len()
     )
 }
 
