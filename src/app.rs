@@ -1,10 +1,14 @@
 //! Wires a site together: configuration, key, store, channels. [`engine`] moves messages.
 
+pub mod alarm;
 pub mod calls;
 pub mod engine;
+mod events;
+pub mod intake;
 pub mod posts;
 pub mod prepare;
 mod queue;
+pub mod review;
 pub mod samples;
 mod situation;
 

@@ -66,6 +66,17 @@ pub enum Outcome {
     Failed { class: Class, code: String, retry_after: Option<Duration> },
 }
 
+impl Outcome {
+    /// The stable word for it, as metrics and logs name it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::Failed { class, .. } => class.word(),
+        }
+    }
+}
+
 /// Why a message was not taken: the closed list that decides what happens next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,6 +98,22 @@ pub enum Class {
     /// Nobody there: nothing was written. The channel pauses, longer each time, and
     /// the message waits at no cost of an attempt, until its expiry.
     Unreachable = 7,
+}
+
+impl Class {
+    /// The stable word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Throttled => "throttled",
+            Self::Temporary => "temporary",
+            Self::Permanent => "permanent",
+            Self::AddressGone => "address_gone",
+            Self::Misconfigured => "misconfigured",
+            Self::Unknown => "unknown",
+            Self::Unreachable => "unreachable",
+        }
+    }
 }
 
 /// What stands in `attempts.class` for an accepted message.

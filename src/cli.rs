@@ -30,6 +30,7 @@ mod item;
 mod locale;
 mod loopback;
 mod merges;
+mod migrate;
 mod operator;
 pub mod output;
 mod plan;
@@ -50,6 +51,7 @@ mod sheets;
 mod signals;
 mod status;
 mod steer;
+mod store;
 mod unreached;
 mod visits;
 mod words;
@@ -115,6 +117,8 @@ pub enum Command {
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Purge(purge::PurgeArgs),
+    Migrate(migrate::MigrateArgs),
+    Store(store::StoreArgs),
     Serve(serve::ServeArgs),
     Work(work::WorkArgs),
     Workers(workers::WorkersArgs),
@@ -216,6 +220,8 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
         Command::Backup(args) => backup::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Purge(args) => purge::run(context, args).await,
+        Command::Migrate(args) => migrate::run(context, args).await,
+        Command::Store(args) => store::run(context, args).await,
         Command::Serve(args) => serve::run(context, args).await,
         Command::Work(args) => work::run(context, args).await,
         Command::Workers(args) => workers::run(context, args).await,

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::channel::registry::ChannelSettings;
 use crate::clock::Millis;
+use crate::dispatch::alarm::AlarmSettings;
 use crate::dispatch::retry::RetrySettings;
 use crate::domain::audience::Attributes;
 use crate::domain::plan::{Plan, parse_duration};
@@ -20,15 +21,18 @@ use crate::lang::Lang;
 use crate::queue::QueueSettings;
 use crate::say;
 
+mod alarm;
 mod calendar;
 mod calls;
 mod environment;
+mod intake;
 mod sheets;
 
 pub use calendar::{CalendarFault, CalendarFileError};
 pub use calls::CallsConfig;
 pub use environment::{arguments, env};
 use environment::{environment, set};
+pub use intake::{IntakeConfig, SourceConfig};
 pub use sheets::SheetsConfig;
 
 /// The file `gong init` writes, with every default in a comment.
@@ -41,6 +45,7 @@ pub struct Config {
     pub site: SiteConfig,
     pub store: StoreConfig,
     pub queue: QueueSettings,
+    pub intake: IntakeConfig,
     pub server: ServerConfig,
     pub review: ReviewConfig,
     pub quiet_hours: QuietConfig,
@@ -49,6 +54,7 @@ pub struct Config {
     pub retry: RetrySettings,
     pub disk: DiskConfig,
     pub sheets: SheetsConfig,
+    pub alarm: AlarmSettings,
     pub log: LogConfig,
     pub attributes: Attributes,
     pub channels: BTreeMap<String, ChannelSettings>,
@@ -229,7 +235,9 @@ impl Config {
         self.second_signature_within()?;
         self.default_plan()?;
         self.call_plan()?;
+        self.alarm_limits()?;
         self.queue.check()?;
+        self.check_intake()?;
         Ok(())
     }
 

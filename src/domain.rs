@@ -4,6 +4,7 @@ pub mod audience;
 pub mod calendar;
 pub mod calls;
 pub mod delivery;
+pub mod event;
 pub mod figures;
 pub mod ids;
 pub mod item;

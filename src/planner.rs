@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::channel::{Channel, Target};
 use crate::cluster::leading::Leading;
@@ -144,7 +145,8 @@ impl Planner {
             open && (due || d.phase == "snapshot" || d.phase == "plan")
         });
         let Some(next) = open.into_iter().min_by_key(|d| (d.lane, d.no)) else { return Ok(false) };
-        if let Err(error) = self.plan(&next, pace).await {
+        let span = tracing::info_span!("plan", dispatch = next.no, phase = next.phase);
+        if let Err(error) = self.plan(&next, pace).instrument(span).await {
             tracing::warn!(dispatch = next.no, %error, "cannot be planned now; the others go on");
             pace.page = Page::default();
             pace.put_off.insert(next.no, Instant::now() + PUT_OFF);

@@ -4,14 +4,18 @@
 //! lost, doubled or late, it never loses or doubles a delivery.
 
 pub mod counts;
+mod dead;
 pub mod error;
+pub mod events;
 mod inbox;
+pub mod intake;
 pub mod link;
 pub mod message;
 pub mod rabbit;
 pub mod relay;
 pub mod settings;
 mod shelf;
+mod steady;
 pub mod topology;
 
 use std::sync::Arc;

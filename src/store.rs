@@ -18,8 +18,11 @@ pub mod dispatches;
 pub mod doubtful;
 pub mod error;
 pub mod estimate;
+pub mod events;
+pub mod gauges;
 pub mod groups;
 pub mod health;
+pub mod intake;
 pub mod items;
 pub mod leaders;
 pub mod lists;
@@ -27,9 +30,11 @@ pub mod made_up;
 pub mod merges;
 pub mod meta;
 pub mod migrate;
+pub mod moving;
 pub mod operators;
 pub mod optouts;
 pub mod outbox;
+pub mod partitions;
 pub mod points;
 pub mod postings;
 pub mod posts;
@@ -79,15 +84,17 @@ pub struct Store {
 
 impl Store {
     /// Opens the database at `url` (`sqlite:PATH` or `postgres://…`), migrates it
-    /// to this program's schema and checks that the key belongs to it.
+    /// to this program's schema, if it is embedded or empty, and checks that the key
+    /// belongs to it.
     ///
     /// # Errors
-    /// When it cannot be reached, was written by a newer gong, or belongs to
-    /// another key.
+    /// When it cannot be reached, was written by a newer gong, belongs to another key,
+    /// is a server's that has to be migrated first, or was moved away.
     pub async fn open(url: &str, vault: Vault, clock: Clock) -> Result<Self> {
         let (pool, file) = Pool::open(url).await?;
         migrate::run(&pool, file.as_deref(), clock.now()).await?;
         let store = Self { pool, vault, clock, file };
+        store.check_moved().await?;
         store.check_key().await?;
         Ok(store)
     }
@@ -98,6 +105,11 @@ impl Store {
     /// When the database is busy beyond its time-out or gone.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(self.pool.begin().await?)
+    }
+
+    /// The same for the hot path, on a server that keeps to its indexes.
+    pub(crate) async fn begin_hot(&self) -> Result<Tx> {
+        Ok(self.pool.begin_hot().await?)
     }
 
     /// Now, in epoch milliseconds.

@@ -1,6 +1,8 @@
 //! What gong says of itself: logs for people, counts for Prometheus. Neither holds
 //! an address, a name or a text.
 
+pub mod gauges;
+
 use std::io::IsTerminal as _;
 use std::path::Path;
 
@@ -18,6 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::channel::{Class, Outcome};
 use crate::queue::counts::QueueCounts;
+use gauges::Gauges;
 
 /// Days of log files kept.
 const KEEP_LOGS: usize = 30;
@@ -56,6 +59,25 @@ struct OfChannel {
     channel: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
+    how: &'static str,
+}
+
+/// Failures that speak of the gateway, not of the message.
+const OF_GATEWAY: [Class; 5] =
+    [Class::Throttled, Class::Temporary, Class::Misconfigured, Class::Unknown, Class::Unreachable];
+/// Failures of one message or its address.
+const OF_MESSAGE: [Class; 2] = [Class::Permanent, Class::AddressGone];
+
+/// How a channel's messages were answered since this process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answered {
+    pub accepted: u64,
+    /// Failures that speak of the gateway, not of the message.
+    pub refused: u64,
+}
+
 /// The counts of this process.
 #[derive(Debug)]
 pub struct Counts {
@@ -63,6 +85,8 @@ pub struct Counts {
     answers: Family<Answer, Counter>,
     receipts: Family<OfChannel, Counter>,
     refused: Family<OfChannel, Counter>,
+    alarms: Family<Told, Counter>,
+    pub gauges: Gauges,
     /// Transactions of workers that recorded results.
     pub turns: Counter,
     /// Dispatches with work left.
@@ -86,6 +110,9 @@ impl Default for Counts {
         registry.register("receipts", "Receipts kept", receipts.clone());
         let refused = Family::<OfChannel, Counter>::default();
         registry.register("callbacks_refused", "Callbacks not believed or not understood", refused.clone());
+        let alarms = Family::<Told, Counter>::default();
+        registry.register("alarms_told", "Alarms told, or not, by way", alarms.clone());
+        let gauges = Gauges::register(&mut registry);
         let turns = Counter::default();
         registry.register("turns", "Transactions of workers that recorded results", turns.clone());
         let open_dispatches = Gauge::default();
@@ -98,7 +125,20 @@ impl Default for Counts {
         registry.register("batches_put_off", "Batches put off because they cannot be prepared", put_off.clone());
         let queue = QueueCounts::default();
         queue.register(&mut registry);
-        Self { registry, answers, receipts, refused, turns, open_dispatches, unmatched, low_disk, put_off, queue }
+        Self {
+            registry,
+            answers,
+            receipts,
+            refused,
+            alarms,
+            gauges,
+            turns,
+            open_dispatches,
+            unmatched,
+            low_disk,
+            put_off,
+            queue,
+        }
     }
 }
 
@@ -115,17 +155,8 @@ impl Answers {
     pub fn count(&mut self, outcome: &Outcome) {
         let of = |class| self.of.get_or_create_owned(&Answer { channel: self.channel.clone(), class });
         match outcome {
-            Outcome::Accepted { .. } => self.accepted.get_or_insert_with(|| of("accepted")).inc(),
-            Outcome::Failed { class, .. } => of(match class {
-                Class::Throttled => "throttled",
-                Class::Temporary => "temporary",
-                Class::Permanent => "permanent",
-                Class::AddressGone => "address_gone",
-                Class::Misconfigured => "misconfigured",
-                Class::Unknown => "unknown",
-                Class::Unreachable => "unreachable",
-            })
-            .inc(),
+            Outcome::Accepted { .. } => self.accepted.get_or_insert_with(|| of(outcome.word())).inc(),
+            Outcome::Failed { .. } => of(outcome.word()).inc(),
         };
     }
 }
@@ -134,6 +165,22 @@ impl Counts {
     /// The counters of the answers of a channel's gateway.
     pub fn answers(&self, channel: &str) -> Answers {
         Answers { of: self.answers.clone(), channel: channel.to_owned(), accepted: None }
+    }
+
+    /// How a channel was answered so far. Every class has its series from here on, so
+    /// that its first failure is seen as a rise.
+    #[must_use]
+    pub fn answered(&self, channel: &str) -> Answered {
+        let n = |class| self.answers.get_or_create(&Answer { channel: channel.to_owned(), class }).get();
+        for class in OF_MESSAGE {
+            n(class.word());
+        }
+        Answered { accepted: n("accepted"), refused: OF_GATEWAY.into_iter().map(|class| n(class.word())).sum() }
+    }
+
+    /// Counts an alarm that was told by `how`, or that could not be (`failed`).
+    pub fn alarm_told(&self, how: &'static str) {
+        self.alarms.get_or_create(&Told { how }).inc();
     }
 
     /// Counts receipts kept.
@@ -153,5 +200,34 @@ impl Counts {
         // Writing to a string does not fail.
         let _ = encode(&mut out, &self.registry);
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_the_message_do_not_speak_of_the_gateway() {
+        let counts = Counts::default();
+        let failed = |class| Outcome::Failed { class, code: String::new(), retry_after: None };
+        counts.answers("sms").count(&Outcome::Accepted { gateway_ids: Vec::new(), code: String::new() });
+        for class in OF_GATEWAY.into_iter().chain(OF_MESSAGE) {
+            counts.answers("sms").count(&failed(class));
+        }
+        assert_eq!(counts.answered("sms"), Answered { accepted: 1, refused: 5 });
+        assert_eq!(counts.answered("mail"), Answered::default());
+        let text = counts.text();
+        assert!(text.contains("gong_answers_total{channel=\"sms\",class=\"address_gone\"} 1"), "{text}");
+        assert!(text.contains("gong_answers_total{channel=\"mail\",class=\"accepted\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn a_channel_stops_for_one_reason_at_a_time() {
+        let counts = Counts::default();
+        counts.gauges.stopped("sms", Some("unreachable"));
+        assert!(counts.gauges.is_stopped("sms", "unreachable") && !counts.gauges.is_stopped("sms", "misconfigured"));
+        counts.gauges.stopped("sms", None);
+        assert!(!counts.gauges.is_stopped("sms", "unreachable"));
     }
 }

@@ -129,9 +129,6 @@ async fn ready(State(shared): State<Shared>) -> Response {
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
-    if let Ok(unmatched) = shared.desk.store.unmatched_receipts().await {
-        shared.counts.unmatched.set(unmatched);
-    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], shared.counts.text()).into_response()
 }

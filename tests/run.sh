@@ -132,6 +132,16 @@ if command -v cargo-deny >/dev/null; then
 else
   echo "== deny: skipped, cargo-deny is not installed (cargo install cargo-deny --locked)"
 fi
+if command -v shellcheck >/dev/null; then
+  stage "shellcheck" shellcheck -x -S warning tests/run.sh deploy/*.sh deploy/services/*.sh deploy/deb/{build.sh,gong-setup,postinst,prerm,postrm}
+else
+  echo "== shellcheck: skipped, it is not installed (apt-get install shellcheck)"
+fi
+if command -v promtool >/dev/null; then
+  stage "alert rules" promtool test rules deploy/monitoring/alerts_test.yml
+else
+  echo "== alert rules: skipped, promtool is not installed (apt-get install prometheus)"
+fi
 stage "tests" "$CARGO" test --locked
 
 if [ "$embedded" = no ]; then

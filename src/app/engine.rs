@@ -122,6 +122,7 @@ impl App {
         if !serves.is_empty() {
             self.store.retry_misconfigured().await?;
         }
+        common.supervise(self.monitor(&common.ways, &common.counts, &common.stop)?.run());
         if roles.planner {
             let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
             match self.seat(&common, PLANNER) {
@@ -137,6 +138,12 @@ impl App {
         }
         if roles.planner || roles.scheduler {
             self.start_relay(&common, &queue);
+        }
+        if roles.scheduler {
+            self.tell(&common, &queue).await?;
+        }
+        if roles.web {
+            self.take_letters(&common, &queue)?;
         }
         if !serves.is_empty() {
             self.start_workers(&common, queue, serves)?;
@@ -295,7 +302,7 @@ impl Common {
 }
 
 /// The folder a file lies in.
-fn folder(file: Option<&Path>) -> Option<PathBuf> {
+pub(super) fn folder(file: Option<&Path>) -> Option<PathBuf> {
     let folder = file?.parent().filter(|p| !p.as_os_str().is_empty());
     Some(folder.unwrap_or(Path::new(".")).to_owned())
 }

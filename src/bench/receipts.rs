@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, json};
+use serde_json::Map;
 
 use super::dispatch::persons_for;
 use super::site::{CHANNEL, Site};
@@ -12,7 +12,9 @@ use crate::channel::{Receipt, ReceiptKey};
 use crate::domain::delivery::{State, Word};
 use crate::domain::ids::DeliveryRef;
 use crate::store::Store;
-use crate::vault::{Owner, hex};
+use crate::store::bare::BareCallback;
+use crate::store::receipts::rows::KeptReceipt;
+use crate::vault::Owner;
 
 /// Receipts a callback.
 const CALLBACK: usize = 100;
@@ -69,25 +71,26 @@ fn receipts(store: &Store, dispatch_no: i64, n: i64) -> Vec<Receipt> {
 
 async fn bare(store: &Store, (channel, dispatch_no): (i32, i64), receipts: &[Receipt]) -> anyhow::Result<Duration> {
     let (delivered, first) = (State::Delivered.code(), 1_000_000_000_i64);
-    let made: Vec<(String, String)> = (first..)
+    let made: Vec<BareCallback> = (first..)
         .step_by(CALLBACK)
         .zip(receipts.chunks(CALLBACK))
         .map(|(no, callback)| {
-            let rows: Vec<_> = (no..)
-                .zip(callback)
-                .map(|(no, r)| {
-                    let raw = hex(&store.vault.seal(Owner::Receipt(0), r.raw.as_bytes()));
-                    (no, delivered, &r.code, dispatch_no, no - first + 1, raw)
-                })
-                .collect();
-            let changes: Vec<_> = rows.iter().map(|r| (dispatch_no, r.4, delivered)).collect();
-            (json!(rows).to_string(), json!(changes).to_string())
+            let kept = (no..).zip(callback).map(|(no, r)| KeptReceipt {
+                no,
+                gateway_id: String::new(),
+                state: delivered,
+                code: r.code.clone(),
+                event_at: None,
+                to: Some((dispatch_no, no - first + 1, 1)),
+                raw_sealed: Some(store.vault.seal(Owner::Receipt(0), r.raw.as_bytes())),
+            });
+            store.bare_callback(dispatch_no, delivered, kept.collect())
         })
         .collect();
     store.settle().await?;
     let (began, at) = (Instant::now(), store.now());
-    for (receipts, deliveries) in &made {
-        store.bare_receipts(channel, at, (receipts, deliveries)).await?;
+    for callback in &made {
+        store.bare_receipts(channel, at, callback).await?;
     }
     Ok(began.elapsed())
 }

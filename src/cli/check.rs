@@ -1,5 +1,6 @@
 //! `gong check`: what a site still lacks before it can be relied on.
 
+mod alarm;
 mod data;
 mod files;
 mod paper;
@@ -22,11 +23,14 @@ use crate::vault::Vault;
 
 /// Looks over the whole site and says what to do about what is wrong.
 #[derive(Debug, Args)]
-#[command(after_help = "gong check\ngong check --connect\ngong check --json")]
+#[command(after_help = "gong check\ngong check --connect\ngong check --alarm\ngong check --json")]
 pub struct CheckArgs {
     /// Open a connection to every gateway as well; nothing is sent.
     #[arg(long)]
     connect: bool,
+    /// Really send a test alarm to whom `[alarm]` names.
+    #[arg(long)]
+    alarm: bool,
 }
 
 /// How a thing stands.
@@ -85,14 +89,14 @@ pub(super) async fn run(context: &Context, args: CheckArgs) -> anyhow::Result<En
     if let Some(config) = report.need("config", context.config()) {
         let shown = context.global.config.display();
         report.good("config", say!("配置 {shown}", "settings {shown}"));
-        site(&mut report, config, args.connect).await;
+        site(&mut report, config, &args).await;
     }
     print(context, &report.lines)?;
     let good = report.lines.iter().all(|l| l.state != State::Bad);
     Ok(if good { Ended::Done } else { Ended::NotGood })
 }
 
-async fn site(report: &mut Report, config: Config, connect: bool) {
+async fn site(report: &mut Report, config: Config, args: &CheckArgs) {
     if config.site.name.trim().is_empty() || config.site.phone.trim().is_empty() {
         report.warn(
             "site",
@@ -109,11 +113,12 @@ async fn site(report: &mut Report, config: Config, connect: bool) {
     let messages = files::templates(report, &config);
     paper::fonts(report, &config);
     files::calendar(report, &config);
-    queue::broker(report, &config, connect).await;
+    queue::broker(report, &config, args.connect).await;
     let registry = ways::channels(report, &config);
-    if connect {
+    if args.connect {
         ways::connect(report, &config, &registry).await;
     }
+    alarm::look(report, &config, &registry, args.alarm).await;
     let Some(store) = store else { return };
     data::look(report, &config, &store).await;
     if let Some(messages) = messages {

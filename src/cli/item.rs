@@ -133,7 +133,7 @@ async fn enter(
     let source = if format == Format::Markdown { read::with_tables(&source, file)? } else { source };
     let (draft, lines) = crate::domain::item::parse_placed(&source, format, &zone)
         .map_err(|e| if file == "-" { anyhow::anyhow!("{e}") } else { anyhow::anyhow!("{file}: {e}") })?;
-    let mut problems = review::problems(app, &draft).await?;
+    let mut problems = review::problems(&app.store, &draft).await?;
     review::place(&mut problems, &lines);
     if !problems.is_empty() {
         review::print_problems(context, file, &problems)?;

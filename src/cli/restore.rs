@@ -27,10 +27,11 @@ use crate::vault::Vault;
 gong restore data/backups/gong-20260601-080000.db
 gong restore /mnt/usb/gong.db --key /mnt/safe/gong.key
 gong restore --nothing-sent 3     # nothing went out since the copy: queue it again
-gong resume 3                     # then go on")]
+gong resume 3                     # then go on
+gong restore --brought-back       # PostgreSQL, after pg_restore")]
 pub struct RestoreArgs {
     /// The copy.
-    #[arg(value_name = "FROM", required_unless_present = "nothing_sent")]
+    #[arg(value_name = "FROM", required_unless_present_any = ["nothing_sent", "brought_back"])]
     from: Option<PathBuf>,
     /// The key of the copy, where the site has none yet.
     #[arg(long, value_name = "KEYFILE")]
@@ -38,18 +39,25 @@ pub struct RestoreArgs {
     /// Queues again what the restore left uncertain in this dispatch.
     #[arg(long, value_name = "DISPATCH", conflicts_with_all = ["from", "key"])]
     nothing_sent: Option<String>,
+    /// pg_restore has brought the PostgreSQL database back: pauses everything in it
+    /// before an engine starts.
+    #[arg(long, conflicts_with_all = ["from", "key", "nothing_sent"])]
+    brought_back: bool,
 }
 
 pub(super) async fn run(context: &Context, args: RestoreArgs) -> anyhow::Result<Ended> {
     if let Some(dispatch) = &args.nothing_sent {
         return nothing_sent(context, dispatch).await;
     }
+    if args.brought_back {
+        return brought_back(context).await;
+    }
     let from = args.from.unwrap_or_default();
     let config = context.config()?;
     let Some(database) = config.store_url().strip_prefix("sqlite:").map(PathBuf::from) else {
         return Err(StoreError::Refused(say!(
-            "数据库是 PostgreSQL，请用 pg_restore 恢复，然后暂停全部发布任务再启动",
-            "the database is PostgreSQL: restore it with pg_restore, and pause every dispatch before you start"
+            "数据库是 PostgreSQL，请先停掉全部 gong，用 pg_restore 恢复，然后执行 gong restore --brought-back 再启动",
+            "the database is PostgreSQL: stop every gong, restore it with pg_restore, then run gong restore --brought-back before you start"
         ))
         .into());
     };
@@ -177,6 +185,24 @@ fn tell(context: &Context, restored: Restored, open: &[i64], aside: Option<&Path
         ));
     }
     Ok(())
+}
+
+/// Marks a PostgreSQL database that pg_restore brought back.
+async fn brought_back(context: &Context) -> anyhow::Result<Ended> {
+    let app = context.app().await?;
+    let operator = context.operator(&app).await?;
+    operator.need(Role::Admin)?;
+    if app.store.file.is_some() {
+        return Err(StoreError::Refused(say!(
+            "数据库是 SQLite，请用：gong restore 备份文件",
+            "the database is SQLite: use gong restore BACKUP"
+        ))
+        .into());
+    }
+    let restored = app.store.mark_restored(&operator.name).await?;
+    let open: Vec<i64> = app.store.dispatches(true).await?.into_iter().map(|d| d.no).collect();
+    tell(context, restored, &open, None)?;
+    Ok(Ended::Done)
 }
 
 async fn nothing_sent(context: &Context, dispatch: &str) -> anyhow::Result<Ended> {

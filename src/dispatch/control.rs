@@ -78,7 +78,8 @@ impl Control {
         Self { low_disk: of.disk.is_low(), shares, ..Self::default() }
     }
 
-    async fn read(of: &Watched) -> Result<Self> {
+    /// Asks the store.
+    pub async fn read(of: &Watched) -> Result<Self> {
         let (store, disk) = (&of.store, &of.disk);
         let shares = match &of.shared_by {
             Some(owner) => Some(read_shares(store, owner).await?),

@@ -20,11 +20,17 @@ impl Disk {
         Self { folder, reserve: reserve_mb.saturating_mul(1024 * 1024) }
     }
 
+    /// Bytes free; `None` where there is no disk to ask.
+    #[must_use]
+    pub fn free(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(self.folder.as_ref()?).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     /// Less than the reserve is free. A disk that cannot be asked is not low.
     #[must_use]
     pub fn is_low(&self) -> bool {
-        let Some(folder) = &self.folder else { return false };
-        rustix::fs::statvfs(folder).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < self.reserve)
+        self.free().is_some_and(|free| free < self.reserve)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use tracing::Instrument as _;
 
 use super::disk::last_lane;
 use super::job::{Job, Ready};
@@ -67,7 +68,8 @@ async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Op
         tools.queue.settled(way.no, &[lease]);
         return Ok(None);
     }
-    match prepare(tools, way, lease).await {
+    let span = tracing::info_span!("load", channel = way.name, dispatch = lease.dispatch_no, batch = lease.no);
+    match prepare(tools, way, lease).instrument(span).await {
         Ok(batch) => Ok(Some(batch)),
         // What is wrong with one dispatch must not stop the others behind it.
         Err(error @ (StoreError::Refused(_) | StoreError::Damaged(_))) => {
@@ -101,6 +103,7 @@ async fn prepare(tools: &Tools, way: &Way, lease: Lease) -> Result<Batch> {
             .await
             .map_err(|e| crate::store::StoreError::Damaged(e.to_string()))?
     };
+    tracing::debug!(ready = rows.len(), unsendable = unsendable.len(), "loaded");
     let whole = unsendable.is_empty();
     if !whole {
         let rows: Vec<_> = unsendable.into_iter().map(|u| (u.ordinal, u.attempt, u.reason, u.code)).collect();

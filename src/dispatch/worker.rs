@@ -19,21 +19,22 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use self::hold::Hold;
 use super::breaker::Breaker;
 use super::control::Control;
-use super::job::{Jobs, Row};
+use super::job::Jobs;
 use super::loading::{self, Batch, Loaded};
 use super::outcome::{Tried, decide, taken_by};
 use super::pacer::Pacer;
 use super::retry::RetrySettings;
-use super::window::{Line, Request, Sent, Window};
+use super::under_way::hand_over;
+use super::window::{Line, Sent, Window};
 use crate::channel::{Channel, Class, Outcome};
-use crate::clock::{Clock, Millis};
+use crate::clock::Millis;
 use crate::cluster::presence::Board;
 use crate::domain::item::Lane;
-use crate::store::batches::Lease;
 use crate::store::turn::{BatchTurn, Record};
 use crate::store::{Result, Store};
 use crate::telemetry::Answers;
@@ -201,10 +202,14 @@ impl Worker {
         }
         let Some(turns) = self.line.next_turn(self.may_start(), FLUSH) else { return };
         let (store, no) = (Arc::clone(&self.tools.store), self.way.no);
-        self.turn = Some(tokio::spawn(async move {
-            let done = store.turn(no, &turns).await;
-            (turns, done)
-        }));
+        let span = tracing::debug_span!("turn", channel = self.way.name, batches = turns.len());
+        self.turn = Some(tokio::spawn(
+            async move {
+                let done = store.turn(no, &turns).await;
+                (turns, done)
+            }
+            .instrument(span),
+        ));
     }
 
     /// Sends what may go now; says when the next permit holds.
@@ -223,20 +228,10 @@ impl Worker {
                 self.pacer.reserve(parts, now);
             });
             self.in_flight += 1;
-            self.hand_over(request);
+            let (channel, clock) = (Arc::clone(&self.way.channel), self.tools.store.clock.clone());
+            hand_over(channel, &self.way.name, clock, request, self.answers.0.clone());
         }
         None
-    }
-
-    /// Sends in a task of its own, so that every core has its share of the work. What
-    /// becomes of a request whose task broke, nobody knows.
-    fn hand_over(&self, Request { rows, messages }: Request) {
-        let channel = Arc::clone(&self.way.channel);
-        let mut under_way = UnderWay { rows, clock: self.tools.store.clock.clone(), answers: self.answers.0.clone() };
-        tokio::spawn(async move {
-            let outcomes = channel.send(&messages).await;
-            under_way.answered(outcomes);
-        });
     }
 
     async fn wait(&mut self, due: Option<Instant>) {
@@ -330,9 +325,16 @@ impl Worker {
         let probing = self.breaker.is_probing();
         let pause = self.breaker.hear(failure, now);
         self.unobeyed |= pause.is_some() || probing != self.breaker.is_probing();
-        let Some(pause) = pause else { return };
-        let (channel, seconds) = (&self.way.name, pause.as_secs());
-        if failure == Some(Class::Misconfigured) {
+        let (channel, gauges) = (&self.way.name, &self.tools.counts.gauges);
+        let Some(pause) = pause else {
+            if probing && !self.breaker.is_probing() {
+                gauges.stopped(channel, None);
+            }
+            return;
+        };
+        let (refused, seconds) = (failure == Some(Class::Misconfigured), pause.as_secs());
+        gauges.stopped(channel, Some(if refused { "misconfigured" } else { "unreachable" }));
+        if refused {
             tracing::error!(
                 channel,
                 code,
@@ -365,32 +367,5 @@ impl Worker {
             gone: (class == Class::AddressGone as i32).then_some(row.target),
         };
         self.line.record(batch, record);
-    }
-}
-
-/// The rows of a request on its way. Whatever ends its task, the worker hears of it once.
-struct UnderWay {
-    rows: Vec<(Lease, Row)>,
-    clock: Clock,
-    answers: UnboundedSender<Vec<Sent>>,
-}
-
-impl UnderWay {
-    fn answered(&mut self, outcomes: Vec<Outcome>) {
-        let at = self.clock.now();
-        let sent = std::mem::take(&mut self.rows).into_iter().zip(outcomes);
-        // The worker waits for every answer before it goes.
-        let _ = self.answers.send(sent.map(|((batch, row), outcome)| Sent { batch, row, outcome, at }).collect());
-    }
-}
-
-impl Drop for UnderWay {
-    /// Its task broke: what became of the messages, nobody knows.
-    fn drop(&mut self) {
-        if !self.rows.is_empty() {
-            tracing::error!("a request broke off inside gong");
-            let lost = Outcome::Failed { class: Class::Unknown, code: "broken off".to_owned(), retry_after: None };
-            self.answered(vec![lost; self.rows.len()]);
-        }
     }
 }

@@ -18,6 +18,12 @@ pub struct QueueCounts {
     pub lost: Counter,
     /// Connections to the broker that broke or could not be made.
     pub broken: Counter,
+    /// Letters of other systems entered, or answered again.
+    pub entered: Counter,
+    /// Letters that were not.
+    pub turned_away: Counter,
+    /// Events confirmed by the broker.
+    pub told: Counter,
 }
 
 impl QueueCounts {
@@ -30,6 +36,9 @@ impl QueueCounts {
             ("queue_poison", "Messages moved to the dead letters", &self.poison),
             ("queue_lost", "Messages published again because the broker lost them", &self.lost),
             ("queue_broken", "Connections to the broker that broke or could not be made", &self.broken),
+            ("intake_entered", "Letters of other systems that were entered, or answered again", &self.entered),
+            ("intake_turned_away", "Letters of other systems that were refused", &self.turned_away),
+            ("events_told", "Events confirmed by the broker", &self.told),
         ];
         for (name, help, counter) in all {
             registry.register(name, help, counter.clone());

@@ -7,22 +7,20 @@ use std::time::Duration;
 use futures_util::stream::{SelectAll, once};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions,
-    ConfirmSelectOptions,
-};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Acker, BasicProperties, Channel};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::types::FieldTable;
+use lapin::{Acker, Channel};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::dead;
 use super::error::{QueueError, is_missing};
 use super::message::decode;
 use super::rabbit::Rabbit;
 use super::shelf::{Held, Shelf};
-use super::topology::{DEAD, queue_name};
+use super::topology::queue_name;
 use crate::domain::item::Lane;
 use crate::store::outbox::Ticket;
 
@@ -31,8 +29,6 @@ const TIDY: Duration = Duration::from_secs(20);
 /// A message is acknowledged after this long, whatever its batch does: the lease in the
 /// store stands for it. Brokers close on a consumer that keeps one for 30 minutes.
 const HOLD: Duration = Duration::from_mins(5);
-/// Bytes kept of a message that cannot be read.
-const KEEP: usize = 4_096;
 
 /// The inbox as the worker sees it.
 pub(super) struct Inbox {
@@ -226,21 +222,7 @@ impl Post {
         let queue = delivery.routing_key.as_str();
         tracing::error!(channel = self.name, queue, why, "a message that cannot be read; see the queue gong.dead");
         self.rabbit.counts.poison.inc();
-        let mut headers = FieldTable::default();
-        for (key, value) in [("x-gong-reason", why), ("x-gong-queue", queue)] {
-            headers.insert(key.into(), AMQPValue::LongString(value.into()));
-        }
-        let properties = BasicProperties::default().with_delivery_mode(2).with_headers(headers);
-        let data = &delivery.data[..delivery.data.len().min(KEEP)];
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let kept = channel.basic_publish(DEAD.into(), "".into(), options, data, properties).await?.await?;
-        if kept.is_ack() && kept.take_message().is_none() {
-            delivery.acker.ack(BasicAckOptions::default()).await?;
-        } else {
-            // The broker moves it itself then, with a reason of its own.
-            delivery.acker.reject(BasicRejectOptions { requeue: false }).await?;
-        }
-        Ok(())
+        dead::bury(channel, &delivery, why).await
     }
 
     /// Nothing is kept from the broker for long: what waits goes back through the
@@ -248,8 +230,8 @@ impl Post {
     async fn tidy(&self) -> Result<(), QueueError> {
         let Some(before) = Instant::now().checked_sub(HOLD) else { return Ok(()) };
         let (waiting, under_way) = {
-            let mut on_hand = self.shelf();
-            (on_hand.overdue_waiting(before), on_hand.overdue_under_way(before))
+            let mut kept = self.shelf();
+            (kept.overdue_waiting(before), kept.overdue_under_way(before))
         };
         self.acks.spawn(acknowledge(under_way.into_iter().map(|held| held.acker).collect()));
         self.give_back(waiting).await

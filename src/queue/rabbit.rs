@@ -96,11 +96,11 @@ impl Rabbit {
             let mut dropped = Vec::new();
             {
                 let mut leases: HashMap<Ticket, Lease> = claimed.iter().map(|l| (l.ticket(), *l)).collect();
-                let mut on_hand = inbox.shelf();
+                let mut kept = inbox.shelf();
                 for held in taken {
                     // Of two copies one stays until the batch is done.
                     match leases.remove(&held.ticket) {
-                        Some(lease) => on_hand.begin(lease, held),
+                        Some(lease) => kept.begin(lease, held),
                         None => dropped.push(held.acker),
                     }
                 }
@@ -125,8 +125,8 @@ impl Rabbit {
     pub(super) fn settled(&self, channel: i32, leases: &[Lease]) {
         let Some(inbox) = self.inbox(channel) else { return };
         let done: Vec<_> = {
-            let mut on_hand = inbox.shelf();
-            leases.iter().filter_map(|lease| on_hand.end(*lease)).map(|held| held.acker).collect()
+            let mut kept = inbox.shelf();
+            leases.iter().filter_map(|lease| kept.end(*lease)).map(|held| held.acker).collect()
         };
         inbox.acknowledge(done);
     }

@@ -45,8 +45,7 @@ pub struct Depth {
 pub async fn declare_ends(channel: &Channel) -> Result<(), QueueError> {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     for (name, kind) in [(EXCHANGE, ExchangeKind::Direct), (DEAD, ExchangeKind::Fanout)] {
-        let declared = channel.exchange_declare(name.into(), kind, durable, FieldTable::default()).await;
-        declared.map_err(|e| worded(name, e))?;
+        declare_exchange(channel, name, kind, durable).await?;
     }
     let mut dead = FieldTable::default();
     dead.insert("x-queue-type".into(), text("quorum"));
@@ -79,12 +78,22 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(value.into())
 }
 
-async fn declare(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), QueueError> {
+pub(super) async fn declare_exchange(
+    channel: &Channel,
+    name: &str,
+    kind: ExchangeKind,
+    options: ExchangeDeclareOptions,
+) -> Result<(), QueueError> {
+    let declared = channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await;
+    declared.map_err(|e| worded(name, e))
+}
+
+pub(super) async fn declare(channel: &Channel, name: &str, arguments: FieldTable) -> Result<(), QueueError> {
     let declared = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments).await;
     declared.map(drop).map_err(|e| worded(name, e))
 }
 
-async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<(), QueueError> {
+pub(super) async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<(), QueueError> {
     let options = QueueBindOptions::default();
     Ok(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await?)
 }

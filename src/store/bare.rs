@@ -3,9 +3,12 @@
 //! transactions of the same size, and nothing else.
 
 use super::bulk::Col;
+use super::receipts::claims::RAISE;
+use super::receipts::rows::{KeptReceipt, ReceiptRows};
 use super::recipients::people;
-use super::{Result, Store, Tx};
+use super::{Result, Store, Tx, partitions};
 use crate::clock::Millis;
+use crate::domain::delivery::State;
 
 /// How far a dispatch had come after one chunk of its snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,6 +75,15 @@ const IMPORT: [Filled; 4] = [
 /// The rows of one chunk of an import, as the parameters of its statements.
 pub struct ImportChunk([String; 4]);
 
+/// One callback's receipts, and what they do to the deliveries of a dispatch.
+pub struct BareCallback {
+    dispatch_no: i64,
+    state: i32,
+    ordinals: Vec<i64>,
+    changes: String,
+    receipts: ReceiptRows,
+}
+
 impl Store {
     /// How far a dispatch has come.
     pub async fn mark_of(&self, dispatch_no: i64) -> Result<Mark> {
@@ -98,7 +110,7 @@ impl Store {
             ("member", from.members, to.members),
             ("no", from.batch, to.batch),
         ];
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         for (table, (key, after, last)) in SNAPSHOT.iter().zip(spans) {
             let sql = format!(
                 "INSERT INTO bare_{table} SELECT * FROM {table} WHERE dispatch_no = $1 AND {key} > $2 AND {key} <= $3"
@@ -144,31 +156,39 @@ impl Store {
         tx.commit().await
     }
 
-    /// Writes receipts and what they do to their deliveries, everything known
-    /// already: `receipts` and `deliveries` are the JSON rows.
-    pub async fn bare_receipts(&self, channel: i32, at: Millis, (receipts, deliveries): (&str, &str)) -> Result<()> {
-        let mut tx = self.begin().await?;
-        let cols = [
-            Col::Int("no"),
-            Col::Int("state"),
-            Col::Text("code"),
-            Col::Int("dispatch_no"),
-            Col::Int("ordinal"),
-            Col::Bytes("raw_sealed"),
-        ];
-        let sql = format!(
-            "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, dispatch_no, ordinal, attempt, raw_sealed) \
-             SELECT no, {channel}, {at}, '', state, code, dispatch_no, ordinal, 1, raw_sealed FROM {}",
-            tx.source(&cols)
-        );
-        exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(receipts))?;
+    /// Receipts of a dispatch's deliveries as the parameters of their statements.
+    pub fn bare_callback(&self, dispatch_no: i64, state: i32, receipts: Vec<KeptReceipt>) -> BareCallback {
+        let ordinals: Vec<i64> = receipts.iter().filter_map(|r| r.to.map(|t| t.1)).collect();
+        let changes: Vec<_> = ordinals.iter().map(|o| (dispatch_no, o, state)).collect();
+        let changes = serde_json::json!(changes).to_string();
+        BareCallback { dispatch_no, state, ordinals, changes, receipts: ReceiptRows::new(&self.pool, receipts) }
+    }
+
+    /// Writes receipts and what they do to their deliveries, everything known already.
+    pub async fn bare_receipts(&self, channel: i32, at: Millis, callback: &BareCallback) -> Result<()> {
+        let mut tx = self.begin_hot().await?;
+        tx.keep_receipts(channel, at, &callback.receipts).await?;
+        if let Tx::Postgres(t) = &mut tx {
+            let n = callback.ordinals.len();
+            sqlx::query(RAISE)
+                .bind(vec![callback.dispatch_no; n])
+                .bind(&callback.ordinals)
+                .bind(vec![callback.state; n])
+                .bind(vec![State::Sent.code(); n])
+                .bind(vec![Some(at); n])
+                .bind(vec![Some(at); n])
+                .bind(vec![None::<Millis>; n])
+                .execute(&mut **t)
+                .await?;
+            return tx.commit().await;
+        }
         let source = tx.source(&[Col::Int("dispatch_no"), Col::Int("ordinal"), Col::Int("state")]);
         let sql = format!(
             "UPDATE deliveries SET state = src.state, reason = 0, next_at = NULL, handed_at = COALESCE(handed_at, {at}), \
              reached_at = COALESCE(reached_at, {at}) FROM {source} \
              WHERE deliveries.dispatch_no = src.dispatch_no AND deliveries.ordinal = src.ordinal"
         );
-        exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(deliveries))?;
+        exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&callback.changes))?;
         tx.commit().await
     }
 
@@ -239,7 +259,12 @@ impl Tx {
     /// What makes `bare_table` like `table`, indexes and all.
     async fn definitions(&mut self, table: &str) -> Result<Vec<String>> {
         let Self::Sqlite(t) = self else {
-            return Ok(vec![format!("CREATE TABLE bare_{table} (LIKE {table} INCLUDING ALL)")]);
+            let like = format!("CREATE TABLE bare_{table} (LIKE {table} INCLUDING ALL)");
+            if !partitions::LEDGER.contains(&table) {
+                return Ok(vec![like]);
+            }
+            let part = partitions::whole_range(&format!("bare_{table}"), table);
+            return Ok(vec![format!("{like} PARTITION BY RANGE (dispatch_no)"), part]);
         };
         let sql = "SELECT sql FROM sqlite_master WHERE tbl_name = $1 AND sql IS NOT NULL ORDER BY type DESC";
         let made: Vec<String> = sqlx::query_scalar(sql).bind(table).fetch_all(&mut **t).await?;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Result, Store, StoreError, Tx};
+use super::{Pool, Result, Store, StoreError, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
 
@@ -27,11 +27,22 @@ pub(super) const LOAD_SQLITE: &str = "SELECT json_group_array(json_array(d.ordin
      hex(a.sealed), a.gone, m.recipient_no, hex(m.vars_sealed))) FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
      LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
      WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1";
-const LOAD_POSTGRES: &str = "SELECT COALESCE(json_agg(json_build_array(d.ordinal, d.attempt, d.failures, d.target, \
-     encode(a.sealed, 'hex'), a.gone, m.recipient_no, encode(m.vars_sealed, 'hex'))), '[]')::text \
-     FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
+/// A server makes JSON more slowly than the driver reads rows.
+pub(super) const LOAD_POSTGRES: &str = "SELECT d.ordinal, d.attempt, d.failures, d.target, a.sealed AS address_sealed, a.gone, m.recipient_no, \
+     m.vars_sealed FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
      LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
-     WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1";
+     WHERE d.dispatch_no = $2 AND d.batch = $1 AND d.batch > 0 AND d.state = 1";
+
+/// Leases what is ready: `$1` channel, `$2` owner, `$3` until, `$4` now, `$5` the last
+/// lane, `$6` at most.
+pub(super) fn lease_sql(lock: &str) -> String {
+    format!(
+        "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no IN \
+             (SELECT b.no FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
+              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 AND b.lane <= $5 ORDER BY b.lane, b.no LIMIT $6{lock}) \
+             RETURNING no, dispatch_no, lane, epoch"
+    )
+}
 
 /// A leased batch: the epoch is the fencing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
@@ -43,7 +54,7 @@ pub struct Lease {
 }
 
 /// A queued delivery with what is needed to render and send it; sealed still.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, sqlx::FromRow)]
 pub struct Waiting {
     pub ordinal: i64,
     pub attempt: i32,
@@ -60,6 +71,7 @@ pub struct Waiting {
     pub vars_sealed: Option<Vec<u8>>,
     /// Variables that no list brings: of a call, the village and the link.
     #[serde(skip)]
+    #[sqlx(skip)]
     pub own: Option<serde_json::Value>,
 }
 
@@ -99,14 +111,8 @@ impl Store {
             return Ok(Vec::new());
         }
         let (until, now) = (self.db_now().await? + LEASE, self.now());
-        let mut tx = self.begin().await?;
-        let lock = tx.pick("", " FOR UPDATE OF b SKIP LOCKED");
-        let sql = format!(
-            "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no IN \
-             (SELECT b.no FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
-              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 AND b.lane <= $5 ORDER BY b.lane, b.no LIMIT $6{lock}) \
-             RETURNING no, dispatch_no, lane, epoch"
-        );
+        let mut tx = self.begin_hot().await?;
+        let sql = lease_sql(tx.pick("", " FOR UPDATE OF b SKIP LOCKED"));
         let mut leases: Vec<Lease> = run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(channel)
             .bind(owner)
@@ -129,9 +135,20 @@ impl Store {
 
     /// The queued deliveries of a leased batch, in order.
     pub async fn load_batch(&self, lease: Lease) -> Result<Vec<Waiting>> {
-        let sql = self.pool.pick(LOAD_SQLITE, LOAD_POSTGRES);
-        let json: String = read!(self, |db| sqlx::query_scalar(sql).bind(lease.no).fetch_one(db).await)?;
-        let mut rows: Vec<Waiting> = serde_json::from_str(&json).map_err(|e| StoreError::Damaged(e.to_string()))?;
+        let mut rows: Vec<Waiting> = match &self.pool {
+            Pool::Sqlite { read, .. } => {
+                let json: String = sqlx::query_scalar(LOAD_SQLITE).bind(lease.no).fetch_one(read).await?;
+                serde_json::from_str(&json).map_err(|e| StoreError::Damaged(e.to_string()))?
+            }
+            Pool::Postgres(_) => {
+                let mut tx = self.begin_hot().await?;
+                run!(&mut tx, |c| sqlx::query_as(LOAD_POSTGRES)
+                    .bind(lease.no)
+                    .bind(lease.dispatch_no)
+                    .fetch_all(c)
+                    .await)?
+            }
+        };
         rows.sort_unstable_by_key(|row| row.ordinal);
         Ok(rows)
     }
@@ -200,7 +217,8 @@ impl Store {
     /// into `uncertain`, says so in the ledger, and makes the rest ready, in one
     /// transaction. Returns how many were in the window.
     pub async fn take_over(&self, lease: Lease, settling: Settling) -> Result<u64> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
+        let within = tx.within(lease);
         // Its owner may have renewed it since it was found.
         let sql = format!(
             "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = epoch + 1 \
@@ -216,13 +234,13 @@ impl Store {
         let (sending, uncertain) = (State::Sending.code(), State::Uncertain.code());
         let sql = format!(
             "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-             SELECT dispatch_no, ordinal, attempt, batch, $2, {}, 'takeover', $3 FROM deliveries WHERE batch = $1 AND batch > 0 AND state = {sending}",
+             SELECT dispatch_no, ordinal, attempt, batch, $2, {}, 'takeover', $3 FROM deliveries WHERE batch = $1 AND batch > 0 AND state = {sending}{within}",
             crate::channel::Class::Unknown as i32
         );
         exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch + 1).bind(self.now()))?;
         let sql = format!(
             "UPDATE deliveries SET state = {uncertain}, reason = $2, next_at = $3, failures = failures + 1 \
-             WHERE batch = $1 AND batch > 0 AND state = {sending}"
+             WHERE batch = $1 AND batch > 0 AND state = {sending}{within}"
         );
         let reason = if settling.repeat { Reason::Repeat } else { Reason::NoAnswer };
         let window =
@@ -233,6 +251,12 @@ impl Store {
 }
 
 impl Tx {
+    /// Where on a server the deliveries of a batch are: in one range of the ledger. The
+    /// number stands in the statement, since these are rare.
+    pub(super) fn within(&self, lease: Lease) -> String {
+        self.pick(String::new(), format!(" AND dispatch_no = {}", lease.dispatch_no))
+    }
+
     /// Closes batches of which every row went through.
     pub(super) async fn close_whole(&mut self, leases: &[Lease]) -> Result<()> {
         if leases.is_empty() {
@@ -254,9 +278,10 @@ impl Tx {
     /// while they were being marked) goes back to be leased again.
     pub(super) async fn close_batches(&mut self, leases: &[Lease]) -> Result<()> {
         for lease in leases {
+            let within = self.within(*lease);
             let sql = format!(
                 "UPDATE batches SET owner = '', lease_until = NULL, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries \
-                 WHERE batch = $1 AND batch > 0 AND state IN (1, 2)) THEN {READY} ELSE {DONE} END \
+                 WHERE batch = $1 AND batch > 0 AND state IN (1, 2){within}) THEN {READY} ELSE {DONE} END \
                  WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
             );
             exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;

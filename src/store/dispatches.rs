@@ -272,7 +272,7 @@ impl Tx {
     /// Inserts a dispatch if exactly its version is approved, and says so in the
     /// audit log; returns number and id.
     pub(super) async fn insert_dispatch(&mut self, new: &NewDispatch, now: Millis) -> Result<(i64, String)> {
-        let no = self.take_numbers("dispatch", 1).await?;
+        let no = self.next_dispatch_no().await?;
         let id = uuid::Uuid::now_v7().to_string();
         let plan = serde_json::to_string(&new.plan).map_err(|e| StoreError::Damaged(e.to_string()))?;
         let sql = "INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, lane_reason, plan, list_no, parent_no, \

@@ -16,6 +16,21 @@ pub enum StoreError {
     ))]
     Newer { found: i64, known: i64 },
     #[error("{}", say!(
+        "数据库版本 {found} 比本程序需要的 {known} 旧。请先停下所有 gong 进程，备份（pg_dump），再执行：gong migrate。什么都没有改动",
+        "the database has schema {found}, older than the {known} this program needs. Stop every gong process, back it up (pg_dump), then run: gong migrate. Nothing was changed"
+    ))]
+    Older { found: i64, known: i64 },
+    #[error("{}", say!(
+        "这个内置数据库已搬到 {to}，不再使用，以免同一条消息发两次。请把 gong.toml 的 [store] url 改为新地址；要搬回来：gong store move --undo",
+        "this embedded database was moved to {to} and is used no more, or messages would go out twice. Put the new address into [store] url of gong.toml; to go back: gong store move --undo"
+    ))]
+    Moved { to: String },
+    #[error("{}", say!(
+        "向这个数据库的搬迁没有做完。请清空它，再执行一次：gong store move --to 地址；如果原数据库已标记为搬走：gong store move --undo",
+        "a move into this database was not finished. Empty it and run again: gong store move --to URL; if the old one is marked as moved: gong store move --undo"
+    ))]
+    HalfMoved,
+    #[error("{}", say!(
         "密钥与数据库不匹配：数据库是用另一把密钥建立的。请换回原来的密钥文件",
         "the key does not belong to this database: another key made it. Put the original key file back"
     ))]

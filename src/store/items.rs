@@ -1,6 +1,7 @@
 //! Items, their versions, relations and approvals.
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::dispatches::NewDispatch;
 use super::operators::Operator;
@@ -102,16 +103,7 @@ impl Store {
     pub async fn add_item(&self, content: &Content, by: &Operator) -> Result<Item> {
         let targets = self.relation_targets(content).await?;
         let mut tx = self.begin().await?;
-        let (id, now) = (uuid::Uuid::now_v7().to_string(), self.now());
-        let no = tx.take_numbers("item", 1).await?;
-        let sql = "INSERT INTO items (id, no, kind, version, unit_id, state, created_at, created_by) VALUES ($1, $2, $3, 1, $4, 'draft', $5, $6)";
-        exec!(
-            &mut tx,
-            sqlx::query(sql).bind(&id).bind(no).bind(content.kind.name()).bind(&by.unit_id).bind(now).bind(&by.name)
-        )?;
-        tx.add_version(&id, 1, content, (now, &by.name)).await?;
-        tx.put_relations(&id, &targets).await?;
-        tx.append_audit(now, &by.name, ("item", &id), &serde_json::json!({ "version": 1 })).await?;
+        let (id, _) = tx.insert_item((content, &targets), by, (self.now(), &json!({ "version": 1 }))).await?;
         tx.commit().await?;
         self.item(&id).await
     }
@@ -132,7 +124,7 @@ impl Store {
         }
         tx.add_version(&item.id, version, content, (now, &by.name)).await?;
         tx.put_relations(&item.id, &targets).await?;
-        tx.append_audit(now, &by.name, ("item", &item.id), &serde_json::json!({ "version": version })).await?;
+        tx.append_audit(now, &by.name, ("item", &item.id), &json!({ "version": version })).await?;
         tx.commit().await?;
         self.item(&item.id).await
     }
@@ -163,7 +155,7 @@ impl Store {
                 .bind(now)
                 .bind(note)
         )?;
-        let detail = serde_json::json!({ "version": item.version, "type": kind.name(), "note": note });
+        let detail = json!({ "version": item.version, "type": kind.name(), "note": note });
         tx.append_audit(now, &by.name, ("approve", &item.id), &detail).await?;
         tx.commit().await
     }
@@ -182,7 +174,7 @@ impl Store {
         exec!(&mut tx, sqlx::query("UPDATE items SET state = 'cancelled' WHERE id = $1").bind(&item.id))?;
         let sql = "UPDATE dispatches SET state = 'cancelled' WHERE item_id = $1 AND state IN ('active', 'paused') RETURNING no";
         let stopped: Vec<i64> = run!(&mut tx, |c| sqlx::query_scalar(sql).bind(&item.id).fetch_all(c).await)?;
-        let detail = serde_json::json!({ "dispatches": stopped });
+        let detail = json!({ "dispatches": stopped });
         tx.append_audit(self.now(), &by.name, ("cancel item", &item.id), &detail).await?;
         tx.commit().await?;
         Ok(stopped)
@@ -252,7 +244,7 @@ impl Store {
         Ok(read!(self, |db| sqlx::query_scalar(sql).bind(item_id).fetch_all(db).await)?)
     }
 
-    async fn relation_targets(&self, content: &Content) -> Result<Vec<(String, String)>> {
+    pub(super) async fn relation_targets(&self, content: &Content) -> Result<Vec<(String, String)>> {
         let mut targets = Vec::new();
         for (relation, target) in &content.relations {
             targets.push((relation.name().to_owned(), self.item(target).await?.id));
@@ -262,6 +254,27 @@ impl Store {
 }
 
 impl Tx {
+    /// Inserts the first version of an item, as a draft; returns its id and number.
+    /// `audited` is the time and what the audit log says of it.
+    pub(super) async fn insert_item(
+        &mut self,
+        (content, targets): (&Content, &[(String, String)]),
+        by: &Operator,
+        (now, audited): (Millis, &Value),
+    ) -> Result<(String, i64)> {
+        let id = uuid::Uuid::now_v7().to_string();
+        let no = self.take_numbers("item", 1).await?;
+        let sql = "INSERT INTO items (id, no, kind, version, unit_id, state, created_at, created_by) VALUES ($1, $2, $3, 1, $4, 'draft', $5, $6)";
+        exec!(
+            self,
+            sqlx::query(sql).bind(&id).bind(no).bind(content.kind.name()).bind(&by.unit_id).bind(now).bind(&by.name)
+        )?;
+        self.add_version(&id, 1, content, (now, &by.name)).await?;
+        self.put_relations(&id, targets).await?;
+        self.append_audit(now, &by.name, ("item", &id), audited).await?;
+        Ok((id, no))
+    }
+
     /// A lift or withdrawal stops what it ends, in the same mode: whoever was told
     /// after it would never hear that it is over.
     pub(super) async fn stop_what_it_ends(&mut self, new: &NewDispatch, no: i64, now: Millis) -> Result<()> {
@@ -274,7 +287,7 @@ impl Tx {
         let stopped: Vec<i64> =
             run!(self, |c| sqlx::query_scalar(sql).bind(&new.item_id).bind(new.mode.name()).fetch_all(c).await)?;
         for ended in stopped {
-            let by = serde_json::json!({ "ended_by": no });
+            let by = json!({ "ended_by": no });
             self.append_audit(now, &new.created_by, ("cancelled", &ended.to_string()), &by).await?;
         }
         Ok(())

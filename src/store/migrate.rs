@@ -1,16 +1,43 @@
 //! Brings a database to this program's schema: a backup first, never backwards.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use sqlx::migrate::{MigrateError, Migrator};
 
 use super::pool::Pool;
 use super::upkeep::copy_database;
 use super::{Result, StoreError};
 use crate::clock::Millis;
+use crate::say;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// One migration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    pub version: i64,
+    pub name: String,
+    /// When this database had it; `None` while it waits.
+    pub applied_at: Option<Millis>,
+}
+
+/// Where a database stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The schema it has; 0 when it is empty.
+    pub found: i64,
+    /// The newest schema this program knows.
+    pub known: i64,
+    pub steps: Vec<Step>,
+    /// The copy that is made before anything is changed; none of an empty database,
+    /// and none of a server, which has backups of its own.
+    pub backup: Option<PathBuf>,
+    /// Other connections of gong to the same server: the address each comes from.
+    pub others: Vec<String>,
+}
 
 /// The newest schema this program knows.
 #[must_use]
@@ -18,7 +45,92 @@ pub fn known_version() -> i64 {
     SQLITE.iter().map(|m| m.version).max().unwrap_or(0)
 }
 
+/// Where the database at `url` stands; nothing is changed.
+///
+/// # Errors
+/// When it cannot be reached, or an embedded one does not exist.
+pub async fn status(url: &str, now: Millis) -> Result<Status> {
+    let (pool, file) = existing(url).await?;
+    let status = status_of(&pool, file.as_deref(), now).await;
+    pool.close().await;
+    status
+}
+
+/// Brings the database at `url` to this program's schema, with a copy of an embedded
+/// one first. Each migration happens wholly or not at all, and whoever else migrates
+/// meanwhile waits. Returns where it stood before.
+///
+/// # Errors
+/// When it cannot be reached, is newer than this program, cannot be copied, or a
+/// migration fails.
+pub async fn migrate(url: &str, now: Millis) -> Result<Status> {
+    let (pool, file) = existing(url).await?;
+    let status = status_of(&pool, file.as_deref(), now).await;
+    let done = match &status {
+        Ok(_) => to_known(&pool, file.as_deref(), now).await,
+        Err(_) => Ok(()),
+    };
+    pool.close().await;
+    done.and(status)
+}
+
+async fn existing(url: &str) -> Result<(Pool, Option<PathBuf>)> {
+    // Opening would make a new, empty one.
+    if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !Path::new(file).exists()) {
+        return Err(StoreError::Refused(say!(
+            "没有数据库文件 {file}。新站点：gong init；从备份恢复：gong restore 备份文件",
+            "there is no database file {file}. A new site: gong init; from a backup: gong restore BACKUP"
+        )));
+    }
+    Pool::open(url).await
+}
+
+async fn status_of(pool: &Pool, file: Option<&Path>, now: Millis) -> Result<Status> {
+    let (found, known) = (applied_version(pool).await?, known_version());
+    let at: HashMap<i64, Millis> = if found == 0 { HashMap::new() } else { applied_at(pool).await? };
+    let migrator = pool.pick(&SQLITE, &POSTGRES);
+    let step = |m: &sqlx::migrate::Migration| Step {
+        version: m.version,
+        name: m.description.to_string(),
+        applied_at: at.get(&m.version).copied(),
+    };
+    let backup = file.filter(|_| found > 0 && found < known).map(|file| backup_name(file, found, now));
+    Ok(Status { found, known, steps: migrator.iter().map(step).collect(), backup, others: others(pool).await? })
+}
+
+async fn applied_at(pool: &Pool) -> Result<HashMap<i64, Millis>> {
+    let sql = pool.pick(
+        "SELECT version, CAST(unixepoch(installed_on) * 1000 AS INTEGER) FROM _sqlx_migrations WHERE success",
+        "SELECT version, CAST(extract(epoch FROM installed_on) * 1000 AS BIGINT) FROM _sqlx_migrations WHERE success",
+    );
+    let rows: Vec<(i64, Millis)> = match pool {
+        Pool::Sqlite { read, .. } => sqlx::query_as(sql).fetch_all(read).await?,
+        Pool::Postgres(p) => sqlx::query_as(sql).fetch_all(p).await?,
+    };
+    Ok(rows.into_iter().collect())
+}
+
+/// Whoever else of ours is connected to this database of the server, this pool's own
+/// connections aside.
+async fn others(pool: &Pool) -> Result<Vec<String>> {
+    let Pool::Postgres(pool) = pool else { return Ok(Vec::new()) };
+    let sql = "SELECT DISTINCT COALESCE(client_addr::text, 'local') || ' ' || application_name FROM pg_stat_activity \
+               WHERE datname = current_database() AND application_name LIKE 'gong % ' || current_schema() \
+               AND application_name <> current_setting('application_name') ORDER BY 1";
+    Ok(sqlx::query_scalar(sql).fetch_all(pool).await?)
+}
+
 pub(super) async fn run(pool: &Pool, file: Option<&Path>, now: Millis) -> Result<()> {
+    let (found, known) = (applied_version(pool).await?, known_version());
+    // Others may be working on a server's database with the program they were started
+    // with: when it changes is for the operator to say. An empty one is nobody's yet.
+    if matches!(pool, Pool::Postgres(_)) && found > 0 && found < known {
+        return Err(StoreError::Older { found, known });
+    }
+    to_known(pool, file, now).await
+}
+
+async fn to_known(pool: &Pool, file: Option<&Path>, now: Millis) -> Result<()> {
     let applied = applied_version(pool).await?;
     let known = known_version();
     if applied > known {

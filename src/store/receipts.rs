@@ -1,12 +1,14 @@
 //! Receipts: kept first, matched when they can be, applied so that evidence only rises.
 
-mod claims;
+pub(super) mod claims;
+pub mod rows;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
+use self::rows::{KeptReceipt, ReceiptRows};
 use super::{Result, Store, Tx};
 use crate::channel::{Receipt, ReceiptKey};
 use crate::clock::Millis;
@@ -15,6 +17,11 @@ use crate::vault::Owner;
 
 pub(super) const WAITING_SQLITE: &str = "SELECT no, gateway_id, state FROM receipts WHERE channel = $1 AND dispatch_no IS NULL \
      AND gateway_id IN (SELECT value FROM json_each($2)) ORDER BY no";
+
+const HANDLES_SQLITE: &str = "SELECT h.gateway_id, h.dispatch_no, h.ordinal, h.attempt, h.part, h.parts FROM handles h \
+     WHERE h.channel = $1 AND h.gateway_id IN (SELECT value FROM json_each($2))";
+pub(super) const HANDLES_POSTGRES: &str = "SELECT h.gateway_id, h.dispatch_no, h.ordinal, h.attempt, h.part, h.parts FROM handles h \
+     WHERE h.channel = $1 AND h.gateway_id IN (SELECT unnest($2::text[]) COLLATE \"C\") AND h.dispatch_no >= $3";
 
 /// The advisory lock (with the channel's number) of those who store handles and
 /// those who look for them.
@@ -84,7 +91,7 @@ impl Store {
 
     async fn record_some(&self, channel: i32, receipts: &[Receipt]) -> Result<Taken> {
         let now = self.now();
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         if let Tx::Postgres(_) = tx {
             // A worker that stores the handles of this channel goes before or after.
             let sql = "SELECT pg_advisory_xact_lock($1, $2)";
@@ -102,7 +109,7 @@ impl Store {
                 Some(Claim { word, at: now, ..*m })
             })
             .collect();
-        tx.apply_claims(self, channel, &claims).await?;
+        tx.apply_claims(channel, &claims).await?;
         let gone: Vec<Key> = receipts
             .iter()
             .zip(&matches)
@@ -178,15 +185,32 @@ impl Tx {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let sql = self.pick(
-            "SELECT h.gateway_id, h.dispatch_no, h.ordinal, h.attempt, h.part, h.parts FROM handles h \
-             WHERE h.channel = $1 AND h.gateway_id IN (SELECT value FROM json_each($2))",
-            "SELECT h.gateway_id, h.dispatch_no, h.ordinal, h.attempt, h.part, h.parts FROM handles h \
-             WHERE h.channel = $1 AND h.gateway_id IN (SELECT j COLLATE \"C\" FROM json_array_elements_text($2::json) j)",
-        );
-        let found: Vec<Handle> =
-            run!(self, |c| sqlx::query_as(sql).bind(channel).bind(json!(ids).to_string()).fetch_all(c).await)?;
+        let found: Vec<Handle> = match self {
+            Self::Sqlite(t) => {
+                let list = json!(ids).to_string();
+                sqlx::query_as(HANDLES_SQLITE).bind(channel).bind(list).fetch_all(&mut **t).await?
+            }
+            Self::Postgres(_) => self.handles_on_server(channel, ids).await?,
+        };
         Ok(found.into_iter().map(|h| (h.gateway_id.clone(), h)).collect())
+    }
+
+    /// First among the dispatches at work, which are in the newest ranges of the ledger;
+    /// through all ranges only for what is not there.
+    async fn handles_on_server(&mut self, channel: i32, ids: &[&str]) -> Result<Vec<Handle>> {
+        let Self::Postgres(t) = self else { return Ok(Vec::new()) };
+        let oldest = "SELECT COALESCE((SELECT MIN(no) FROM dispatches WHERE finished_at IS NULL), (SELECT MAX(no) FROM dispatches), 0)";
+        let oldest: i64 = sqlx::query_scalar(oldest).fetch_one(&mut **t).await?;
+        let mut found: Vec<Handle> =
+            sqlx::query_as(HANDLES_POSTGRES).bind(channel).bind(ids).bind(oldest).fetch_all(&mut **t).await?;
+        let known: HashSet<&str> = found.iter().map(|h| h.gateway_id.as_str()).collect();
+        let missing: Vec<&str> = ids.iter().copied().filter(|id| !known.contains(id)).collect();
+        if !missing.is_empty() && oldest > 0 {
+            let older: Vec<Handle> =
+                sqlx::query_as(HANDLES_POSTGRES).bind(channel).bind(missing).bind(0_i64).fetch_all(&mut **t).await?;
+            found.extend(older);
+        }
+        Ok(found)
     }
 
     async fn insert_receipts(
@@ -197,28 +221,25 @@ impl Tx {
         kept: &Kept<'_>,
     ) -> Result<()> {
         let first = self.take_numbers("receipt", i64::try_from(receipts.len()).unwrap_or(i64::MAX)).await?;
-        let rows: Vec<_> = receipts
-            .iter()
-            .zip(kept.matches)
-            .zip(first..)
-            .map(|((r, m), no)| {
-                let id = if let ReceiptKey::Gateway(id) = &r.key { storable(id) } else { "".into() };
-                let state = r.word.map_or(-1, |w| w.state().code());
-                let to = m.as_ref().map(|m| (m.dispatch_no, m.ordinal, m.attempt));
-                let purged = to.is_some_and(|(dispatch, ..)| kept.purged.contains(&dispatch));
-                let raw = (!purged).then(|| crate::vault::hex(&store.vault.seal(Owner::Receipt(no), r.raw.as_bytes())));
-                (no, id, state, storable(&r.code), r.event_at, to.map(|t| t.0), to.map(|t| t.1), to.map(|t| t.2), raw)
-            })
-            .collect();
-        let sql = self.pick(
-            "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, event_at, dispatch_no, ordinal, attempt, raw_sealed) \
-             SELECT value->>0, $1, $2, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, unhex(value->>8) FROM json_each($3)",
-            "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, event_at, dispatch_no, ordinal, attempt, raw_sealed) \
-             SELECT (j->>0)::bigint, $1, $2, j->>1, (j->>2)::int, j->>3, (j->>4)::bigint, (j->>5)::bigint, (j->>6)::bigint, (j->>7)::int, \
-             decode(j->>8, 'hex') FROM json_array_elements($3::json) j",
-        );
-        exec!(self, sqlx::query(sql).bind(channel).bind(kept.now).bind(json!(rows).to_string()))?;
-        Ok(())
+        let rows = receipts.iter().zip(kept.matches).zip(first..).map(|((r, m), no)| {
+            let to = m.as_ref().map(|m| (m.dispatch_no, m.ordinal, m.attempt));
+            let purged = to.is_some_and(|(dispatch, ..)| kept.purged.contains(&dispatch));
+            KeptReceipt {
+                no,
+                gateway_id: if let ReceiptKey::Gateway(id) = &r.key {
+                    storable(id).into_owned()
+                } else {
+                    String::new()
+                },
+                state: r.word.map_or(-1, |w| w.state().code()),
+                code: storable(&r.code).into_owned(),
+                event_at: r.event_at,
+                to,
+                raw_sealed: (!purged).then(|| store.vault.seal(Owner::Receipt(no), r.raw.as_bytes())),
+            }
+        });
+        let rows = ReceiptRows::new(&store.pool, rows.collect());
+        self.keep_receipts(channel, kept.now, &rows).await
     }
 
     /// Those of the dispatches spoken of whose people's data was destroyed: what a
@@ -232,8 +253,7 @@ impl Tx {
         }
         let sql = self.pick(
             "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no IN (SELECT value FROM json_each($1))",
-            "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no IN \
-             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($1::json) j)",
+            "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no = ANY (translate($1, '[]', '{}')::bigint[])",
         );
         Ok(run!(self, |c| sqlx::query_scalar(sql).bind(json!(dispatches).to_string()).fetch_all(c).await)?)
     }
@@ -275,7 +295,7 @@ impl Tx {
                 at: store.now(),
             });
         }
-        self.apply_claims(store, channel, &claims).await
+        self.apply_claims(channel, &claims).await
     }
 }
 

@@ -169,11 +169,12 @@ impl Store {
     pub async fn defer_batch(&self, lease: super::batches::Lease, until: Millis, why: Reason) -> Result<u64> {
         let mut tx = self.begin().await?;
         let sql = format!(
-            "UPDATE deliveries SET state = {}, reason = {}, next_at = $2 WHERE batch = $1 AND batch > 0 AND state = {} \
+            "UPDATE deliveries SET state = {}, reason = {}, next_at = $2 WHERE batch = $1 AND batch > 0 AND state = {}{} \
              AND EXISTS (SELECT 1 FROM batches WHERE no = $1 AND epoch = $3 AND state = 1)",
             State::Deferred.code(),
             why.code(),
-            State::Queued.code()
+            State::Queued.code(),
+            tx.within(lease)
         );
         let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(until).bind(lease.epoch))?;
         tx.close_batches(&[lease]).await?;

@@ -23,15 +23,14 @@ fn serving(people: &str) -> String {
     )
 }
 
-/// Fills `chosen` with the points that serve the members of a span.
-pub(super) fn chosen_points(span: &str) -> String {
-    let people = format!("SELECT m.recipient_no, m.household_no, m.region_no FROM members m WHERE {span}");
-    chosen(&serving(&people))
+/// The points (`no`) that serve the members of a span.
+pub(super) fn points_of(span: &str) -> String {
+    serving(&format!("SELECT m.recipient_no, m.household_no, m.region_no FROM members m WHERE {span}"))
 }
 
 /// Fills `chosen` with points; what stands in `member` keeps them apart and links nobody,
 /// for a point serves many.
-fn chosen(points: &str) -> String {
+pub(super) fn chosen(points: &str) -> String {
     format!("INSERT INTO chosen (member, target, via, variant) SELECT s.no, s.no, 1, 0 FROM ({points}) s")
 }
 

@@ -22,15 +22,20 @@ pub(crate) async fn stores() -> Vec<TestStore> {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("gong.db").display());
     let mut all = vec![TestStore { store: open(&url).await, engine: "sqlite", _dir: dir }];
-    if let Some(server) = postgres_server() {
-        let schema = format!("t_{}", uuid::Uuid::now_v7().simple());
-        let admin = sqlx::PgPool::connect(&server).await.unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
-        let joint = if server.contains('?') { '&' } else { '?' };
-        let url = format!("{server}{joint}options[search_path]={schema}");
+    if let Some(url) = server_url().await {
         all.push(TestStore { store: open(&url).await, engine: "postgres", _dir: tempfile::tempdir().unwrap() });
     }
     all
+}
+
+/// The address of a fresh, empty schema, when a server was named.
+pub(crate) async fn server_url() -> Option<String> {
+    let server = postgres_server()?;
+    let schema = format!("t_{}", uuid::Uuid::now_v7().simple());
+    let admin = sqlx::PgPool::connect(&server).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
+    let joint = if server.contains('?') { '&' } else { '?' };
+    Some(format!("{server}{joint}options[search_path]={schema}"))
 }
 
 async fn open(url: &str) -> Store {
@@ -40,6 +45,12 @@ async fn open(url: &str) -> Store {
 #[allow(clippy::disallowed_methods)] // tests have no config file
 fn postgres_server() -> Option<String> {
     std::env::var("GONG_TEST_POSTGRES").ok().filter(|url| !url.is_empty())
+}
+
+/// How many deliveries make a large table: 100,000, or as `GONG_TEST_DELIVERIES` says.
+#[allow(clippy::disallowed_methods)] // tests have no config file
+pub(crate) fn many_deliveries() -> i64 {
+    std::env::var("GONG_TEST_DELIVERIES").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000)
 }
 
 /// Looks straight into the tables, for tests outside the store.

@@ -22,6 +22,13 @@ pub(super) const MARK_SQLITE: &str = "UPDATE deliveries SET state = 2, epoch = $
      AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
      AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
 
+pub(super) const MARK_POSTGRES: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
+             (SELECT unnest(translate($5, '[]', '{}')::bigint[])) AND batch = $2 AND state = 1 \
+             AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
+             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
+pub(super) const TAKEN_POSTGRES: &str = "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
+                 (SELECT unnest(translate($6, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2";
+
 /// What became of one marked delivery.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -72,7 +79,7 @@ impl Store {
     /// where the lease is lost or the dispatch is no longer active.
     pub async fn turn(&self, channel: i32, turns: &[BatchTurn]) -> Result<Vec<Vec<i64>>> {
         let now = self.now();
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         let mut marked = Vec::with_capacity(turns.len());
         tx.hold_back(channel, turns).await?;
         for turn in turns {
@@ -111,7 +118,7 @@ impl Store {
             close: false,
             whole: false,
         };
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         tx.hold_back(0, std::slice::from_ref(&turn)).await?;
         // Through `sending`, as every delivery goes; nobody sees it in between.
         let marked = tx.mark(&turn, at).await?;
@@ -136,7 +143,7 @@ impl Tx {
             exec!(self, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
         }
         let batches: Vec<i64> = turns.iter().map(|t| t.lease.no).collect();
-        let sql = "SELECT no FROM batches WHERE no IN (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($1::json) j) \
+        let sql = "SELECT no FROM batches WHERE no IN (SELECT unnest(translate($1, '[]', '{}')::bigint[])) \
                    ORDER BY no FOR UPDATE";
         exec!(self, sqlx::query(sql).bind(json!(batches).to_string()))?;
         Ok(())
@@ -148,13 +155,7 @@ impl Tx {
             return Ok(Vec::new());
         }
         let lease = turn.lease;
-        let sql = self.pick(
-            MARK_SQLITE,
-            "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($5::json) j) AND batch = $2 AND state = 1 \
-             AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
-             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)",
-        );
+        let sql = self.pick(MARK_SQLITE, MARK_POSTGRES);
         let ordinals = json!(turn.mark).to_string();
         let changed = exec!(
             self,
@@ -177,7 +178,7 @@ impl Tx {
             "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
              AND batch = $2 AND epoch = $3 AND state = 2",
             "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($4::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
+             (SELECT unnest(translate($4, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
         );
         Ok(run!(self, |c| sqlx::query_scalar(sql)
             .bind(lease.dispatch_no)
@@ -196,7 +197,7 @@ impl Tx {
             "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
              AND batch = $2 AND epoch = $3 AND state = 2",
             "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($4::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
+             (SELECT unnest(translate($4, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
         );
         let (lease, unsent) = (turn.lease, json!(turn.unsent).to_string());
         exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(unsent))?;
@@ -214,7 +215,7 @@ impl Tx {
         self.mark_gone(&turn.records).await?;
         self.keep_handles(store, channel, turn).await?;
         if changed < turn.records.len() as u64 {
-            self.enter_late(store, channel, turn).await?;
+            self.enter_late(channel, turn).await?;
         }
         Ok(())
     }
@@ -233,7 +234,7 @@ impl Tx {
                 "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
                  SELECT $1, value, $4, $2, $3, $5, $6, $7 FROM json_each($8) WHERE true ON CONFLICT DO NOTHING",
                 "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-                 SELECT $1, CAST(j AS BIGINT), $4, $2, $3, $5, $6, $7 FROM json_array_elements_text($8::json) j ON CONFLICT DO NOTHING",
+                 SELECT $1, unnest(translate($8, '[]', '{}')::bigint[]), $4, $2, $3, $5, $6, $7 ON CONFLICT DO NOTHING",
             );
             exec!(
                 self,
@@ -264,8 +265,7 @@ impl Tx {
             let sql = self.pick(
                 "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
                  AND ordinal IN (SELECT value FROM json_each($6)) AND batch = $2 AND epoch = $3 AND state = 2",
-                "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
-                 (SELECT CAST(j AS BIGINT) FROM json_array_elements_text($6::json) j) AND batch = $2 AND epoch = $3 AND state = 2",
+                TAKEN_POSTGRES,
             );
             changed += exec!(
                 self,
@@ -344,7 +344,7 @@ impl Tx {
 
     /// Results that found their row in another state: a receipt was faster, or the
     /// batch was taken over. "The gateway took it" is evidence all the same.
-    async fn enter_late(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+    async fn enter_late(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
         // A sheet printed by a worker that was fenced is printed again, over the same file.
         let taken: Vec<&Record> =
             turn.records.iter().filter(|r| r.class == CLASS_ACCEPTED && r.change == TAKEN).collect();
@@ -371,7 +371,7 @@ impl Tx {
                 at: r.at,
             })
             .collect();
-        self.apply_claims(store, channel, &claims).await
+        self.apply_claims(channel, &claims).await
     }
 }
 

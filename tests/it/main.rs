@@ -6,12 +6,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod agency;
+mod alarms;
+mod backups;
 mod calls;
 mod chains;
 mod commands;
 mod crash;
 mod data_commands;
 mod demo;
+mod deploy;
+mod docs;
 mod email;
 mod engine;
 mod failover;
@@ -19,6 +23,7 @@ mod faults;
 mod fleet;
 mod gateways;
 mod house;
+mod intake;
 mod kannel;
 mod lanes;
 mod layers;
@@ -34,6 +39,7 @@ mod settle;
 mod sheets;
 mod site;
 mod source;
+mod stores;
 mod support;
 mod throttle;
 mod tour;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use gong::clock::Clock;
-use gong::store::Store;
+use gong::store::{Store, StoreError, migrate};
 use gong::vault::Vault;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -78,7 +78,7 @@ async fn on_a_full_disk_the_program_does_not_migrate() {
     assert!(left.is_empty(), "a broken copy was left behind: {left:?}");
 }
 
-async fn migrate(url: &str) {
+async fn open_once(url: &str) {
     let store = Store::open(url, Vault::from_key(&[7; 32]), Clock::System).await.unwrap();
     store.close().await;
 }
@@ -86,7 +86,7 @@ async fn migrate(url: &str) {
 async fn sqlite_schema() -> Schema {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("gong.db").display());
-    migrate(&url).await;
+    open_once(&url).await;
     let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
     // A rowid table lets its key be NULL on paper; PostgreSQL never does.
     let columns = "SELECT t.name, c.name, CASE WHEN c.type = 'INTEGER' AND c.pk > 0
@@ -120,9 +120,10 @@ async fn postgres_schema(server: &str) -> Schema {
     let admin = sqlx::PgPool::connect(server).await.unwrap();
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&admin).await.unwrap();
     let joint = if server.contains('?') { '&' } else { '?' };
-    migrate(&format!("{server}{joint}options[search_path]={name}")).await;
+    open_once(&format!("{server}{joint}options[search_path]={name}")).await;
     let columns = "SELECT table_name::text, column_name::text, data_type::text, is_nullable = 'NO', COALESCE(column_default, '')::text
-         FROM information_schema.columns WHERE table_schema = $1 AND table_name <> '_sqlx_migrations'";
+         FROM information_schema.columns WHERE table_schema = $1 AND table_name <> '_sqlx_migrations'
+         AND NOT (SELECT relispartition FROM pg_class WHERE oid = format('%I.%I', table_schema, table_name)::regclass)";
     let indexes = "SELECT t.relname::text,
             CASE WHEN EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u'))
                  THEN '' ELSE i.relname::text END,
@@ -130,7 +131,7 @@ async fn postgres_schema(server: &str) -> Schema {
             (SELECT string_agg(pg_get_indexdef(x.indexrelid, n, true), ' ' ORDER BY n) FROM generate_series(1, x.indnkeyatts) n)
          FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid
          JOIN pg_namespace s ON s.oid = t.relnamespace
-         WHERE s.nspname = $1 AND t.relname <> '_sqlx_migrations'";
+         WHERE s.nspname = $1 AND t.relname <> '_sqlx_migrations' AND NOT t.relispartition";
     let mut schema = Schema::new();
     for row in sqlx::query(columns).bind(&name).fetch_all(&admin).await.unwrap() {
         let default: String = row.get(4);
@@ -142,6 +143,62 @@ async fn postgres_schema(server: &str) -> Schema {
     }
     sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
     schema
+}
+
+/// A server's database as the release before the ranges left it, with two dispatches.
+async fn without_ranges(admin: &sqlx::PgPool) {
+    let all = Migrator::new(Path::new("migrations/postgres")).await.unwrap();
+    all.run_to(4, admin).await.unwrap();
+    for sql in [
+        "UPDATE counters SET value = 250 WHERE name = 'dispatch'",
+        "INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) SELECT d, o, 0, 1, o, 0, 5, 1
+         FROM unnest(ARRAY[1, 250]) d, generate_series(1, 1000) o",
+        "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) SELECT channel, 'g' || ordinal, dispatch_no, ordinal, 1, 1, 1 FROM deliveries",
+        "ANALYZE deliveries",
+    ] {
+        sqlx::query(sql).execute(admin).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_migrated_when_told_to_and_keeps_its_rows_in_ranges() {
+    let Some(server) = postgres_server() else { return };
+    let name = format!("it_{}", uuid::Uuid::now_v7().simple());
+    let admin = sqlx::PgPool::connect(&server).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&admin).await.unwrap();
+    let joint = if server.contains('?') { '&' } else { '?' };
+    let url = format!("{server}{joint}options[search_path]={name}");
+    let direct = sqlx::PgPool::connect(&url).await.unwrap();
+    without_ranges(&direct).await;
+    let refused = Store::open(&url, Vault::from_key(&[7; 32]), Clock::System).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Older { .. }), "{refused}");
+    let before = migrate::status(&url, 0).await.unwrap();
+    let pending: Vec<i64> = before.steps.iter().filter(|s| s.applied_at.is_none()).map(|s| s.version).collect();
+    assert_eq!(pending.first(), Some(&5), "{before:?}");
+    migrate::migrate(&url, 0).await.unwrap();
+    let after = migrate::status(&url, 0).await.unwrap();
+    assert!(after.found == after.known && after.steps.iter().all(|s| s.applied_at.is_some()), "{after:?}");
+    Store::open(&url, Vault::from_key(&[7; 32]), Clock::System).await.unwrap().close().await;
+
+    let count = async |sql: &'static str| -> i64 { sqlx::query_scalar(sql).fetch_one(&direct).await.unwrap() };
+    assert_eq!(count("SELECT COUNT(*) FROM deliveries").await, 2_000);
+    assert_eq!(count("SELECT COUNT(*) FROM deliveries_0").await, 2_000);
+    assert_eq!(count("SELECT COUNT(*) FROM handles_0").await, 2_000);
+    let bounds: String =
+        sqlx::query_scalar("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = 'deliveries_0'::regclass")
+            .fetch_one(&direct)
+            .await
+            .unwrap();
+    assert_eq!(bounds, "FOR VALUES FROM ('0') TO ('300')");
+    // Every index of the whole has its part, so that none is missing on what was there.
+    let parts = "SELECT COUNT(*) FROM pg_index w JOIN pg_inherits h ON h.inhparent = w.indexrelid WHERE w.indrelid = 'deliveries'::regclass";
+    assert_eq!(
+        count(parts).await,
+        count("SELECT COUNT(*) FROM pg_index WHERE indrelid = 'deliveries'::regclass").await
+    );
+    let counted = "SELECT COUNT(*) FROM pg_stats WHERE tablename = 'deliveries_0' AND attname = 'dispatch_no' AND schemaname = current_schema()";
+    assert_eq!(count(counted).await, 0, "what was counted of dispatch numbers is believed still");
+    sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
 }
 
 fn add_column(schema: &mut Schema, (table, column): (String, String), kind: &str, required: bool, default: &str) {

@@ -1,7 +1,7 @@
 //! RabbitMQ, a real one: everything goes through it, and nothing depends on it.
 
 mod faults;
-mod rig;
+pub mod rig;
 
 use std::time::Duration;
 

@@ -63,7 +63,7 @@ pub async fn log(gateway: SocketAddr) -> Vec<Entry> {
     }
 }
 
-async fn get(host: SocketAddr, path: &str) -> String {
+pub async fn get(host: SocketAddr, path: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
     let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

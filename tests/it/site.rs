@@ -108,6 +108,11 @@ impl Site {
         self
     }
 
+    /// Where its callbacks and its metrics are.
+    pub fn address(&self) -> SocketAddr {
+        self.public
+    }
+
     pub fn database(&self) -> PathBuf {
         self.dir.path().join("data/gong.db")
     }

@@ -135,7 +135,7 @@ fn second(item: &Item, operator: &Operator, approvals: &[Approval]) -> anyhow::R
 /// Refuses what is incomplete, expired, or cannot be rendered.
 async fn look_over(app: &App, item: &Item) -> anyhow::Result<()> {
     let (no, content, now) = (item.no, &item.content, app.store.now());
-    let mut wrong: Vec<String> = review::problems(app, content)
+    let mut wrong: Vec<String> = review::problems(&app.store, content)
         .await?
         .into_iter()
         .map(|p| format!("{}: {}", p.field, p.text.replace('\n', "\n    ")))

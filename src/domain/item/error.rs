@@ -1,5 +1,6 @@
 //! Why a file could not be read as an item.
 
+use super::field::Field;
 use crate::say;
 
 /// One mistake, with its line (counted from 1, in the file as given).
@@ -37,6 +38,22 @@ pub enum ItemError {
         "it does not say what kind of item it is. Write `kind: notice` in the front matter (one of {kinds})"
     ))]
     NoKind { kinds: String },
+}
+
+impl ItemError {
+    /// The line and the stable name of the field, where it is about one.
+    #[must_use]
+    pub fn place(&self) -> (Option<&str>, Option<usize>) {
+        match self {
+            Self::Syntax { line, .. } | Self::Unclosed { line, .. } | Self::UnknownKey { line, .. } => {
+                (None, Some(*line))
+            }
+            Self::Twice { line, field } | Self::Value { line, field, .. } => {
+                (Field::find(field).map(Field::name), Some(*line))
+            }
+            Self::NoKind { .. } => (Some(Field::Kind.name()), None),
+        }
+    }
 }
 
 fn unknown_key(line: usize, key: &str, nearest: Option<&str>) -> String {

@@ -75,12 +75,20 @@ impl Field {
         NAMES.iter().find(|(_, names)| names.contains(&key.as_str())).map(|(field, _)| *field)
     }
 
+    fn names(self) -> &'static [&'static str] {
+        NAMES.iter().find(|(field, _)| *field == self).map_or(&["", ""][..], |(_, names)| *names)
+    }
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        self.names()[0]
+    }
+
     /// The key to show, in the language of this process.
     pub fn shown(self) -> &'static str {
-        let names = NAMES.iter().find(|(field, _)| *field == self).map_or(&["", ""][..], |(_, names)| *names);
         match lang::current() {
-            Lang::Zh => names[1],
-            Lang::En => names[0],
+            Lang::Zh => self.names()[1],
+            Lang::En => self.name(),
         }
     }
 

@@ -77,7 +77,7 @@ impl Store {
         if new == 0 {
             return Ok(false);
         }
-        tx.raise_question(self, c).await?;
+        tx.raise_question(c).await?;
         let who = if c.operator.is_empty() { c.how.name() } else { c.operator };
         let detail = serde_json::json!({ "dispatch": c.about_no, "region": c.region_no, "how": c.how.name() });
         tx.append_audit(self.now(), who, ("confirm", &c.about_no.to_string()), &detail).await?;
@@ -136,7 +136,7 @@ impl Store {
 
 impl Tx {
     /// Raises the delivery that was answered; by hand, the last one about the village.
-    async fn raise_question(&mut self, store: &Store, c: &Confirming<'_>) -> Result<()> {
+    async fn raise_question(&mut self, c: &Confirming<'_>) -> Result<()> {
         let (call_no, ordinal) = c.question.unzip();
         let sql = "SELECT d.dispatch_no, d.ordinal, d.attempt FROM dispatches p JOIN deliveries d ON d.dispatch_no = p.no \
                    WHERE p.parent_no = $1 AND p.mode = 'call' AND d.variant = $2 \
@@ -152,7 +152,7 @@ impl Tx {
         let Some((dispatch_no, ordinal, attempt)) = found else { return Ok(()) };
         let claim = Claim { dispatch_no, ordinal, attempt, part: None, word: Word::Confirmed, at: c.at };
         // The channel says which parts are meant; a confirmation is of the whole.
-        self.apply_claims(store, 0, &[claim]).await
+        self.apply_claims(0, &[claim]).await
     }
 
     /// Villages without an officer are asked by no step, so a call ends when all it asked

@@ -185,7 +185,9 @@ pub async fn books(app: &App, site: &Site) {
 pub struct Proxy {
     pub port: u16,
     whole: watch::Sender<bool>,
-    _stop: oneshot::Sender<()>,
+    /// Its end ends the proxy.
+    #[expect(dead_code)]
+    alive: oneshot::Sender<()>,
 }
 
 impl Proxy {
@@ -193,7 +195,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (whole, line) = watch::channel(true);
-        let (stop, mut stopped) = oneshot::channel();
+        let (alive, mut stopped) = oneshot::channel();
         tokio::spawn(async move {
             loop {
                 let (mut near, _) = tokio::select! {
@@ -213,7 +215,7 @@ impl Proxy {
                 });
             }
         });
-        Self { port, whole, _stop: stop }
+        Self { port, whole, alive }
     }
 
     pub fn cut(&self) {

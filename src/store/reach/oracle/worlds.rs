@@ -204,6 +204,7 @@ pub(super) async fn write(tx: &mut Tx, w: &World) {
 
 async fn write_ledger(tx: &mut Tx, w: &World) {
     let no = w.dispatch;
+    tx.ready_range(no).await.unwrap();
     let member = |m: &Member| {
         let mut groups: Vec<String> = m.groups.iter().map(ToString::to_string).collect();
         if !groups.is_empty() {

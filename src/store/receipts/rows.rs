@@ -1,0 +1,88 @@
+//! Receipts as one parameter: JSON for the embedded engine, arrays for a server.
+
+use serde_json::json;
+
+use crate::clock::Millis;
+use crate::store::{Pool, Result, Tx};
+use crate::vault::hex;
+
+/// What is kept of a receipt.
+pub struct KeptReceipt {
+    pub no: i64,
+    pub gateway_id: String,
+    /// A delivery's state, or -1 for a word that says nothing of it.
+    pub state: i32,
+    pub code: String,
+    pub event_at: Option<Millis>,
+    /// Dispatch, ordinal and attempt, where they are known.
+    pub to: Option<(i64, i64, i32)>,
+    pub raw_sealed: Option<Vec<u8>>,
+}
+
+/// Rows that are ready to be bound.
+pub enum ReceiptRows {
+    Json(String),
+    Arrays(Vec<KeptReceipt>),
+}
+
+/// Arrays: number, gateway's id, state, code, time, dispatch, ordinal, attempt, raw.
+pub(in crate::store) const KEEP: &str = "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, event_at, \
+     dispatch_no, ordinal, attempt, raw_sealed) SELECT j.no, $1, $2, j.id, j.state, j.code, j.event_at, j.dn, j.o, j.attempt, j.raw \
+     FROM unnest($3::bigint[], $4::text[], $5::int[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::int[], $11::bytea[]) \
+     AS j (no, id, state, code, event_at, dn, o, attempt, raw)";
+
+impl ReceiptRows {
+    pub(in crate::store) fn new(pool: &Pool, rows: Vec<KeptReceipt>) -> Self {
+        if let Pool::Postgres(_) = pool {
+            return Self::Arrays(rows);
+        }
+        let cells = |r: &KeptReceipt| {
+            let raw = r.raw_sealed.as_deref().map(hex);
+            json!([
+                r.no,
+                r.gateway_id,
+                r.state,
+                r.code,
+                r.event_at,
+                r.to.map(|t| t.0),
+                r.to.map(|t| t.1),
+                r.to.map(|t| t.2),
+                raw
+            ])
+        };
+        Self::Json(serde_json::Value::Array(rows.iter().map(cells).collect()).to_string())
+    }
+}
+
+impl Tx {
+    /// Writes receipts that came over a channel.
+    pub(in crate::store) async fn keep_receipts(&mut self, channel: i32, at: Millis, rows: &ReceiptRows) -> Result<()> {
+        match (self, rows) {
+            (Self::Postgres(t), ReceiptRows::Arrays(rows)) => {
+                let of =
+                    |at: fn(&(i64, i64, i32)) -> i64| rows.iter().map(|r| r.to.as_ref().map(at)).collect::<Vec<_>>();
+                sqlx::query(KEEP)
+                    .bind(channel)
+                    .bind(at)
+                    .bind(rows.iter().map(|r| r.no).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|r| r.gateway_id.as_str()).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|r| r.state).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|r| r.code.as_str()).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|r| r.event_at).collect::<Vec<_>>())
+                    .bind(of(|t| t.0))
+                    .bind(of(|t| t.1))
+                    .bind(rows.iter().map(|r| r.to.map(|t| t.2)).collect::<Vec<_>>())
+                    .bind(rows.iter().map(|r| r.raw_sealed.as_deref()).collect::<Vec<_>>())
+                    .execute(&mut **t)
+                    .await?;
+            }
+            (tx, ReceiptRows::Json(rows)) => {
+                let sql = "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, event_at, dispatch_no, ordinal, attempt, raw_sealed) \
+                     SELECT value->>0, $1, $2, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, unhex(value->>8) FROM json_each($3)";
+                exec!(tx, sqlx::query(sql).bind(channel).bind(at).bind(rows))?;
+            }
+            (Self::Sqlite(_), ReceiptRows::Arrays(_)) => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! An embedded store moves to a server with everything in it, and goes on there.
+
+use super::*;
+use crate::clock::Clock;
+use crate::store::testing::{server_url, stores};
+use crate::store::{Pool, StoreError, moving};
+use crate::vault::Vault;
+
+async fn columns(store: &Store, table: &str) -> Vec<(String, String, i64)> {
+    let Pool::Sqlite { read, .. } = &store.pool else { unreachable!() };
+    sqlx::query_as("SELECT name, type, pk FROM pragma_table_info($1)").bind(table).fetch_all(read).await.unwrap()
+}
+
+async fn references(store: &Store, table: &str) -> Vec<(String, String, String)> {
+    let Pool::Sqlite { read, .. } = &store.pool else { unreachable!() };
+    let sql = "SELECT \"from\", \"table\", COALESCE(\"to\", 'no') FROM pragma_foreign_key_list($1)";
+    sqlx::query_as(sql).bind(table).fetch_all(read).await.unwrap()
+}
+
+/// A row with awkward values in every table that has none yet.
+async fn fill_the_rest(store: &Store, tables: &[String]) {
+    // Twice, for rows that refer to rows that came later.
+    for table in tables.iter().chain(tables) {
+        if store.probe_count(format!("SELECT COUNT(*) FROM {table}")).await > 0 {
+            continue;
+        }
+        let references = references(store, table).await;
+        let mut values = Vec::new();
+        for (name, kind, _) in columns(store, table).await {
+            let other = references.iter().find(|r| r.0 == name);
+            values.push(match (other, kind.as_str()) {
+                (Some((_, table, to)), _) => format!("(SELECT {to} FROM {table} LIMIT 1)"),
+                (None, "TEXT") => format!("'a' || char(9) || 'b' || char(10) || '\\N\\喆' || '{name}'"),
+                (None, "BLOB") => "x'00ff5c0a'".to_owned(),
+                (None, "DOUBLE PRECISION" | "REAL") => "0.25".to_owned(),
+                (None, _) => "7".to_owned(),
+            });
+        }
+        execute(store, format!("INSERT OR IGNORE INTO {table} VALUES ({})", values.join(", "))).await;
+    }
+}
+
+async fn tables(store: &Store) -> Vec<String> {
+    let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> '_sqlx_migrations' ORDER BY name";
+    store.probe_lines(sql.into()).await
+}
+
+#[tokio::test]
+async fn a_store_moves_whole_and_its_dispatch_goes_on() {
+    let Some(url) = server_url().await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let old_url = format!("sqlite:{}", dir.path().join("gong.db").display());
+    let open = async |url: &str| Store::open(url, Vault::from_key(&[7; 32]), Clock::held(NOON)).await;
+    let old = open(&old_url).await.unwrap();
+    people(&old, 8).await;
+    let d = planned(&old, 8, 4, 1).await;
+    let half = lease(&old).await;
+    assert_eq!(mark(&old, half, &[1, 2, 3, 4]).await.len(), 4);
+    let records = (1..=4).map(|o| taken(o, &[&format!("g{o}")])).collect();
+    run(&old, BatchTurn { records, close: true, whole: true, ..turn(half) }).await;
+    // A dispatch of another range, and its row.
+    execute(&old, "INSERT INTO dispatches SELECT 250, 'x', item_id, item_version, audience, canonical, mode, lane, lane_reason, plan, list_no, 'finished', phase, \
+        step, step_due_at, cursor_no, members, deliveries, expected, created_at, created_by, expires_at, effective_at, 1, purged_at, reach, parent_no FROM dispatches LIMIT 1").await;
+    execute(&old, "INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) VALUES (250, 1, 0, 1, 1, 0, 5, 0)").await;
+    let tables = tables(&old).await;
+    fill_the_rest(&old, &tables).await;
+    for table in &tables {
+        assert!(old.probe_count(format!("SELECT COUNT(*) FROM {table}")).await > 0, "{table} is empty");
+    }
+
+    let heard = std::cell::Cell::new((0, 0));
+    let moved = old.move_to(&url, |done, all| heard.set((done, all))).await.unwrap();
+    assert_eq!(moved.iter().map(|m| m.table.clone()).collect::<Vec<_>>(), tables);
+    assert!(moved.iter().all(|m| m.rows > 0), "{moved:?}");
+    let rows: u64 = moved.iter().map(|m| m.rows).sum();
+    assert_eq!(heard.get(), (rows, rows));
+    old.close().await;
+    let error = open(&old_url).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Moved { .. }), "{error}");
+
+    let new = open(&url).await.unwrap();
+    assert_eq!(new.probe_count("SELECT COUNT(*) FROM deliveries_200".into()).await, 1);
+    let sent = states(&new, d.no).await;
+    assert_eq!(sent.iter().filter(|s| **s == State::Sent).count(), 4);
+    assert_eq!(states(&new, 250).await.len(), 1);
+    let rest = lease(&new).await;
+    let waiting: Vec<i64> = new.load_batch(rest).await.unwrap().iter().map(|w| w.ordinal).collect();
+    assert_eq!(waiting, [5, 6, 7, 8]);
+    assert_eq!(mark(&new, rest, &waiting).await, waiting);
+    let records = waiting.iter().map(|o| taken(*o, &[])).collect();
+    run(&new, BatchTurn { records, close: true, whole: true, ..turn(rest) }).await;
+    assert!(states(&new, d.no).await.iter().all(|s| *s == State::Sent));
+    // The next dispatch has a number after the last.
+    let next = new.begin().await.unwrap().next_dispatch_no().await.unwrap();
+    assert!(next > d.no, "{next}");
+    new.close().await;
+
+    // The way back: the mark goes, and whoever is not empty is not moved into.
+    moving::take_back(&old_url).await.unwrap();
+    assert!(moving::take_back(&old_url).await.is_err());
+    let old = open(&old_url).await.unwrap();
+    let error = old.move_to(&url, |_, _| ()).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Refused(_)), "{error}");
+    assert!(open(&old_url).await.is_ok(), "a move that was refused marks nothing");
+}
+
+#[tokio::test]
+async fn a_password_is_not_shown() {
+    assert_eq!(moving::shown("postgres://gong:geheim@db:5432/gong?sslmode=require"), "postgres://gong@db:5432/gong");
+    assert_eq!(moving::shown("postgres://db/gong"), "postgres://db/gong");
+    for t in stores().await.iter().filter(|t| t.engine == "postgres") {
+        assert!(matches!(t.store.move_to("postgres://x/y", |_, _| ()).await, Err(StoreError::Refused(_))));
+    }
+}

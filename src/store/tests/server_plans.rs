@@ -1,0 +1,122 @@
+//! The hot statements on a server whose tables are large: the plans go through indexes,
+//! and reach one range of the ledger.
+//!
+//! 100,000 deliveries are really there, in two ranges; `GONG_TEST_DELIVERIES=10000000`
+//! makes it as many as one likes, with the same plans.
+
+use super::*;
+use crate::store::receipts::{self, claims, rows::KEEP};
+use crate::store::testing::{TestStore, many_deliveries, stores};
+use crate::store::{batches, schedule, turn};
+
+/// Ten dispatches, half of them in the second range, all done but a thousand rows of
+/// the last; handles and receipts for every delivery.
+async fn fill(t: &TestStore, n: i64) {
+    let mut tx = t.store.begin().await.unwrap();
+    tx.ready_range(100).await.unwrap();
+    tx.commit().await.unwrap();
+    let of = format!(
+        "SELECT (g % 10) + CASE WHEN g % 10 < 5 THEN 1 ELSE 101 END AS d, g / 10 + 1 AS o, g FROM generate_series(0, {}) g",
+        n - 1
+    );
+    let state = format!("CASE WHEN d = 110 AND o > {} THEN 1 ELSE 5 END", n / 10 - 1_000);
+    for sql in [
+        format!("INSERT INTO addresses (id, kind, hash, sealed) SELECT g, 1, int8send(g), '' FROM generate_series(1, {n}) g"),
+        format!("INSERT INTO members (dispatch_no, ordinal, recipient_no, region_no, away, groups) SELECT d, o, o, 1, 0, '' FROM ({of}) x"),
+        format!("INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) \
+                 SELECT d, o, 0, 1, o, 0, {state}, g / 1000 + 1 FROM ({of}) x"),
+        format!("INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT d, o, o, 1 FROM ({of}) x"),
+        format!("INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) SELECT 1, 'g' || g, d, o, 1, 1, 1 FROM ({of}) x"),
+        format!("INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, dispatch_no, ordinal, attempt) \
+                 SELECT g, 1, 0, 'g' || g, 5, '', d, o, 1 FROM ({of}) x"),
+        "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT g, 110, 1, 2, 1000, CASE WHEN g < 5000 THEN 2 ELSE 0 END FROM generate_series(1, 5010) g".to_owned(),
+        "INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, plan, state, phase, created_at, created_by, expires_at) \
+         SELECT n, 'd' || n, id, 1, '', '', 'live', 2, '{}', 'active', 'done', 0, '', 9000000000000 FROM items, unnest(ARRAY[1,2,3,4,5,106,107,108,109,110]) n".to_owned(),
+        "ANALYZE".to_owned(),
+        // A dispatch of which no statistics know, as every new one is.
+        "INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) SELECT 111, g, 0, 1, g, 0, 1, 900000 + g / 1000 FROM generate_series(1, 20000) g".to_owned(),
+    ] {
+        execute(&t.store, sql).await;
+    }
+}
+
+/// The plan of a statement with these arguments, as the hot path or any other has it.
+async fn plan(store: &Store, sql: &str, arguments: &str, hot: bool) -> String {
+    let mut tx = if hot { store.begin_hot().await } else { store.begin().await }.unwrap();
+    let Tx::Postgres(t) = &mut tx else { return String::new() };
+    let c = &mut **t;
+    sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *c).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PREPARE looked_at AS {sql}"))).execute(&mut *c).await.unwrap();
+    let explain = format!("EXPLAIN EXECUTE looked_at ({arguments})");
+    let lines: Vec<String> = sqlx::raw_sql(sqlx::AssertSqlSafe(explain))
+        .fetch_all(&mut *c)
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| sqlx::Row::get(row, 0))
+        .collect();
+    lines.join("\n")
+}
+
+const LARGE: [&str; 8] =
+    ["deliveries", "members", "delivery_members", "attempts", "handles", "receipts", "addresses", "batches"];
+
+fn reads_by_index(plan: &str, sql: &str) {
+    let scanned = |line: &str| {
+        let table = line.split("Seq Scan on ").nth(1)?.split(' ').next()?.to_owned();
+        let whole = table.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_').to_owned();
+        LARGE.contains(&whole.as_str()).then_some(table)
+    };
+    let found = plan.lines().find_map(scanned);
+    assert!(found.is_none(), "{found:?} is read from end to end:\n{plan}\n{sql}");
+}
+
+#[tokio::test]
+async fn hot_statements_never_read_a_table_from_end_to_end() {
+    for t in stores().await.iter().filter(|t| t.engine == "postgres") {
+        approved(&t.store).await;
+        fill(t, many_deliveries()).await;
+        let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
+        let list = "'[1,2,3,4,5,6,7,8,9]'";
+        // (statement, arguments, on the hot path, the one range of deliveries or handles)
+        let due = schedule::due_sql();
+        let cases = [
+            (batches::MOST_URGENT, "1, 1".to_owned(), false, ""),
+            (&*lease, "1, 'w', 1, 1, 2, 10".to_owned(), true, ""),
+            (batches::LOAD_POSTGRES, "900003, 111".to_owned(), true, "deliveries_100"),
+            (turn::MARK_POSTGRES, format!("111, 900003, 1, 1, {list}"), true, "deliveries_100"),
+            (turn::TAKEN_POSTGRES, format!("111, 900003, 1, 1, 1, {list}, 3"), true, "deliveries_100"),
+            (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 101".to_owned(), true, "handles_100"),
+            (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 0".to_owned(), true, ""),
+            (KEEP, "1, 1, '{1}', '{a}', '{1}', '{a}', '{1}', '{1}', '{1}', '{1}', '{a}'".to_owned(), true, ""),
+            (claims::CURRENT, "'[[111,1],[111,2]]'".to_owned(), true, ""),
+            (claims::RAISE, "'{111}', '{1}', '{5}', '{3}', '{1}', '{1}', '{1}'".to_owned(), true, ""),
+            (&*due, "1".to_owned(), false, ""),
+        ];
+        for (sql, arguments, hot, range) in cases {
+            let plan = plan(&t.store, sql, &arguments, hot).await;
+            assert!(!plan.is_empty());
+            reads_by_index(&plan, sql);
+            let other = range.replace("_100", "_0");
+            assert!(
+                range.is_empty() || (plan.contains(range) && !plan.contains(&other)),
+                "not {range} alone:\n{plan}\n{sql}"
+            );
+        }
+    }
+}
+
+/// The look-up that the whole snapshot hangs on: by its own index, not by whichever
+/// begins with the number of a dispatch that nobody has counted yet.
+#[tokio::test]
+async fn a_new_dispatch_finds_its_targets_by_their_index() {
+    for t in stores().await.iter().filter(|t| t.engine == "postgres") {
+        approved(&t.store).await;
+        fill(t, 20_000).await;
+        let sql = "SELECT d.ordinal FROM deliveries d WHERE d.dispatch_no = $1 AND d.step = $2 AND d.channel = $3 AND d.target = $4 AND d.variant = $5";
+        let plan = plan(&t.store, sql, "111, 0, 1, 5, 0", true).await;
+        assert!(plan.contains("step"), "{plan}");
+        let index = plan.lines().find(|l| l.contains("Index Cond")).unwrap_or_default();
+        assert!(index.contains("target"), "{plan}");
+    }
+}

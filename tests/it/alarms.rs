@@ -1,0 +1,168 @@
+//! Operators are told when the sending stands still: gateways that refuse, take nothing,
+//! or never answer, over real sockets; and traces name deliveries, never people.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use gong::loopback::{Behaviour, Credentials, Loopback, MediaSetup, Running};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::rig::{AWAKE, SOON, get, until};
+use crate::site::{ALERT, Site, credentials, gateway, wish};
+use crate::support::free_port;
+
+/// A channel over the Kannel format with a time-out that no test waits for.
+fn channel(name: &str, at: SocketAddr) -> String {
+    format!(
+        "[channels.{name}]\ngateway = \"kannel\"\nsignature = \"【河口应急】\"\n\
+         vars = {{ url = \"http://{at}\", username = \"gong\" }}\n\
+         secrets = {{ password = \"file:data/password\", token = \"file:data/token\" }}\n\
+         limits = {{ rate = 500, in_flight = 4, timeout = \"2m\" }}"
+    )
+}
+
+/// Takes every connection and never says a word, until it is stopped.
+async fn mute() -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            kept.push(connection);
+        }
+    });
+    (at, task)
+}
+
+async fn robot() -> Running {
+    let setup = MediaSetup { key: "robot token".into(), secret: "SEC+/ signs=".into(), dir: None };
+    let loopback = Loopback { media: Some(setup), ..Loopback::new(credentials(), Behaviour::default()) };
+    loopback.start("127.0.0.1:0".parse().unwrap()).await.unwrap()
+}
+
+/// A site whose alarms go to a program that keeps them and to a chat robot.
+async fn site(robot: SocketAddr) -> Site {
+    let site = Site::new().await;
+    std::fs::write(site.dir.path().join("data/robot"), "robot token").unwrap();
+    site.with(AWAKE).with(&format!(
+        "[alarm]\ncommand = [\"sh\", \"-c\", \"cat >> said; echo $GONG_ALARM_KEY $GONG_ALARM_STATE >> keys\"]\n\
+         channel = \"duty\"\nimmediate = \"1s\"\n\
+         [channels.duty]\ngateway = \"wecom\"\nvars = {{ url = \"http://{robot}\" }}\nsecrets = {{ key = \"file:data/robot\" }}\n\
+         limits = {{ rate = 100 }}"
+    ))
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    std::fs::read_to_string(folder.join(name)).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_named_hears_of_gateways_that_take_nothing() {
+    let robot = robot().await;
+    let refusing = Credentials { password: "another".to_owned(), ..credentials() };
+    let refusing = Loopback::new(refusing, Behaviour::default()).start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (mute, silence) = mute().await;
+    let closed: SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+    let mut site = site(robot.addr).await;
+    for (name, at) in [("closed", closed), ("refusing", refusing.addr), ("mute", mute)] {
+        site = site.with(&channel(name, at));
+    }
+    let app = site.open().await;
+    site.settle(&app, 100).await;
+    let serving = site.serve(&app).await;
+    let item = site.approve(&app, ALERT).await;
+    site.send(&app, &item, &wish("all", "closed,refusing,mute")).await;
+
+    let folder = site.dir.path();
+    let wanted = ["gateway:closed begins", "credentials:refusing begins", "lane:mute:immediate begins"];
+    until("every alarm is told", SOON, async || {
+        let keys = read(folder, "keys");
+        wanted.iter().all(|key| keys.contains(key)) && wanted.len() <= robot.posts().matches("gong 警报").count()
+    })
+    .await;
+    let (keys, said) = (read(folder, "keys"), read(folder, "said") + &robot.posts());
+    assert!(keys.lines().count() == 3 && wanted.iter().all(|w| keys.contains(w)), "once each, one a cause: {keys}");
+    assert!(said.contains("河口县应急管理局") && said.contains("gong check --connect"), "{said}");
+    assert!(!said.contains("139") && !said.contains("居民") && !said.contains("立即转移"), "{said}");
+
+    let metrics = get(site.address(), "/metrics").await;
+    for line in [
+        "gong_alarms{kind=\"gateway\"} 1",
+        "gong_alarms{kind=\"credentials\"} 1",
+        "gong_alarms{kind=\"disk\"} 0",
+        "gong_channel_stopped{channel=\"refusing\",why=\"misconfigured\"} 1",
+        "gong_channel_stopped{channel=\"closed\",why=\"unreachable\"} 1",
+        "gong_lane_leased_batches{channel=\"mute\",lane=\"immediate\"} 1",
+        "gong_dispatches{lane=\"immediate\",state=\"active\"} 1",
+        "gong_answers_total{channel=\"mute\",class=\"accepted\"} 0",
+        "gong_store_up 1",
+        "gong_leases_expired 0",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains("139"), "{metrics}");
+    // The drain hears the last answers out; this is how they come.
+    silence.abort();
+    serving.stop().await;
+    refusing.stop().await;
+    robot.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_who_is_told_and_a_test_alarm_arrives() {
+    let robot = robot().await;
+    let site = site(robot.addr).await;
+    site.open().await.store.close().await;
+    let run = site.run(&["check", "--alarm", "--json"]);
+    let lines = run.json();
+    let named = |name: &str| lines.as_array().unwrap().iter().find(|l| l["name"] == name).cloned();
+    for name in ["alarm", "alarm:command", "alarm:channel"] {
+        assert_eq!(named(name).unwrap_or_else(|| panic!("{name}: {lines}"))["state"], "good", "{lines}");
+    }
+    assert!(read(site.dir.path(), "said").contains("gong 警报测试"), "{}", read(site.dir.path(), "said"));
+    assert!(robot.posts().contains("gong 警报测试"), "{}", robot.posts());
+    robot.stop().await;
+    let lines = site.run(&["check", "--alarm", "--json"]).json();
+    let told = lines.as_array().unwrap().iter().find(|l| l["name"] == "alarm:channel").cloned().unwrap();
+    assert_eq!(told["state"], "bad", "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_name_dispatch_batch_and_delivery_and_nobody() {
+    let gateway = gateway(Behaviour::default()).await;
+    let site = Site::new().await.with(AWAKE).with("[log]\nfilter = \"gong=debug\"\ndir = \"logs\"");
+    let site = site.with_kannel(gateway.addr, "rate = 500").closed();
+    let app = site.open().await;
+    site.settle(&app, 20).await;
+    let item = site.approve(&app, ALERT).await;
+    let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
+    app.store.close().await;
+    std::fs::create_dir_all(site.dir.path().join("logs")).unwrap();
+    // Receipts wait for nobody here: what was sent is all there is to see.
+    let mut serve = std::process::Command::new(env!("CARGO_BIN_EXE_gong"));
+    serve
+        .arg("serve")
+        .current_dir(site.dir.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let serving = crate::support::Running(serve.spawn().unwrap());
+    let logs = || {
+        let files = std::fs::read_dir(site.dir.path().join("logs")).unwrap();
+        files.map(|f| std::fs::read_to_string(f.unwrap().path()).unwrap()).collect::<String>()
+    };
+    until("the sends are in the log", SOON, async || logs().matches("\"message\":\"answered\"").count() >= 18).await;
+    drop(serving);
+    let logs = logs();
+    let sent = logs.lines().find(|l| l.contains("\"message\":\"answered\"")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(sent).unwrap();
+    let span = &line["span"];
+    assert_eq!((&span["name"], &span["channel"]), (&"send".into(), &"sms".into()), "{sent}");
+    assert_eq!(span["dispatch"], dispatch.no, "{sent}");
+    assert!(span["batch"].as_i64() > Some(0) && span["delivery"].as_i64() > Some(0), "{sent}");
+    for name in ["plan", "load"] {
+        assert!(logs.contains(&format!("\"name\":\"{name}\"")), "no span {name}");
+    }
+    assert!(!logs.contains("1390") && !logs.contains("1380") && !logs.contains("居民"), "a person stands in the log");
+    gateway.stop().await;
+}

@@ -1,0 +1,87 @@
+//! The commands of whoever looks after the database, from outside.
+
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+
+use crate::support::{Gong, Run, free_port, postgres_server, wait_until};
+
+fn site() -> Gong {
+    let gong = Gong::new();
+    gong.run(["init", "--name", "某局", "--phone", "0873-5550000"]).ok();
+    gong
+}
+
+fn said(run: &Run) -> String {
+    format!("{}{}", run.stdout, run.stderr)
+}
+
+#[test]
+fn the_embedded_store_says_which_migrations_it_had() {
+    let gong = site();
+    let status = gong.run(["migrate", "--status", "--json"]).ok().json();
+    let steps = status["status"]["steps"].as_array().unwrap();
+    assert!(steps.len() >= 3, "{status}");
+    assert!(steps.iter().all(|s| s["applied_at"].as_i64().is_some_and(|at| at > 1_700_000_000_000)), "{status}");
+    assert_eq!(status["status"]["backup"], Value::Null);
+    assert!(gong.run(["migrate"]).ok().stdout.contains("不需要升级"));
+    let empty = Gong::new();
+    std::fs::copy(gong.dir().join("gong.toml"), empty.dir().join("gong.toml")).unwrap();
+    let run = empty.run(["migrate", "--status"]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert!(!empty.dir().join("data/gong.db").exists(), "asking made a database");
+    let run = gong.run(["store", "partitions"]).ok();
+    assert!(run.stdout.contains("没有分区"), "{run:?}");
+    assert_eq!(gong.run(["store", "move", "--undo"]).code, Some(3));
+}
+
+/// A schema of its own on the server, and its address.
+async fn schema(server: &str) -> (sqlx::PgPool, String, String) {
+    let name = format!("it_{}", uuid::Uuid::now_v7().simple());
+    let admin = sqlx::PgPool::connect(server).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&admin).await.unwrap();
+    let joint = if server.contains('?') { '&' } else { '?' };
+    let url = format!("{server}{joint}options[search_path]={name}");
+    (admin, name, url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_moves_to_a_server_and_back() {
+    let Some(server) = postgres_server() else { return };
+    let (admin, name, url) = schema(&server).await;
+    let gong = site();
+    let port = free_port().to_string();
+    let engine = gong.spawn(["serve", "--listen", &format!("127.0.0.1:{port}")], "serve.log");
+    let log = gong.dir().join("serve.log");
+    assert!(wait_until(std::time::Duration::from_secs(30), || {
+        std::fs::read_to_string(&log).is_ok_and(|l| l.contains(&port))
+    }));
+    let run = gong.run(["store", "move", "--to", &url]);
+    assert_eq!(run.code, Some(3), "an engine runs: {run:?}");
+    drop(engine);
+    let moved = gong.run(["store", "move", "--to", &url, "--json"]).ok().json();
+    assert!(moved["rows"].as_u64().unwrap() > 15, "{moved}");
+    for command in [&["status"][..], &["serve", "--until-idle"], &["store", "move", "--to", &url]] {
+        let run = gong.run(command.iter().copied());
+        assert!(run.code != Some(0) && said(&run).contains("已搬到"), "{command:?}: {run:?}");
+    }
+
+    let file = gong.dir().join("gong.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let after = before.replace("# url = \"sqlite:data/gong.db\"", &format!("url = \"{url}\"\n#"));
+    assert_ne!(before, after);
+    std::fs::write(&file, after).unwrap();
+    let run = gong.run(["operator", "list"]).ok();
+    assert!(run.stdout.contains("管理员"), "{run:?}");
+    let run = gong.run(["audit", "verify"]).ok();
+    assert!(!said(&run).is_empty());
+    let ranges = gong.run(["store", "partitions", "--json"]).ok().json();
+    assert_eq!((&ranges[0]["from"], &ranges[0]["to"]), (&0.into(), &100.into()), "{ranges}");
+    assert_eq!(gong.run(["store", "partitions", "--detach", "0"]).code, Some(3));
+    let status = gong.run(["migrate", "--status", "--json"]).ok().json();
+    assert_eq!(status["status"]["found"], status["status"]["known"]);
+
+    std::fs::write(&file, before).unwrap();
+    gong.run(["store", "move", "--undo"]).ok();
+    gong.run(["status"]).ok();
+    sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
+}
