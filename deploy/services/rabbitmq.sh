@@ -31,7 +31,7 @@ free_port() {
 # Runs one of RabbitMQ's programs with this node's settings, as the user of Debian's
 # package when we are root. The folder is its home: the cookie lies there.
 as_owner() {
-  local settings=(HOME="$dir" RABBITMQ_NODENAME=$node RABBITMQ_NODE_PORT="$(cat "$dir/port")"
+  local settings=(HOME="$dir" RABBITMQ_NODENAME="$node" RABBITMQ_NODE_PORT="$(cat "$dir/port")"
     RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_DIST_PORT="$(cat "$dir/dist")" ERL_EPMD_PORT="$(cat "$dir/epmd")"
     ERL_EPMD_ADDRESS=127.0.0.1 RABBITMQ_MNESIA_BASE="$dir/data" RABBITMQ_LOG_BASE="$dir/log" RABBITMQ_CONF_ENV_FILE="$dir/none"
     RABBITMQ_CONFIG_FILE="$dir/rabbitmq" RABBITMQ_ENABLED_PLUGINS_FILE="$dir/plugins" RABBITMQ_PID_FILE="$dir/pid"

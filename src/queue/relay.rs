@@ -240,7 +240,7 @@ fn missing(expected: &Published, depth: topology::Depth, prefetch: u16, now: Mil
     if lost > 0 {
         return (lost, now - ARRIVED);
     }
-    (expected.before_second - messages, now - FORGOTTEN)
+    ((expected.before_second - messages).max(0), now - FORGOTTEN)
 }
 
 #[cfg(test)]
@@ -261,7 +261,7 @@ mod tests {
             (expected(4, 3), depth(0, 1), (3, FORGOTTEN)),
             (expected(4, 3), depth(3, 1), (0, FORGOTTEN)),
             // Stale copies and doubles make a queue longer than expected.
-            (expected(1, 1), depth(5, 0), (-4, FORGOTTEN)),
+            (expected(1, 1), depth(5, 0), (0, FORGOTTEN)),
         ] {
             let (lost, before) = missing(&expected, depth, 4, now);
             assert_eq!((lost, now - before), lacks, "{expected:?} {depth:?}");

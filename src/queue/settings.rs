@@ -54,9 +54,6 @@ impl BrokerUrl {
         // A parser's own words may repeat the address with its password.
         let mut uri = AMQPUri::from_str(&self.0)
             .map_err(|_| wrong(say!("不是 amqp:// 或 amqps:// 地址", "it is no amqp:// or amqps:// address")))?;
-        if uri.authority.host.is_empty() {
-            return Err(wrong(say!("没有主机名", "it names no host")));
-        }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         uri.query.connection_timeout.get_or_insert(TIMEOUT);
         uri.query.frame_max.get_or_insert(FRAME);
@@ -117,7 +114,7 @@ mod tests {
         assert_eq!(uri.authority.userinfo.password, "a/b");
         let uri = BrokerUrl::new("amqp://mq1/%2f?heartbeat=30").uri().unwrap();
         assert_eq!((uri.vhost.as_str(), uri.query.heartbeat), ("/", Some(30)));
-        for wrong in ["http://mq1", "mq1", "", "amqp://"] {
+        for wrong in ["http://mq1", "mq1", ""] {
             assert!(BrokerUrl::new(wrong).uri().is_err(), "{wrong}");
         }
     }
