@@ -16,6 +16,7 @@ use crate::vault::Vault;
 
 /// Where the data lives.
 #[derive(Debug, Args)]
+#[command(after_help = "gong store move --to postgres://gong@db.local/gong\ngong store partitions")]
 pub struct StoreArgs {
     #[command(subcommand)]
     what: What,

@@ -107,16 +107,16 @@ impl Site<'_> {
         let (address, url) = (format!("\"127.0.0.1:{port}\""), format!("\"http://127.0.0.1:{port}\""));
         // So that the demo looks the same at night, and a retry is seen while one looks on.
         let changes = [
-            ("listen", address.as_str()),
-            ("public_url", url.as_str()),
-            ("wait", "\"8s\""),
-            ("officers", "2"),
-            ("from", "\"00:00\""),
-            ("to", "\"00:00\""),
-            ("initial_ms", "300"),
-            ("max_ms", "2000"),
-            ("settle_ms", "2000"),
-            ("dir", "\"logs\""),
+            ("server.listen", address.as_str()),
+            ("server.public_url", url.as_str()),
+            ("calls.wait", "\"8s\""),
+            ("calls.officers", "2"),
+            ("quiet_hours.from", "\"00:00\""),
+            ("quiet_hours.to", "\"00:00\""),
+            ("retry.initial_ms", "300"),
+            ("retry.max_ms", "2000"),
+            ("retry.settle_ms", "2000"),
+            ("log.dir", "\"logs\""),
         ];
         for (name, value) in changes {
             settings = set(&settings, name, value)?;
@@ -127,13 +127,17 @@ impl Site<'_> {
     }
 }
 
-/// The template with the comment of a default taken away and the value changed.
+/// The template with the comment of a default taken away and the value changed; `name`
+/// is the table and the key, joined by a dot.
 fn set(settings: &str, name: &str, value: &str) -> anyhow::Result<String> {
-    let mut found = 0;
+    let (mut found, mut table) = (0, "");
+    let (of, key) = name.split_once('.').unwrap_or(("", name));
     let changed = settings.lines().map(|line| {
-        let is = line.strip_prefix("# ").and_then(|l| l.split_once('=')).is_some_and(|(n, _)| n.trim() == name);
+        table = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')).unwrap_or(table);
+        let default = line.strip_prefix("# ").and_then(|l| l.split_once('='));
+        let is = table == of && default.is_some_and(|(n, _)| n.trim() == key);
         found += usize::from(is);
-        if is { format!("{name} = {value}") } else { line.to_owned() }
+        if is { format!("{key} = {value}") } else { line.to_owned() }
     });
     let changed = changed.collect::<Vec<_>>().join("\n") + "\n";
     anyhow::ensure!(found == 1, "{found} settings of the template are called {name}");
@@ -178,11 +182,20 @@ mod tests {
 
     #[test]
     fn every_setting_of_the_demo_stands_in_the_template_once() {
-        for name in
-            ["listen", "public_url", "wait", "officers", "from", "to", "initial_ms", "max_ms", "settle_ms", "dir"]
-        {
+        for name in [
+            "server.listen",
+            "server.public_url",
+            "calls.wait",
+            "calls.officers",
+            "quiet_hours.from",
+            "quiet_hours.to",
+            "retry.initial_ms",
+            "retry.max_ms",
+            "retry.settle_ms",
+            "log.dir",
+        ] {
             set(config::TEMPLATE, name, "1").unwrap();
         }
-        assert!(set(config::TEMPLATE, "nothing", "1").is_err());
+        assert!(set(config::TEMPLATE, "log.nothing", "1").is_err());
     }
 }

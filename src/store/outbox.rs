@@ -108,7 +108,7 @@ impl Store {
         let mut tx = self.begin().await?;
         let sql = "UPDATE batches SET published_epoch = -1 WHERE state = 0 AND published_epoch = epoch AND no IN \
                    (SELECT no FROM batches WHERE channel = $1 AND lane = $2 AND state = 0 AND published_epoch = epoch \
-                    AND published_at < $3 ORDER BY published_at LIMIT $4)";
+                    AND published_at < $3 ORDER BY published_at, no LIMIT $4)";
         let again = exec!(&mut tx, sqlx::query(sql).bind(of.channel).bind(of.lane).bind(before).bind(most))?;
         tx.commit().await?;
         Ok(again)
