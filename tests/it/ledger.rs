@@ -48,7 +48,7 @@ impl Ledger {
             ),
             (
                 "every delivery speaks to a member",
-                "SELECT COUNT(*) FROM deliveries d WHERE NOT EXISTS (SELECT 1 FROM delivery_members l WHERE l.dispatch_no = d.dispatch_no AND l.delivery = d.ordinal)",
+                "SELECT COUNT(*) FROM deliveries WHERE (dispatch_no, ordinal) NOT IN (SELECT dispatch_no, delivery FROM delivery_members)",
             ),
             (
                 "every link has both ends",
