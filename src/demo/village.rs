@@ -32,19 +32,23 @@ pub async fn confirm(play: &Play<'_>, about: i64) -> anyhow::Result<Option<i64>>
     let store = &play.app.store;
     let Some(call) = store.calls_about(about).await?.into_iter().next() else { return Ok(None) };
     let until = Instant::now() + PATIENCE;
-    let asked = loop {
+    loop {
         let counts = store.delivery_counts(call.no).await?;
-        let all: i64 = counts.iter().map(|c| c.n).sum();
-        let open: i64 =
-            counts.iter().filter(|c| State::from_code(c.state).is_some_and(|s| !s.is_final(false))).map(|c| c.n).sum();
-        if all > 0 && open == 0 {
-            break all;
+        let open = counts.iter().any(|c| State::from_code(c.state).is_some_and(|s| !s.is_final(false)));
+        if !counts.is_empty() && !open {
+            break;
         }
         anyhow::ensure!(Instant::now() < until, say!("叫应短信没有发出", "the call did not go out"));
         tokio::time::sleep(LOOK).await;
-    };
+    }
+    // A message that the gateway refused came to nobody, so nobody opens its link.
+    let villages = store.called_villages(about).await?;
+    let came = villages.iter().flat_map(|v| &v.asked).filter(|a| a.call_no == call.no && a.at.is_some());
+    let mut came: Vec<i64> = came.map(|a| a.ordinal).collect();
+    came.sort_unstable();
+    let asked = came.len();
     let mut confirmed = 0;
-    for ordinal in 1..=asked {
+    for ordinal in came {
         let of = CallRef { call_no: u32::try_from(call.no)?, ordinal: u32::try_from(ordinal)? };
         let path = format!("/c/{}", store.vault.call_token(of));
         if !http(play.port, "GET", &path).await?.contains(SILENT) {
