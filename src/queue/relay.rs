@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::QueueError;
 use super::message::encode;
 use super::rabbit::Rabbit;
+use super::steady::steady;
 use super::topology::{self, EXCHANGE, queue_name, routing_key};
 use crate::clock::Millis;
 use crate::domain::item::Lane;
@@ -38,8 +39,6 @@ const ARRIVED: Millis = 2_000;
 /// One this old that no consumer can still have in good order is published again, in
 /// milliseconds; should one have it after all, that is a double.
 const FORGOTTEN: Millis = 15_000;
-/// A connection that held this long begins the pauses anew.
-const GOOD: Duration = Duration::from_mins(1);
 
 /// The relay of a site.
 pub struct Relay {
@@ -60,19 +59,7 @@ enum Fate {
 impl Relay {
     /// Runs until told to stop; whatever the broker does.
     pub async fn run(&self) {
-        let mut failures = 0;
-        while !self.stop.is_cancelled() {
-            let began = Instant::now();
-            let Err(error) = self.serve().await else { return };
-            failures = if began.elapsed() > GOOD { 1 } else { failures + 1 };
-            self.rabbit.counts.broken.inc();
-            let pause = self.rabbit.pause_after(failures);
-            tracing::warn!(%error, ?pause, "the relay cannot publish; nothing is lost, it connects again");
-            tokio::select! {
-                () = self.stop.cancelled() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
+        steady(&self.rabbit, &self.stop, "relay", || self.serve()).await;
     }
 
     /// One connection's time.

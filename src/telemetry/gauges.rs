@@ -102,28 +102,21 @@ impl Gauges {
         registry.register("lane_ready_batches", "Batches that wait for a worker", g.ready.clone());
         registry.register("lane_leased_batches", "Batches that a worker has", g.leased.clone());
         registry.register("lane_messages", "Messages in batches that have not gone through", g.messages.clone());
-        let s = || Unit::Seconds;
-        registry.register_with_unit(
-            "lane_oldest",
-            "Age of the oldest batch, since it was first seen",
-            s(),
-            g.oldest.clone(),
-        );
-        let stalled = "Time in which the oldest batch could have moved and did not";
-        registry.register_with_unit("lane_stalled", stalled, s(), g.stalled.clone());
-        registry.register_with_unit(
-            "lane_backlog",
-            "Time to send what waits at the channel's rate",
-            s(),
-            g.backlog.clone(),
-        );
+        let times = [
+            ("lane_oldest", "Age of the oldest batch, since it was first seen", &g.oldest),
+            ("lane_stalled", "Time in which the oldest batch could have moved and did not", &g.stalled),
+            ("lane_backlog", "Time to send what waits at the channel's rate", &g.backlog),
+        ];
+        for (name, help, gauge) in times {
+            registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+        }
         registry.register("channel_rate", "Parts a second a channel may send", g.rate.clone());
         registry.register("channel_paused", "1 while an operator stops a channel", g.paused.clone());
         registry.register("channel_stopped", "1 while a gateway takes nothing, by reason", g.stopped.clone());
         registry.register_with_unit(
             "receipt_age",
             "Time since the newest receipt of a channel",
-            s(),
+            Unit::Seconds,
             g.receipt_age.clone(),
         );
         registry.register("dispatches", "Dispatches that have not finished", g.open.clone());
@@ -142,7 +135,7 @@ impl Gauges {
         registry.register_with_unit(
             "monitor_look",
             "When these were last read, in epoch seconds",
-            s(),
+            Unit::Seconds,
             g.looked_at.clone(),
         );
         g
