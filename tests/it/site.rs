@@ -124,7 +124,10 @@ impl Site {
             "[site]\nname = \"河口县应急管理局\"\nphone = \"0873-5550000\"\n[server]\nlisten = \"{public}\"\npublic_url = \"http://{public}\"\n[disk]\nreserve_mb = 0\n{}",
             self.extra
         );
-        std::fs::write(&path, text).unwrap();
+        // At once: a process started a moment ago may be reading it.
+        let fresh = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
+        std::fs::write(fresh.path(), text).unwrap();
+        fresh.persist(&path).unwrap();
         path
     }
 
