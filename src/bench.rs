@@ -6,6 +6,7 @@
 //! the preparations forgotten first.
 
 mod bare_client;
+mod callbacks;
 mod dispatch;
 mod email;
 pub mod gateway;
@@ -40,8 +41,10 @@ pub enum Name {
     Email,
     /// a CSV of recipients
     Import,
-    /// receipts, a hundred a callback
+    /// receipts, one a callback
     Receipts,
+    /// the engine on a channel that costs nothing, and 5,000 callbacks a second beside it
+    Callbacks,
     /// sheets on paper, by one printing process
     Sheets,
 }
@@ -109,7 +112,7 @@ impl Name {
     fn default_n(self) -> i64 {
         match self {
             Self::Snapshot | Self::Import => 1_000_000,
-            Self::Dispatch => 200_000,
+            Self::Dispatch | Self::Callbacks => 200_000,
             Self::Sms => 50_000,
             Self::Email => 20_000,
             Self::Receipts => 100_000,
@@ -132,6 +135,7 @@ pub async fn run(name: Name, settings: &Settings) -> anyhow::Result<Report> {
         Name::Email => email::run(settings, n).await?,
         Name::Import => import::run(settings, n).await?,
         Name::Receipts => receipts::run(settings, n).await?,
+        Name::Callbacks => callbacks::run(settings, n).await?,
         Name::Sheets => sheets::run(settings, n).await?,
     };
     Ok(report(measured, if settings.store.is_some() { "postgres" } else { "sqlite" }))

@@ -254,7 +254,7 @@ impl App {
 
     fn shared(&self, common: &Common) -> anyhow::Result<web::Shared> {
         let (ways, counts) = (Arc::clone(&common.ways), Arc::clone(&common.counts));
-        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
+        let desk = ReceiptDesk::open(Arc::clone(&self.store), ways, Arc::clone(&counts));
         let templates = self.config.path("templates".as_ref());
         let page = web::calls::CallPage::load(&templates, &self.config.zone()?)?;
         let pages = web::page::Pages::load(&templates, self.config.zone()?, self.site())?;

@@ -36,7 +36,7 @@ pub struct BenchArgs {
     /// sms: milliseconds until the gateway answers.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency: u64,
-    /// sms: requests under way at once.
+    /// sms, receipts: requests under way at once.
     #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: u16,
     /// sms: the gateway sends receipts, and they are waited for.

@@ -45,6 +45,11 @@ pub enum StoreError {
         "the backup before the upgrade failed ({_0}), so the database was not upgraded and nothing was changed. See whether its folder can be written and the disk is full, then run it again"
     ))]
     Backup(String),
+    #[error("{}", say!(
+        "要写入的行一直被另一个事务占用，这次没有写入。请稍后再试",
+        "another transaction held the rows all the time; nothing was written. Try again in a moment"
+    ))]
+    Held,
     #[error("{0}")]
     Migrate(String),
     /// A rule of the data was broken; the message says which and what to do.
@@ -75,6 +80,12 @@ impl StoreError {
         matches!(e.code().as_deref(), Some("13" | "53100"))
     }
 
+    /// The database broke off one of two transactions that were in each other's way.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Db(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("40001" | "40P01")))
+    }
+
     /// Another connection held the lock too long, or the link broke: try again.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -82,7 +93,7 @@ impl StoreError {
             Self::Db(sqlx::Error::Database(e)) => {
                 matches!(e.code().as_deref(), Some("5" | "517" | "40001" | "40P01" | "57P01" | "57P03"))
             }
-            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) | Self::Held => true,
             _ => false,
         }
     }

@@ -6,12 +6,13 @@
 //! in the leased batch with the leased epoch. A late result finds nothing to
 //! change and enters like a receipt.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::batches::Lease;
-use super::receipts::{Claim, HANDLES_LOCK, storable};
+use super::receipts::{Claim, storable};
 use super::{Result, Store, Tx};
 use crate::channel::{CLASS_ACCEPTED, Class};
 use crate::clock::Millis;
@@ -81,9 +82,9 @@ impl Store {
         let now = self.now();
         let mut tx = self.begin_hot().await?;
         let mut marked = Vec::with_capacity(turns.len());
-        tx.hold_back(channel, turns).await?;
+        tx.hold_back(turns).await?;
         for turn in turns {
-            tx.record(self, channel, turn).await?;
+            tx.record(channel, turn).await?;
             tx.give_back(turn).await?;
             marked.push(tx.mark(turn, now).await?);
         }
@@ -91,6 +92,9 @@ impl Store {
         tx.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         tx.commit().await?;
+        let handles = turns.iter().flat_map(|t| &t.records).flat_map(|r| &r.handles);
+        let handles: Vec<Cow<'_, str>> = handles.map(|id| storable(id)).collect();
+        self.look_for_waiting(channel, &handles).await;
         Ok(marked)
     }
 
@@ -119,7 +123,7 @@ impl Store {
             whole: false,
         };
         let mut tx = self.begin_hot().await?;
-        tx.hold_back(0, std::slice::from_ref(&turn)).await?;
+        tx.hold_back(std::slice::from_ref(&turn)).await?;
         // Through `sending`, as every delivery goes; nobody sees it in between.
         let marked = tx.mark(&turn, at).await?;
         // A row that changed meanwhile was not refused, and the ledger must not say so.
@@ -132,15 +136,10 @@ impl Store {
 
 impl Tx {
     /// On a server others write at the same time. A takeover of one of these batches
-    /// comes wholly before or after the turn, and so does a callback of the channel:
-    /// a receipt and its handle cannot miss each other, nor lock rows in another order.
-    async fn hold_back(&mut self, channel: i32, turns: &[BatchTurn]) -> Result<()> {
+    /// comes wholly before or after the turn.
+    async fn hold_back(&mut self, turns: &[BatchTurn]) -> Result<()> {
         if let Self::Sqlite(_) = self {
             return Ok(());
-        }
-        if turns.iter().any(|t| !t.records.is_empty()) {
-            let sql = "SELECT pg_advisory_xact_lock_shared($1, $2)";
-            exec!(self, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
         }
         let batches: Vec<i64> = turns.iter().map(|t| t.lease.no).collect();
         let sql = "SELECT no FROM batches WHERE no IN (SELECT unnest(translate($1, '[]', '{}')::bigint[])) \
@@ -204,7 +203,7 @@ impl Tx {
         Ok(())
     }
 
-    async fn record(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+    async fn record(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
         if turn.records.is_empty() {
             return Ok(());
         }
@@ -213,7 +212,7 @@ impl Tx {
         let mut changed = self.record_taken(turn.lease, &taken).await?;
         changed += self.record_other(turn.lease, &other).await?;
         self.mark_gone(&turn.records).await?;
-        self.keep_handles(store, channel, turn).await?;
+        self.keep_handles(channel, turn).await?;
         if changed < turn.records.len() as u64 {
             self.enter_late(channel, turn).await?;
         }
@@ -322,7 +321,7 @@ impl Tx {
         Ok(())
     }
 
-    async fn keep_handles(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+    async fn keep_handles(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
         let mut rows = Vec::new();
         for record in &turn.records {
             for (part, id) in record.handles.iter().enumerate() {
@@ -339,7 +338,7 @@ impl Tx {
              SELECT $1, j->>0, $2, (j->>1)::bigint, (j->>2)::int, (j->>3)::int, (j->>4)::int FROM json_array_elements($3::json) j ON CONFLICT DO NOTHING",
         );
         exec!(self, sqlx::query(sql).bind(channel).bind(turn.lease.dispatch_no).bind(json!(rows).to_string()))?;
-        self.match_waiting(store, channel, &rows.iter().map(|r| r.0.as_ref()).collect::<Vec<_>>()).await
+        Ok(())
     }
 
     /// Results that found their row in another state: a receipt was faster, or the

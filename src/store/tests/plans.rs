@@ -43,6 +43,6 @@ async fn hot_statements_use_their_indexes() {
         uses(store, turn::MARK_SQLITE, &["deliveries USING PRIMARY KEY", "SEARCH batches USING"]).await;
         uses(store, outbox::UNPUBLISHED_SQLITE, &["batches_outbox", "SEARCH d USING"]).await;
         uses(store, outbox::PUBLISHED, &["batches_published"]).await;
-        uses(store, receipts::WAITING_SQLITE, &["receipts_unmatched"]).await;
+        uses(store, receipts::meeting::WAITING_SQLITE, &["receipts_unmatched"]).await;
     }
 }

@@ -5,7 +5,7 @@
 //! makes it as many as one likes, with the same plans.
 
 use super::*;
-use crate::store::receipts::{self, claims, rows::KEEP};
+use crate::store::receipts::{self, claims, meeting, parts, rows::KEEP};
 use crate::store::testing::{TestStore, many_deliveries, stores};
 use crate::store::{batches, schedule, turn};
 
@@ -89,8 +89,14 @@ async fn hot_statements_never_read_a_table_from_end_to_end() {
             (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 101".to_owned(), true, "handles_100"),
             (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 0".to_owned(), true, ""),
             (KEEP, "1, 1, '{1}', '{a}', '{1}', '{a}', '{1}', '{1}', '{1}', '{1}', '{a}'".to_owned(), true, ""),
-            (claims::CURRENT, "'[[111,1],[111,2]]'".to_owned(), true, ""),
-            (claims::RAISE, "'{111}', '{1}', '{5}', '{3}', '{1}', '{1}', '{1}'".to_owned(), true, ""),
+            (claims::LOCK_FREE, "'{111,111}', '{1,2}'".to_owned(), true, ""),
+            (claims::RAISE, "'{111}', '{1}', '{5}', '{1}', '{1}', '{1}'".to_owned(), true, ""),
+            (parts::NOTE_POSTGRES, "1, '{101}', '{1}', '{1}', '{1}', '{3}'".to_owned(), true, ""),
+            (parts::SAID_POSTGRES, "1, '{101}', '{1}', '{1}'".to_owned(), true, ""),
+            (meeting::WAITING_POSTGRES, "1, '{g1,g2,g3}'".to_owned(), true, ""),
+            (meeting::STILL_WAITING, "'{1,2,3}'".to_owned(), true, ""),
+            (meeting::ANY_WAITS, "1".to_owned(), true, ""),
+            (meeting::LEFT, "1, 'g1', 500".to_owned(), true, ""),
             (&*due, "1".to_owned(), false, ""),
         ];
         for (sql, arguments, hot, range) in cases {
