@@ -39,21 +39,17 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     for turn in 0..settings.runs {
         let listen = || TcpListener::from_std(listener.try_clone()?);
         // The messages that the receipts are about.
-        let (spoken_of, n, _) = sends(&site, listen()?).await?;
-        let uris = Arc::new(uris(&site, addr, (spoken_of, n))?);
+        let Sends { dispatch_no, n, .. } = sends(&site, listen()?, None).await?;
+        let uris = Arc::new(uris(&site, addr, (dispatch_no, n))?);
         let (mut alone, mut beside) = (Duration::ZERO, Duration::ZERO);
         peak::reset();
         // Whoever comes second finds a larger ledger: they take turns.
         for called in [turn % 2 == 1, turn % 2 == 0] {
-            if called {
-                let caller = Caller::start(Arc::clone(&uris));
-                beside = sends(&site, listen()?).await?.2;
-                heard.push(caller.stop()?);
-            } else {
-                alone = sends(&site, listen()?).await?.2;
-            }
+            let sends = sends(&site, listen()?, called.then(|| Arc::clone(&uris))).await?;
+            *(if called { &mut beside } else { &mut alone }) = sends.took;
+            heard.extend(sends.heard);
         }
-        check(&site, (spoken_of, n), heard.last()).await?;
+        check(&site, (dispatch_no, n), heard.last()).await?;
         runs.push(Run::new(n, beside, alone, peak::read()));
         site.app.store.empty_ledger().await?;
     }
@@ -67,9 +63,16 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     Ok(Measured { name: "callbacks", ceiling, runs, details })
 }
 
-/// Plans a dispatch and runs an engine with its web side over it: its number, its
-/// deliveries, and how long they took.
-async fn sends(site: &Site, listener: TcpListener) -> anyhow::Result<(i64, i64, Duration)> {
+/// A dispatch that was sent, and what was heard beside it.
+struct Sends {
+    dispatch_no: i64,
+    n: i64,
+    took: Duration,
+    heard: Option<Heard>,
+}
+
+/// Plans a dispatch and runs an engine with its web side over it, called back or not.
+async fn sends(site: &Site, listener: TcpListener, called: Option<Arc<Vec<Uri>>>) -> anyhow::Result<Sends> {
     let dispatch = site.planned().await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let began = Instant::now();
@@ -77,12 +80,18 @@ async fn sends(site: &Site, listener: TcpListener) -> anyhow::Result<(i64, i64, 
     let serving = tokio::spawn(engine.serve(listener, async {
         let _ = stopped.await;
     }));
+    let caller = called.map(Caller::start);
     wait_done(&site.app.store, dispatch.no).await?;
     let took = began.elapsed();
+    // The engine still listens: whatever is under way is answered.
+    let heard = match caller {
+        Some(caller) => Some(caller.stop().await?),
+        None => None,
+    };
     drop(stop);
     serving.await??;
     check_sent(&site.app.store, dispatch.no, dispatch.deliveries).await?;
-    Ok((dispatch.no, dispatch.deliveries, took))
+    Ok(Sends { dispatch_no: dispatch.no, n: dispatch.deliveries, took, heard })
 }
 
 fn uris(site: &Site, addr: SocketAddr, (dispatch_no, n): (i64, i64)) -> anyhow::Result<Vec<Uri>> {
@@ -129,9 +138,10 @@ impl Caller {
         Self { stop, thread }
     }
 
-    fn stop(self) -> anyhow::Result<Heard> {
+    async fn stop(self) -> anyhow::Result<Heard> {
         self.stop.cancel();
-        self.thread.join().map_err(|_| anyhow::anyhow!("the caller broke"))?
+        let ended = tokio::task::spawn_blocking(|| self.thread.join()).await?;
+        ended.map_err(|_| anyhow::anyhow!("the caller broke"))?
     }
 }
 
@@ -159,7 +169,6 @@ async fn call(uris: Arc<Vec<Uri>>, stop: CancellationToken) -> anyhow::Result<He
                         answer.into_body().collect().await?;
                         took.push(due.elapsed());
                     }
-                    // While the engine starts and ends nobody listens.
                     Ok(_) | Err(_) => refused += 1,
                 }
             }

@@ -18,8 +18,10 @@ use crate::store::{Store, StoreError};
 /// Receipts that may wait in a line: some seconds' worth, so that a gateway is told to
 /// come again before it gives up by itself.
 const ROOM: u32 = 20_000;
-/// While they come one upon the other a group waits for more, so long at the most.
-const GATHER: Duration = Duration::from_millis(10);
+/// So many receipts make a group that is worth its commit.
+const ENOUGH: usize = 100;
+/// While they come one upon the other a smaller group waits for more, so long at the most.
+const GATHER: Duration = Duration::from_millis(20);
 /// Silence that ends the waiting: those who are under way all wait for us.
 const QUIET: Duration = Duration::from_millis(2);
 
@@ -102,7 +104,7 @@ async fn gather(line: &mut VecDeque<Waiting>, inbox: &mut mpsc::UnboundedReceive
             line.push_back(one);
         }
         let until = (Instant::now() + QUIET).min(began + GATHER);
-        if receipts >= GROUP || !crowded || until <= Instant::now() {
+        if receipts >= ENOUGH || !crowded || until <= Instant::now() {
             return;
         }
         match timeout_at(until, inbox.recv_many(&mut fresh, 1)).await {

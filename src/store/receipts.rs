@@ -113,8 +113,11 @@ pub const GROUP: usize = 500;
 struct Kept<'a> {
     /// The delivery of each, in order.
     matches: &'a [Option<Claim>],
-    /// Dispatches whose data was destroyed; no raw text is kept of theirs.
-    purged: &'a [i64],
+    /// Deliveries that others hold: their receipts are not written.
+    held: &'a HashSet<Key>,
+    /// Deliveries of dispatches whose data was destroyed: what a gateway says of them
+    /// afterwards (numbers, names) must not bring it back.
+    purged: &'a HashSet<Key>,
     /// The number of the first.
     first: i64,
     now: Millis,
@@ -174,15 +177,16 @@ impl Store {
         let now = self.now();
         let mut tx = self.begin_hot().await?;
         let matches = tx.match_receipts(self, channel, receipts).await?;
-        let purged = tx.purged_of(&matches).await?;
         tx.mark_targets_gone(receipts, &matches).await?;
         let first = tx.take_numbers("receipt", i64::try_from(receipts.len()).unwrap_or(i64::MAX)).await?;
         let keys: BTreeSet<Key> = matches.iter().flatten().map(Claim::key).collect();
         let rows = tx.lock_deliveries(&keys, Wait::No).await?;
         let held = tx.held_by_others(&keys, &rows).await?;
         let is_held = |m: &Option<Claim>| m.is_some_and(|m| held.contains(&m.key()));
-        let kept = Kept { matches: &matches, purged: &purged, first, now };
-        tx.insert_receipts(self, channel, receipts, (&kept, &held)).await?;
+        let mut purged: HashSet<Key> = rows.iter().filter(|(_, row)| row.purged).map(|(key, _)| *key).collect();
+        purged.extend(tx.purged_without_rows(&keys, &rows).await?);
+        let kept = Kept { matches: &matches, held: &held, purged: &purged, first, now };
+        tx.insert_receipts(self, channel, receipts, &kept).await?;
         let claims: Vec<Claim> = receipts
             .iter()
             .zip(&matches)
@@ -294,13 +298,13 @@ impl Tx {
         store: &Store,
         channel: i32,
         receipts: &[&Receipt],
-        (kept, held): (&Kept<'_>, &HashSet<Key>),
+        kept: &Kept<'_>,
     ) -> Result<()> {
         let numbered = receipts.iter().zip(kept.matches).zip(kept.first..);
-        let free = numbered.filter(|((_, m), _)| !m.is_some_and(|m| held.contains(&m.key())));
+        let free = numbered.filter(|((_, m), _)| !m.is_some_and(|m| kept.held.contains(&m.key())));
         let rows = free.map(|((r, m), no)| {
             let to = m.as_ref().map(|m| (m.dispatch_no, m.ordinal, m.attempt));
-            let purged = to.is_some_and(|(dispatch, ..)| kept.purged.contains(&dispatch));
+            let purged = m.is_some_and(|m| kept.purged.contains(&m.key()));
             KeptReceipt {
                 no,
                 gateway_id: if let ReceiptKey::Gateway(id) = &r.key {
@@ -319,20 +323,20 @@ impl Tx {
         self.keep_receipts(channel, kept.now, &rows).await
     }
 
-    /// Those of the dispatches spoken of whose people's data was destroyed: what a
-    /// gateway says of them afterwards (numbers, names) must not bring it back.
-    async fn purged_of(&mut self, matches: &[Option<Claim>]) -> Result<Vec<i64>> {
-        let mut dispatches: Vec<i64> = matches.iter().flatten().map(|m| m.dispatch_no).collect();
-        dispatches.sort_unstable();
-        dispatches.dedup();
-        if dispatches.is_empty() {
-            return Ok(dispatches);
+    /// The same of deliveries that are no longer there.
+    async fn purged_without_rows(&mut self, keys: &BTreeSet<Key>, rows: &BTreeMap<Key, Raised>) -> Result<Vec<Key>> {
+        let missing: Vec<Key> = keys.iter().filter(|k| !rows.contains_key(*k)).copied().collect();
+        if missing.is_empty() {
+            return Ok(missing);
         }
+        let dispatches: BTreeSet<i64> = missing.iter().map(|k| k.0).collect();
         let sql = self.pick(
             "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no IN (SELECT value FROM json_each($1))",
             "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no = ANY (translate($1, '[]', '{}')::bigint[])",
         );
-        Ok(run!(self, |c| sqlx::query_scalar(sql).bind(json!(dispatches).to_string()).fetch_all(c).await)?)
+        let purged: Vec<i64> =
+            run!(self, |c| sqlx::query_scalar(sql).bind(json!(dispatches).to_string()).fetch_all(c).await)?;
+        Ok(missing.into_iter().filter(|k| purged.contains(&k.0)).collect())
     }
 
     /// Those of the deliveries that exist and could not be locked.

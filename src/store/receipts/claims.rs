@@ -15,10 +15,13 @@ struct Current {
     ordinal: i64,
     state: i32,
     attempt: i32,
+    /// 1 where the data of its dispatch was destroyed.
+    purged: i32,
 }
 
 /// A delivery while claims are folded into it.
 pub(super) struct Raised {
+    pub(super) purged: bool,
     attempt: i32,
     state: State,
     handed: Option<Millis>,
@@ -65,8 +68,9 @@ impl Tx {
         }
         let found: Vec<Current> = match self {
             Self::Sqlite(t) => {
-                let sql = "SELECT d.dispatch_no, d.ordinal, d.state, d.attempt FROM (SELECT value->>0 AS dn, value->>1 AS o FROM json_each($1)) j \
-                     JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o";
+                let sql = "SELECT d.dispatch_no, d.ordinal, d.state, d.attempt, p.purged_at IS NOT NULL AS purged \
+                     FROM (SELECT value->>0 AS dn, value->>1 AS o FROM json_each($1)) j \
+                     JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o LEFT JOIN dispatches p ON p.no = d.dispatch_no";
                 sqlx::query_as(sql).bind(json!(keys).to_string()).fetch_all(&mut **t).await?
             }
             Self::Postgres(t) => {
@@ -79,7 +83,8 @@ impl Tx {
         };
         let entry = |row: Current| {
             let state = State::from_code(row.state)?;
-            let raised = Raised { attempt: row.attempt, state, handed: None, reached: None, seen: None };
+            let (purged, attempt) = (row.purged != 0, row.attempt);
+            let raised = Raised { purged, attempt, state, handed: None, reached: None, seen: None };
             Some(((row.dispatch_no, row.ordinal), raised))
         };
         Ok(found.into_iter().filter_map(entry).collect())
@@ -113,8 +118,9 @@ impl Tx {
 macro_rules! lock {
     ($how:literal) => {
         concat!(
-            "SELECT d.dispatch_no, d.ordinal, d.state, d.attempt FROM unnest($1::bigint[], $2::bigint[]) AS j (dn, o) \
-             JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o \
+            "SELECT d.dispatch_no, d.ordinal, d.state, d.attempt, (p.purged_at IS NOT NULL)::int AS purged \
+             FROM unnest($1::bigint[], $2::bigint[]) AS j (dn, o) \
+             JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o LEFT JOIN dispatches p ON p.no = d.dispatch_no \
              ORDER BY d.dispatch_no, d.ordinal FOR NO KEY UPDATE OF d",
             $how
         )

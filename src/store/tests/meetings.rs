@@ -22,7 +22,7 @@ fn said(id: &str, word: Word) -> Receipt {
 /// or by ours.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn thousands_meet_whoever_comes_first() {
-    const N: i64 = 1_500;
+    const N: i64 = 1_200;
     const WORKERS: i64 = 3;
     for t in stores().await {
         people(&t.store, N).await;
@@ -37,7 +37,7 @@ async fn thousands_meet_whoever_comes_first() {
                 mine.shuffle(&mut rng);
                 let mut rest = mine.as_slice();
                 while !rest.is_empty() {
-                    let (some, more) = rest.split_at(rng.random_range(1..40).min(rest.len()));
+                    let (some, more) = rest.split_at(rng.random_range(1..80).min(rest.len()));
                     rest = more;
                     let ids = |o: &i64| [format!("g{o}-1"), format!("g{o}-2")];
                     let records = some.iter().map(|o| taken(*o, &ids(o).each_ref().map(String::as_str)));
@@ -65,7 +65,7 @@ async fn thousands_meet_whoever_comes_first() {
                 words.shuffle(&mut rng);
                 let mut rest = words.as_slice();
                 while !rest.is_empty() {
-                    let (some, more) = rest.split_at(rng.random_range(1..60).min(rest.len()));
+                    let (some, more) = rest.split_at(rng.random_range(1..250).min(rest.len()));
                     rest = more;
                     let fates = store.record_group(SMS, some).await.unwrap();
                     assert!(!fates.contains(&Fate::Held));
