@@ -129,7 +129,7 @@ impl<C: Clerk> Intake<C> {
     /// and die of it. `None` when the end came first; the broker has the letter still.
     async fn decide(&self, letter: &Letter) -> Option<Verdict> {
         for tries in 1.. {
-            match self.clerk.enter(letter).await {
+            match self.rabbit.store.soon(self.clerk.enter(letter)).await {
                 Ok(verdict) => return Some(verdict),
                 Err(error) => tracing::warn!(%error, tries, "cannot enter a letter of gong.intake now; trying again"),
             }
