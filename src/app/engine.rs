@@ -87,7 +87,7 @@ pub(super) struct Common {
     pub(super) counts: Arc<Counts>,
     pub(super) ways: Arc<Vec<Way>>,
     /// Who this engine is to the others.
-    owner: String,
+    pub(super) owner: String,
     board: Arc<Board>,
     /// Other engines may be on the same store.
     shared: bool,
@@ -122,7 +122,7 @@ impl App {
         if !serves.is_empty() {
             self.store.retry_misconfigured().await?;
         }
-        common.supervise(self.monitor(&common.ways, &common.counts, &common.stop)?.run());
+        common.supervise(self.monitor(&common)?.run());
         if roles.planner {
             let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
             match self.seat(&common, PLANNER) {

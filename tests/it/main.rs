@@ -44,4 +44,5 @@ mod support;
 mod throttle;
 mod tour;
 mod visits;
+mod withdrawn;
 mod workers;
