@@ -119,9 +119,6 @@ impl App {
             // Holding the lock we know that whoever held these leases is gone.
             self.scheduler(&common, Leading::always()).take_over(true).await?;
         }
-        if !serves.is_empty() {
-            self.store.retry_misconfigured().await?;
-        }
         common.supervise(self.monitor(&common)?.run());
         if roles.planner {
             let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
@@ -246,6 +243,12 @@ impl App {
             counts: Arc::clone(&common.counts),
             board: Arc::clone(&common.board),
         };
+        let (store, served) = (Arc::clone(&self.store), serves.iter().map(|w| w.no).collect::<Vec<_>>());
+        common.supervise(async move {
+            if let Err(error) = store.retry_misconfigured(&served).await {
+                tracing::warn!(%error, "what waits for better settings waits for its own time");
+            }
+        });
         for way in serves {
             common.supervise(Worker::new(tools.clone(), way).run());
         }

@@ -222,7 +222,7 @@ impl Post {
         let queue = delivery.routing_key.as_str();
         tracing::error!(channel = self.name, queue, why, "a message that cannot be read; see the queue gong.dead");
         self.rabbit.counts.poison.inc();
-        dead::bury(channel, &delivery, why).await
+        dead::bury(channel, &delivery, dead::SHORT, why).await
     }
 
     /// Nothing is kept from the broker for long: what waits goes back through the

@@ -75,6 +75,19 @@ impl StoreError {
         matches!(e.code().as_deref(), Some("13" | "53100"))
     }
 
+    /// The database is well and will never take these data: they break a rule of a table
+    /// or are none of its type. PostgreSQL's classes 22 and 23; SQLite's `SQLITE_TOOBIG`,
+    /// `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`, whose extended codes hold them in the
+    /// low byte (<https://sqlite.org/rescode.html>).
+    #[must_use]
+    pub fn is_of_the_data(&self) -> bool {
+        let Self::Db(sqlx::Error::Database(e)) = self else { return false };
+        let Some(code) = e.code() else { return false };
+        let embedded = code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 18..=20));
+        // A SQLSTATE has five characters; SQLite's codes have at most four digits.
+        if code.len() == 5 { code.starts_with("22") || code.starts_with("23") } else { embedded }
+    }
+
     /// Another connection held the lock too long, or the link broke: try again.
     #[must_use]
     pub fn is_passing(&self) -> bool {
