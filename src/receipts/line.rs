@@ -140,7 +140,7 @@ impl Recorder {
             return self.answer_each(group, &counts, &receipts).await;
         }
         self.groups.inc();
-        match self.store.record_group(self.channel, &receipts).await {
+        match self.store.soon(self.store.record_group(self.channel, &receipts)).await {
             Ok(fates) => {
                 let mut fates = fates.as_slice();
                 for (waiting, n) in group.into_iter().zip(counts) {
@@ -150,16 +150,16 @@ impl Recorder {
                     let _ = waiting.answer.send(Taken::of(own).map_err(Arc::new));
                 }
             }
+            Err(error) if error.is_of_the_data() => {
+                tracing::warn!(channel = self.channel, callbacks = group.len(), %error, "a group of callbacks cannot be kept; trying each");
+                self.answer_each(group, &counts, &receipts).await;
+            }
             // It would be no better for each of them.
-            Err(error) if error.is_passing() || error.is_disk_full() => {
+            Err(error) => {
                 let error = Arc::new(error);
                 for waiting in group {
                     let _ = waiting.answer.send(Err(Arc::clone(&error)));
                 }
-            }
-            Err(error) => {
-                tracing::warn!(channel = self.channel, callbacks = group.len(), %error, "a group of callbacks cannot be kept; trying each");
-                self.answer_each(group, &counts, &receipts).await;
             }
         }
     }
@@ -169,7 +169,7 @@ impl Recorder {
             let (own, rest) = receipts.split_at(*n);
             receipts = rest;
             self.groups.inc();
-            let taken = self.store.record_receipts(self.channel, own).await;
+            let taken = self.store.soon(self.store.record_receipts(self.channel, own)).await;
             let _ = waiting.answer.send(taken.map_err(Arc::new));
         }
     }
