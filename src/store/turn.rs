@@ -89,6 +89,9 @@ impl Store {
         }
         let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
         tx.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        for turn in &other {
+            tx.unmark(turn.lease).await?;
+        }
         tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         tx.commit().await?;
         Ok(marked)
