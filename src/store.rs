@@ -14,6 +14,7 @@ pub mod bare;
 pub mod batches;
 pub mod calls;
 pub mod channels;
+pub mod crew;
 pub mod dispatches;
 pub mod doubtful;
 pub mod error;

@@ -87,7 +87,7 @@ pub(super) struct Common {
     pub(super) counts: Arc<Counts>,
     pub(super) ways: Arc<Vec<Way>>,
     /// Who this engine is to the others.
-    owner: String,
+    pub(super) owner: String,
     board: Arc<Board>,
     /// Other engines may be on the same store.
     shared: bool,
@@ -119,7 +119,7 @@ impl App {
             // Holding the lock we know that whoever held these leases is gone.
             self.scheduler(&common, Leading::always()).take_over(true).await?;
         }
-        common.supervise(self.monitor(&common.ways, &common.counts, &common.stop)?.run());
+        common.supervise(self.monitor(&common)?.run());
         if roles.planner {
             let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
             match self.seat(&common, PLANNER) {

@@ -59,6 +59,12 @@ impl Control {
         self.channels.get(&channel).is_some_and(|c| c.paused != 0)
     }
 
+    /// Whether a channel stands paused because its receiver wants nothing more.
+    #[must_use]
+    pub fn channel_withdrawn(&self, channel: i32) -> bool {
+        self.channels.get(&channel).is_some_and(ChannelRow::is_withdrawn)
+    }
+
     /// Whether this engine has no more of a rate than it was granted.
     #[must_use]
     pub fn is_shared(&self) -> bool {

@@ -324,6 +324,21 @@ async fn pause_resume_and_cancel_are_told_and_a_cut_line_only_delays_them() {
     gateway.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_is_to_be_told_nothing_is_counted_or_declared() {
+    let Some(broker) = broker().await else { return };
+    let mut site = sqlite(broker.url()).await.with(AWAKE).with("[events]\nenabled = false");
+    let app = site.open().await;
+    site.settle(&app, 20).await;
+    let (serving, counts) = engine(&mut site, &app).await;
+    let item = site.approve(&app, ALERT).await;
+    let dispatch = site.send(&app, &item, &wish("all", "rehearsal")).await;
+    finished(&app, dispatch.no, LIMIT).await;
+    assert_eq!((counts.queue.told.get(), exists(&broker).await), (0, false));
+    assert_eq!(app.store.watched_dispatches(0).await.unwrap().len(), 1, "nobody has looked at it");
+    serving.stop().await;
+}
+
 /// Whether gong has declared its exchange of events.
 async fn exists(broker: &crate::rabbit::rig::Broker) -> bool {
     use lapin::options::ExchangeDeclareOptions;

@@ -45,4 +45,5 @@ mod support;
 mod throttle;
 mod tour;
 mod visits;
+mod withdrawn;
 mod workers;
