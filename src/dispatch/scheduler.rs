@@ -56,7 +56,7 @@ pub struct Scheduler {
 impl Scheduler {
     /// Runs until told to stop.
     pub async fn run(self) {
-        let newest = self.store.health().await.ok().and_then(|h| h.newest_at).unwrap_or(0);
+        let newest = self.store.soon(self.store.health()).await.ok().and_then(|h| h.newest_at).unwrap_or(0);
         let mut guard = ClockGuard::new(self.store.clock.clone(), newest);
         let mut scans: HashMap<i64, Instant> = HashMap::new();
         let mut forget_at = Instant::now();
@@ -176,12 +176,12 @@ impl Scheduler {
     async fn end(&self, dispatch: &Dispatch, steady: bool) -> Result<()> {
         let cancelled = dispatch.state == "cancelled";
         if cancelled || steady && dispatch.expires_at <= self.store.now() {
-            self.store.at_last(self.store.sweep_dispatch(dispatch.no, cancelled)).await?;
+            self.store.sweep_dispatch(dispatch.no, cancelled).await?;
         }
         let waits: Vec<&Way> = self.ways.iter().filter(|w| w.channel.limits().evidence == Evidence::Receipts).collect();
         for way in waits.iter().filter(|_| steady) {
             let before = self.store.now() - receipt_wait(&*way.channel);
-            self.store.at_last(self.store.give_up_waiting(dispatch.no, way.no, before)).await?;
+            self.store.give_up_waiting(dispatch.no, way.no, before).await?;
         }
         let dispatch = self.store.soon(self.store.dispatch(&dispatch.no.to_string())).await?;
         if dispatch.phase == "done" {

@@ -90,6 +90,9 @@ impl Store {
         }
         let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
         tx.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        for turn in &other {
+            tx.unmark(turn.lease).await?;
+        }
         tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         tx.commit().await?;
         let handles = turns.iter().flat_map(|t| &t.records).flat_map(|r| &r.handles);

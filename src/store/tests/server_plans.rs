@@ -95,10 +95,12 @@ async fn hot_statements_go_by_index(t: &TestStore) {
     let list = "'[1,2,3,4,5,6,7,8,9]'";
     // (statement, arguments, on the hot path, the one range of deliveries or handles)
     let due = schedule::due_sql();
+    let strays = batches::strays_sql(" AND dispatch_no = 111");
     let cases = [
         (batches::MOST_URGENT, "1, 1".to_owned(), false, ""),
         (&*lease, "1, 'w', 1, 1, 2, 10".to_owned(), true, ""),
         (batches::LOAD_POSTGRES, "900003, 111".to_owned(), true, "deliveries_100"),
+        (&*strays, "900003".to_owned(), true, "deliveries_100"),
         (turn::MARK_POSTGRES, format!("111, 900003, 1, 1, {list}"), true, "deliveries_100"),
         (turn::TAKEN_POSTGRES, format!("111, 900003, 1, 1, 1, {list}, 3"), true, "deliveries_100"),
         (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 101".to_owned(), true, "handles_100"),
