@@ -124,7 +124,7 @@ impl Planner {
                 self.rest().await;
                 continue;
             }
-            match self.step(&mut pace).await {
+            match self.store.at_last(self.step(&mut pace)).await {
                 Ok(true) => self.wake.notify_waiters(),
                 Ok(false) => self.rest().await,
                 Err(error) => {

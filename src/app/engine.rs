@@ -245,7 +245,7 @@ impl App {
         };
         let (store, served) = (Arc::clone(&self.store), serves.iter().map(|w| w.no).collect::<Vec<_>>());
         common.supervise(async move {
-            if let Err(error) = store.retry_misconfigured(&served).await {
+            if let Err(error) = store.at_last(store.retry_misconfigured(&served)).await {
                 tracing::warn!(%error, "what waits for better settings waits for its own time");
             }
         });

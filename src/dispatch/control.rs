@@ -120,7 +120,7 @@ pub struct Watched {
 pub async fn watch_store(of: Watched, out: watch::Sender<Control>, stop: CancellationToken) {
     let mut was_low = false;
     while !stop.is_cancelled() {
-        match Control::read(&of).await {
+        match of.store.soon(Control::read(&of)).await {
             Ok(control) => {
                 tell_disk(control.low_disk, was_low);
                 was_low = control.low_disk;

@@ -111,7 +111,7 @@ impl Monitor {
     }
 
     async fn look(&self, seen: &mut Seen) {
-        let troubles = match self.read().await {
+        let troubles = match self.store.soon(self.read()).await {
             Ok((gauges, control)) => {
                 let now = Instant::now();
                 seen.store_answered = now;

@@ -136,7 +136,8 @@ impl Worker {
             self.wait(due).await;
         }
         for lease in self.line.leases() {
-            if let Err(error) = self.tools.store.release_batch(lease).await {
+            let store = &self.tools.store;
+            if let Err(error) = store.soon(store.release_batch(lease)).await {
                 tracing::warn!(channel = self.way.name, batch = lease.no, %error, "cannot return a lease; it will run out");
             }
         }
@@ -205,7 +206,7 @@ impl Worker {
         let span = tracing::debug_span!("turn", channel = self.way.name, batches = turns.len());
         self.turn = Some(tokio::spawn(
             async move {
-                let done = store.turn(no, &turns).await;
+                let done = store.soon(store.turn(no, &turns)).await;
                 (turns, done)
             }
             .instrument(span),

@@ -240,7 +240,7 @@ impl Post {
     /// Says in the store that no message stands for these, then acknowledges them.
     async fn give_back(&self, waiting: Vec<Held<Acker>>) -> Result<(), QueueError> {
         let tickets: Vec<Ticket> = waiting.iter().map(|held| held.ticket).collect();
-        self.rabbit.store.unpublish(&tickets).await?;
+        self.rabbit.store.soon(self.rabbit.store.unpublish(&tickets)).await?;
         self.acks.spawn(acknowledge(waiting.into_iter().map(|held| held.acker).collect()));
         Ok(())
     }

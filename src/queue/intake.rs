@@ -135,7 +135,7 @@ impl<C: Clerk> Intake<C> {
     async fn decide(&self, letter: &Letter) -> Option<Verdict> {
         let mut refused = 0;
         loop {
-            match self.clerk.enter(letter).await {
+            match self.rabbit.store.soon(self.clerk.enter(letter)).await {
                 Ok(verdict) => return Some(verdict),
                 Err(error) => {
                     tracing::warn!(%error, refused, "cannot enter a letter of gong.intake now; trying again");

@@ -47,6 +47,11 @@ pub enum StoreError {
     Backup(String),
     #[error("{0}")]
     Migrate(String),
+    #[error("{}", say!(
+        "数据库 {_0} 秒没有回答。会换一个连接再试；若总是这样，请检查数据库服务器和到它的网络",
+        "the database did not answer for {_0} seconds. It is tried again over another connection; if it stays so, look at the server and the network to it"
+    ))]
+    Silent(u64),
     /// A rule of the data was broken; the message says which and what to do.
     #[error("{0}")]
     Refused(String),
@@ -93,9 +98,12 @@ impl StoreError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Db(sqlx::Error::Database(e)) => {
-                matches!(e.code().as_deref(), Some("5" | "517" | "40001" | "40P01" | "57P01" | "57P03"))
+                matches!(
+                    e.code().as_deref(),
+                    Some("5" | "517" | "25P03" | "40001" | "40P01" | "55P03" | "57P01" | "57P03")
+                )
             }
-            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) | Self::Silent(_) => true,
             _ => false,
         }
     }

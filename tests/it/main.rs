@@ -37,6 +37,7 @@ mod rabbit;
 mod rig;
 mod settle;
 mod sheets;
+mod silence;
 mod site;
 mod source;
 mod stores;
