@@ -52,7 +52,6 @@ async fn plan(store: &Store, sql: &str, arguments: &str, hot: bool) -> String {
     let mut tx = if hot { store.begin_hot().await } else { store.begin().await }.unwrap();
     let Tx::Postgres(t) = &mut tx else { return String::new() };
     let c = &mut **t;
-    sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *c).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PREPARE looked_at AS {sql}"))).execute(&mut *c).await.unwrap();
     let explain = format!("EXPLAIN EXECUTE looked_at ({arguments})");
     let lines: Vec<String> = sqlx::raw_sql(sqlx::AssertSqlSafe(explain))
@@ -62,6 +61,7 @@ async fn plan(store: &Store, sql: &str, arguments: &str, hot: bool) -> String {
         .iter()
         .map(|row| sqlx::Row::get(row, 0))
         .collect();
+    sqlx::raw_sql("DEALLOCATE looked_at").execute(&mut *c).await.unwrap();
     lines.join("\n")
 }
 
