@@ -71,8 +71,8 @@ struct Sends {
     heard: Option<Heard>,
 }
 
-/// Plans a dispatch and runs an engine with its web side over it, called back or not.
-async fn sends(site: &Site, listener: TcpListener, called: Option<Arc<Vec<Uri>>>) -> anyhow::Result<Sends> {
+/// Plans a dispatch and runs an engine with its web side over it, called back `by` these or by nobody.
+async fn sends(site: &Site, listener: TcpListener, by: Option<Arc<Vec<Uri>>>) -> anyhow::Result<Sends> {
     let dispatch = site.planned().await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let began = Instant::now();
@@ -80,7 +80,7 @@ async fn sends(site: &Site, listener: TcpListener, called: Option<Arc<Vec<Uri>>>
     let serving = tokio::spawn(engine.serve(listener, async {
         let _ = stopped.await;
     }));
-    let caller = called.map(Caller::start);
+    let caller = by.map(Caller::start);
     wait_done(&site.app.store, dispatch.no).await?;
     let took = began.elapsed();
     // The engine still listens: whatever is under way is answered.
