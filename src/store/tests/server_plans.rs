@@ -77,7 +77,7 @@ async fn hot_statements_never_read_a_table_from_end_to_end() {
         approved(&t.store).await;
         fill(t, many_deliveries()).await;
         let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
-        let list = "'[1,2,3,4,5,6,7,8,9]'";
+        let list = "'{1,2,3,4,5,6,7,8,9}'";
         // (statement, arguments, on the hot path, the one range of deliveries or handles)
         let due = schedule::due_sql();
         let cases = [
