@@ -87,7 +87,7 @@ pub(super) struct Common {
     pub(super) counts: Arc<Counts>,
     pub(super) ways: Arc<Vec<Way>>,
     /// Who this engine is to the others.
-    owner: String,
+    pub(super) owner: String,
     board: Arc<Board>,
     /// Other engines may be on the same store.
     shared: bool,
@@ -119,10 +119,7 @@ impl App {
             // Holding the lock we know that whoever held these leases is gone.
             self.scheduler(&common, Leading::always()).take_over(true).await?;
         }
-        if !serves.is_empty() {
-            self.store.retry_misconfigured().await?;
-        }
-        common.supervise(self.monitor(&common.ways, &common.counts, &common.stop)?.run());
+        common.supervise(self.monitor(&common)?.run());
         if roles.planner {
             let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
             match self.seat(&common, PLANNER) {
@@ -246,6 +243,12 @@ impl App {
             counts: Arc::clone(&common.counts),
             board: Arc::clone(&common.board),
         };
+        let (store, served) = (Arc::clone(&self.store), serves.iter().map(|w| w.no).collect::<Vec<_>>());
+        common.supervise(async move {
+            if let Err(error) = store.at_last(store.retry_misconfigured(&served)).await {
+                tracing::warn!(%error, "what waits for better settings waits for its own time");
+            }
+        });
         for way in serves {
             common.supervise(Worker::new(tools.clone(), way).run());
         }
