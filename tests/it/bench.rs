@@ -42,7 +42,8 @@ fn one_worker_and_two_are_processes_with_memory_of_their_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_broker_is_left_as_it_was_found() {
     let (Some(server), Some(broker)) = (postgres_server(), rig::broker().await) else { return };
-    let with = |name: &'static str| [name, "--n", "300", "--store", &server, "--broker", broker.url()].map(str::to_owned);
+    let with =
+        |name: &'static str| [name, "--n", "300", "--store", &server, "--broker", broker.url()].map(str::to_owned);
     for name in ["queue", "dispatch"] {
         let args = with(name);
         let report = tokio::task::block_in_place(|| measured(&args.each_ref().map(String::as_str)));
