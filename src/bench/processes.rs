@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -43,7 +43,7 @@ pub(super) struct Gong(Child);
 
 impl Gong {
     /// Starts it, its words going to a file beside the configuration.
-    pub fn start(configuration: &PathBuf, args: &[&str]) -> anyhow::Result<Self> {
+    pub fn start(configuration: &Path, args: &[&str]) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(configuration.with_extension("log"))?;
         let mut command = Command::new(SELF);
         command.args(args).arg("--config").arg(configuration).stdin(Stdio::null());

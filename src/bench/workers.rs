@@ -1,7 +1,7 @@
 //! One `gong work` against two, at a gateway that takes its time; planner and workers
 //! are processes of their own.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Map;
@@ -62,7 +62,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
 }
 
 /// Plans a dispatch in one process and sends it with so many others.
-async fn send(site: &Site, gateway: &Process, file: &PathBuf, workers: usize) -> anyhow::Result<Sent> {
+async fn send(site: &Site, gateway: &Process, file: &Path, workers: usize) -> anyhow::Result<Sent> {
     let store = &site.app.store;
     let at = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let mut planner = Gong::start(file, &["serve", "--no-workers", "--listen", &at])?;
