@@ -164,7 +164,7 @@ impl App {
     /// Whoever takes receipts in.
     pub async fn desk(&self) -> Result<ReceiptDesk, StoreError> {
         let ways = Arc::new(self.ways().await?);
-        Ok(ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::default() })
+        Ok(ReceiptDesk::open(Arc::clone(&self.store), ways, Arc::default()))
     }
 
     /// Whether an engine holds the embedded store.

@@ -7,6 +7,7 @@
 
 mod bare_client;
 mod broker;
+mod callbacks;
 mod dispatch;
 mod email;
 pub mod gateway;
@@ -47,8 +48,10 @@ pub enum Name {
     Email,
     /// a CSV of recipients
     Import,
-    /// receipts, a hundred a callback
+    /// receipts, one a callback
     Receipts,
+    /// the engine on a channel that costs nothing, and 5,000 callbacks a second beside it
+    Callbacks,
     /// sheets on paper, by one printing process
     Sheets,
     /// an immediate dispatch beside a routine one, on a channel with a rate
@@ -125,11 +128,18 @@ struct Measured {
     details: Map<String, Value>,
 }
 
+impl Settings {
+    /// Requests under way at once, where the bench has no default of its own.
+    fn at_once(&self) -> usize {
+        self.in_flight.unwrap_or(256)
+    }
+}
+
 impl Name {
     fn default_n(self) -> i64 {
         match self {
             Self::Snapshot | Self::Import => 1_000_000,
-            Self::Dispatch => 200_000,
+            Self::Dispatch | Self::Callbacks => 200_000,
             Self::Sms => 50_000,
             Self::Email => 20_000,
             Self::Receipts => 100_000,
@@ -176,6 +186,7 @@ async fn measure(name: Name, settings: &Settings, n: i64) -> anyhow::Result<Meas
         Name::Email => email::run(settings, n).await,
         Name::Import => import::run(settings, n).await,
         Name::Receipts => receipts::run(settings, n).await,
+        Name::Callbacks => callbacks::run(settings, n).await,
         Name::Sheets => sheets::run(settings, n).await,
         Name::Lanes => lanes::run(settings, n).await,
         Name::Queue => queue::run(settings, n).await,

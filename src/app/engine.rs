@@ -245,7 +245,7 @@ impl App {
         };
         let (store, served) = (Arc::clone(&self.store), serves.iter().map(|w| w.no).collect::<Vec<_>>());
         common.supervise(async move {
-            if let Err(error) = store.at_last(store.retry_misconfigured(&served)).await {
+            if let Err(error) = store.retry_misconfigured(&served).await {
                 tracing::warn!(%error, "what waits for better settings waits for its own time");
             }
         });
@@ -257,7 +257,7 @@ impl App {
 
     fn shared(&self, common: &Common) -> anyhow::Result<web::Shared> {
         let (ways, counts) = (Arc::clone(&common.ways), Arc::clone(&common.counts));
-        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
+        let desk = ReceiptDesk::open(Arc::clone(&self.store), ways, Arc::clone(&counts));
         let templates = self.config.path("templates".as_ref());
         let page = web::calls::CallPage::load(&templates, &self.config.zone()?)?;
         let pages = web::page::Pages::load(&templates, self.config.zone()?, self.site())?;

@@ -16,7 +16,6 @@ use crate::domain::item::Lane;
 use crate::store::dispatches::Dispatch;
 
 const LOOK: Duration = Duration::from_millis(20);
-const IN_FLIGHT: usize = 256;
 /// Parts of the bench's text.
 const PARTS: f64 = 2.0;
 /// One of the twenty towns: a twentieth of everybody.
@@ -33,7 +32,7 @@ struct Urgent {
 
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
     let gateway = Process::start(settings.latency_ms.unwrap_or(0), false)?;
-    let in_flight = settings.in_flight.unwrap_or(IN_FLIGHT);
+    let in_flight = settings.at_once();
     let site = Site::open(settings, kannel(&gateway, limits(settings.rate, in_flight)), None).await?;
     site.people(persons_for(n)).await?;
     let (mut runs, mut details) = (Vec::new(), Map::new());

@@ -1,12 +1,14 @@
 //! A site to measure in: made-up people, one approved notice, one channel named sms.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Settings, broker};
+use super::gateway::USERNAME;
+use super::{Settings, broker, rehearsal};
 use crate::app::App;
 use crate::channel::AddressKind;
 use crate::channel::registry::ChannelSettings;
@@ -24,6 +26,8 @@ use crate::vault::Vault;
 
 /// The channel under measurement.
 pub const CHANNEL: &str = "sms";
+/// A channel whose gateway only calls back.
+pub const BACK: &str = "back";
 /// What everybody is told: two SMS parts, as notices are.
 pub const TEXT: &str = "各位村民：今年城乡居民医保集中缴费期到12月31日止，请尽早通过手机或到村委会缴费，逾期将影响明年待遇。咨询电话见村务公开栏。";
 pub const WHO: &str = "bench";
@@ -67,6 +71,28 @@ impl Site {
         channel: ChannelSettings,
         public_url: Option<String>,
     ) -> anyhow::Result<Self> {
+        Self::open_with(settings, [(CHANNEL.to_owned(), channel)].into(), public_url).await
+    }
+
+    /// A site that sends through the rehearsal channel, and is called back at
+    /// `public_url` as Kannel does it.
+    pub async fn open_heard(settings: &Settings, public_url: &str) -> anyhow::Result<Self> {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let back = ChannelSettings {
+            gateway: "kannel".to_owned(),
+            vars: [pair("url", "http://127.0.0.1:1"), pair("username", USERNAME)].into(),
+            secrets: [pair("password", "file:secret"), pair("token", "file:secret")].into(),
+            ..ChannelSettings::default()
+        };
+        let channels = [(CHANNEL.to_owned(), rehearsal()), (BACK.to_owned(), back)].into();
+        Self::open_with(settings, channels, Some(public_url.to_owned())).await
+    }
+
+    async fn open_with(
+        settings: &Settings,
+        channels: BTreeMap<String, ChannelSettings>,
+        public_url: Option<String>,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("gong-bench-").tempdir_in(&settings.dir)?;
         let mut config = Config { base: std::path::absolute(folder.path())?, ..Config::default() };
         let schema = match &settings.store {
@@ -84,7 +110,7 @@ impl Site {
         config.server.public_url = public_url;
         // No quiet hours: it is measured at night, too.
         config.quiet_hours.from.clone_from(&config.quiet_hours.to);
-        config.channels.insert(CHANNEL.to_owned(), channel);
+        config.channels = channels;
         std::fs::write(folder.path().join("secret"), "bench")?;
         Vault::create(&config.path(&config.store.key_file))?;
         let app = App::open(config).await?;

@@ -19,13 +19,11 @@ use crate::planner::REHEARSAL;
 use crate::store::Store;
 
 const LOOK: Duration = Duration::from_millis(20);
-/// Requests under way at once.
-const IN_FLIGHT: usize = 256;
 /// Faster than any machine here: the rate is not what limits.
 pub(super) const FAST: f64 = 1e6;
 
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
-    let in_flight = settings.in_flight.unwrap_or(IN_FLIGHT);
+    let in_flight = settings.at_once();
     let gateway = Process::start(settings.latency_ms.unwrap_or(0), settings.receipts)?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;

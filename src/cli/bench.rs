@@ -39,7 +39,7 @@ pub struct BenchArgs {
     /// sms, workers: milliseconds until the gateway answers (workers: 20).
     #[arg(long, value_name = "MS")]
     latency: Option<u64>,
-    /// sms, lanes, workers: requests under way at once (256; a worker of workers: 64).
+    /// sms, receipts, lanes, workers: requests under way at once (256; a worker of workers: 64).
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: Option<u16>,
     /// sms: numbers that the gateway takes in one request; beside it, the rehearsal channel.

@@ -37,6 +37,9 @@ const SILENT: Millis = GRANT + 1_000;
 const FORGET_EVERY: Duration = Duration::from_hours(1);
 const KEEP_UNMATCHED: Millis = 7 * 86_400_000;
 
+/// How often receipts that a crash left unmatched are looked for.
+const MATCH_EVERY: Duration = Duration::from_secs(1);
+
 /// What the scheduler works with.
 #[derive(Clone)]
 pub struct Scheduler {
@@ -53,10 +56,11 @@ pub struct Scheduler {
 impl Scheduler {
     /// Runs until told to stop.
     pub async fn run(self) {
-        let newest = self.store.health().await.ok().and_then(|h| h.newest_at).unwrap_or(0);
+        let newest = self.store.soon(self.store.health()).await.ok().and_then(|h| h.newest_at).unwrap_or(0);
         let mut guard = ClockGuard::new(self.store.clock.clone(), newest);
         let mut scans: HashMap<i64, Instant> = HashMap::new();
         let mut forget_at = Instant::now();
+        let (mut match_at, mut looked) = (Instant::now(), HashMap::new());
         while !self.stop.is_cancelled() {
             let steady = guard.is_steady();
             if self.leading.holds()
@@ -67,6 +71,11 @@ impl Scheduler {
             if forget_at <= Instant::now() && self.leading.holds() {
                 self.forget().await;
                 forget_at = Instant::now() + FORGET_EVERY;
+            }
+            if match_at <= Instant::now() && self.leading.holds() {
+                let began = Instant::now();
+                self.match_left(&mut looked).await;
+                match_at = Instant::now() + (began.elapsed() * SCAN_SHARE).max(MATCH_EVERY);
             }
             tokio::select! {
                 () = self.stop.cancelled() => {}
@@ -107,6 +116,17 @@ impl Scheduler {
             Ok(0) => {}
             Ok(receipts) => tracing::warn!(receipts, "forgot receipts that no message of ours was ever found for"),
             Err(error) => tracing::warn!(%error, "cannot forget old receipts"),
+        }
+    }
+
+    /// Looks at some of what is unmatched; `looked` says how far, by the channel's number.
+    async fn match_left(&self, looked: &mut HashMap<i32, String>) {
+        for way in self.ways.iter() {
+            let after = looked.entry(way.no).or_default();
+            match self.store.soon(self.store.match_left(way.no, after)).await {
+                Ok(next) => *after = next,
+                Err(error) => tracing::warn!(channel = way.name, %error, "cannot look for unmatched receipts"),
+            }
         }
     }
 
@@ -156,12 +176,12 @@ impl Scheduler {
     async fn end(&self, dispatch: &Dispatch, steady: bool) -> Result<()> {
         let cancelled = dispatch.state == "cancelled";
         if cancelled || steady && dispatch.expires_at <= self.store.now() {
-            self.store.at_last(self.store.sweep_dispatch(dispatch.no, cancelled)).await?;
+            self.store.sweep_dispatch(dispatch.no, cancelled).await?;
         }
         let waits: Vec<&Way> = self.ways.iter().filter(|w| w.channel.limits().evidence == Evidence::Receipts).collect();
         for way in waits.iter().filter(|_| steady) {
             let before = self.store.now() - receipt_wait(&*way.channel);
-            self.store.at_last(self.store.give_up_waiting(dispatch.no, way.no, before)).await?;
+            self.store.give_up_waiting(dispatch.no, way.no, before).await?;
         }
         let dispatch = self.store.soon(self.store.dispatch(&dispatch.no.to_string())).await?;
         if dispatch.phase == "done" {

@@ -8,7 +8,6 @@ use super::receipts::rows::{KeptReceipt, ReceiptRows};
 use super::recipients::people;
 use super::{Result, Store, Tx, partitions};
 use crate::clock::Millis;
-use crate::domain::delivery::State;
 
 /// How far a dispatch had come after one chunk of its snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -176,7 +175,6 @@ impl Store {
                 .bind(vec![callback.dispatch_no; n])
                 .bind(&callback.ordinals)
                 .bind(vec![callback.state; n])
-                .bind(vec![State::Sent.code(); n])
                 .bind(vec![Some(at); n])
                 .bind(vec![Some(at); n])
                 .bind(vec![None::<Millis>; n])

@@ -141,24 +141,32 @@ impl Store {
             let sql = format!(
                 "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal > $2 AND {which} ORDER BY ordinal LIMIT {SWEEP}"
             );
-            let page: Vec<i64> = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-                .bind(dispatch_no)
-                .bind(after)
-                .fetch_all(db)
-                .await)?;
+            let page: Vec<i64> = self
+                .at_last(async {
+                    Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+                        .bind(dispatch_no)
+                        .bind(after)
+                        .fetch_all(db)
+                        .await)?)
+                })
+                .await?;
             let Some(last) = page.last() else { return Ok(moved) };
             after = *last;
-            let mut tx = self.begin().await?;
-            let these = tx.pick(
-                "SELECT value FROM json_each($2)",
-                "SELECT CAST(j AS BIGINT) FROM json_array_elements_text($2::json) j",
-            );
-            let sql =
-                format!("UPDATE deliveries SET {change} WHERE dispatch_no = $1 AND ordinal IN ({these}) AND {which}");
-            let json = json!(page).to_string();
-            moved += exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(json))?;
-            tx.commit().await?;
+            moved += self.at_last(self.move_page(dispatch_no, &page, (which, change))).await?;
         }
+    }
+
+    async fn move_page(&self, dispatch_no: i64, page: &[i64], (which, change): (&str, &str)) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let these = tx.pick(
+            "SELECT value FROM json_each($2)",
+            "SELECT CAST(j AS BIGINT) FROM json_array_elements_text($2::json) j",
+        );
+        let sql = format!("UPDATE deliveries SET {change} WHERE dispatch_no = $1 AND ordinal IN ({these}) AND {which}");
+        let json = json!(page).to_string();
+        let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(json))?;
+        tx.commit().await?;
+        Ok(moved)
     }
 
     /// Forgets receipts that came before `before` and never met their message.

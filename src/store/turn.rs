@@ -6,13 +6,14 @@
 //! in the leased batch with the leased epoch. A late result finds nothing to
 //! change and enters like a receipt.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::batches::Lease;
 use super::bulk::Numbers;
-use super::receipts::{Claim, HANDLES_LOCK, storable};
+use super::receipts::{Claim, storable};
 use super::{Result, Store, Tx};
 use crate::channel::{CLASS_ACCEPTED, Class};
 use crate::clock::Millis;
@@ -80,16 +81,22 @@ impl Store {
         let now = self.now();
         let mut tx = self.begin_hot().await?;
         let mut marked = Vec::with_capacity(turns.len());
-        tx.hold_back(channel, turns).await?;
+        tx.hold_back(turns).await?;
         for turn in turns {
-            tx.record(self, channel, turn).await?;
+            tx.record(channel, turn).await?;
             tx.give_back(turn).await?;
             marked.push(tx.mark(turn, now).await?);
         }
         let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
         tx.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        for turn in &other {
+            tx.unmark(turn.lease).await?;
+        }
         tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         tx.commit().await?;
+        let handles = turns.iter().flat_map(|t| &t.records).flat_map(|r| &r.handles);
+        let handles: Vec<Cow<'_, str>> = handles.map(|id| storable(id)).collect();
+        self.look_for_waiting(channel, &handles).await;
         Ok(marked)
     }
 
@@ -118,7 +125,7 @@ impl Store {
             whole: false,
         };
         let mut tx = self.begin_hot().await?;
-        tx.hold_back(0, std::slice::from_ref(&turn)).await?;
+        tx.hold_back(std::slice::from_ref(&turn)).await?;
         // Through `sending`, as every delivery goes; nobody sees it in between.
         let marked = tx.mark(&turn, at).await?;
         // A row that changed meanwhile was not refused, and the ledger must not say so.
@@ -131,15 +138,10 @@ impl Store {
 
 impl Tx {
     /// On a server others write at the same time. A takeover of one of these batches
-    /// comes wholly before or after the turn, and so does a callback of the channel:
-    /// a receipt and its handle cannot miss each other, nor lock rows in another order.
-    async fn hold_back(&mut self, channel: i32, turns: &[BatchTurn]) -> Result<()> {
+    /// comes wholly before or after the turn.
+    async fn hold_back(&mut self, turns: &[BatchTurn]) -> Result<()> {
         if let Self::Sqlite(_) = self {
             return Ok(());
-        }
-        if turns.iter().any(|t| !t.records.is_empty()) {
-            let sql = "SELECT pg_advisory_xact_lock_shared($1, $2)";
-            exec!(self, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
         }
         let batches: Vec<i64> = turns.iter().map(|t| t.lease.no).collect();
         let sql = "SELECT no FROM batches WHERE no = ANY($1) ORDER BY no FOR UPDATE";
@@ -203,7 +205,7 @@ impl Tx {
         Ok(())
     }
 
-    async fn record(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+    async fn record(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
         if turn.records.is_empty() {
             return Ok(());
         }
@@ -212,7 +214,7 @@ impl Tx {
         let mut changed = self.record_taken(turn.lease, &taken).await?;
         changed += self.record_other(turn.lease, &other).await?;
         self.mark_gone(&turn.records).await?;
-        self.keep_handles(store, channel, turn).await?;
+        self.keep_handles(channel, turn).await?;
         if changed < turn.records.len() as u64 {
             self.enter_late(channel, turn).await?;
         }
@@ -321,7 +323,7 @@ impl Tx {
         Ok(())
     }
 
-    async fn keep_handles(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+    async fn keep_handles(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
         let mut rows = Vec::new();
         for record in &turn.records {
             for (part, id) in record.handles.iter().enumerate() {
@@ -338,7 +340,7 @@ impl Tx {
              SELECT $1, j->>0, $2, (j->>1)::bigint, (j->>2)::int, (j->>3)::int, (j->>4)::int FROM json_array_elements($3::json) j ON CONFLICT DO NOTHING",
         );
         exec!(self, sqlx::query(sql).bind(channel).bind(turn.lease.dispatch_no).bind(json!(rows).to_string()))?;
-        self.match_waiting(store, channel, &rows.iter().map(|r| r.0.as_ref()).collect::<Vec<_>>()).await
+        Ok(())
     }
 
     /// Results that found their row in another state: a receipt was faster, or the

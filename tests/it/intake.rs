@@ -169,7 +169,7 @@ impl Clerk for Full {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_waits_for_a_database_that_takes_nothing() {
     let Some(broker) = broker().await else { return };
-    let mut site = sqlite(broker.url()).await.with(AWAKE).with(WEATHER);
+    let site = sqlite(broker.url()).await.with(AWAKE).with(WEATHER);
     let app = site.open().await;
     let clerk = Full { desk: app.intake_desk().unwrap(), left: AtomicU32::new(12) };
     let (rabbit, stop) = (rabbit(&app, broker.url().to_owned()), CancellationToken::new());

@@ -8,13 +8,11 @@ use gong::app::App;
 use gong::telemetry::Counts;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use sqlx::AssertSqlSafe;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
 use crate::ledger::Ledger;
 use crate::site::{Serving, Site};
-use crate::support::postgres_server;
 
 pub const ROUTINE: &str = "gong.sms.routine";
 
@@ -148,14 +146,7 @@ pub async fn sqlite_with(url: &str, queue: &str) -> Site {
 
 /// A site with this broker on PostgreSQL, in a schema of its own, where a server was named.
 pub async fn postgres(url: &str) -> Option<Site> {
-    let server = postgres_server()?;
-    let schema = format!("it_{}", uuid::Uuid::now_v7().simple());
-    let admin = sqlx::PgPool::connect(&server).await.unwrap();
-    sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
-    admin.close().await;
-    let joint = if server.contains('?') { '&' } else { '?' };
-    let store = format!("[store]\nurl = \"{server}{joint}options[search_path]={schema}\"");
-    Some(sqlite(url).await.with(&store))
+    sqlite(url).await.on_postgres().await
 }
 
 /// Sites on every store there is.
