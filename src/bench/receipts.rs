@@ -39,7 +39,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
         store.settle().await?;
         let groups = desk.counts.receipt_groups.get();
         peak::reset();
-        let took = call(&desk, callbacks.clone(), settings.in_flight).await?;
+        let took = call(&desk, callbacks.clone(), settings.at_once()).await?;
         let held = peak::read();
         let groups = i64::try_from(desk.counts.receipt_groups.get() - groups).unwrap_or(i64::MAX);
         let counts = store.delivery_counts(dispatch.no).await?;
@@ -53,7 +53,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
         runs.push(Run::new(n, took, bare, held));
     }
     site.close().await?;
-    details.insert("callbacks_at_once".into(), settings.in_flight.into());
+    details.insert("callbacks_at_once".into(), settings.at_once().into());
     let ceiling =
         "the INSERT and the UPDATE they come down to, in groups of the same size, sealed and matched beforehand";
     Ok(Measured { name: "receipts", ceiling, runs, details })

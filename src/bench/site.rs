@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::gateway::USERNAME;
-use super::{Settings, rehearsal};
+use super::{Settings, broker, rehearsal};
 use crate::app::App;
 use crate::channel::AddressKind;
 use crate::channel::registry::ChannelSettings;
@@ -19,7 +19,7 @@ use crate::domain::plan::Plan;
 use crate::planner::Planner;
 use crate::store::dispatches::{Dispatch, Mode, NewDispatch};
 use crate::store::items::ApprovalType;
-use crate::store::made_up::MadeUp;
+use crate::store::made_up::{MadeUp, village_code};
 use crate::store::operators::Role;
 use crate::store::schema;
 use crate::vault::Vault;
@@ -30,10 +30,31 @@ pub const CHANNEL: &str = "sms";
 pub const BACK: &str = "back";
 /// What everybody is told: two SMS parts, as notices are.
 pub const TEXT: &str = "各位村民：今年城乡居民医保集中缴费期到12月31日止，请尽早通过手机或到村委会缴费，逾期将影响明年待遇。咨询电话见村务公开栏。";
-const WHO: &str = "bench";
+pub const WHO: &str = "bench";
 const DAY: Millis = 86_400_000;
 /// Persons a village.
 const VILLAGE: i64 = 2_000;
+
+/// What a dispatch asks for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub audience: String,
+    pub plan: &'static str,
+    pub lane: Lane,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self { audience: "all".to_owned(), plan: CHANNEL, lane: Lane::Routine }
+    }
+}
+
+impl Ask {
+    /// To one village alone.
+    pub fn village(self) -> Self {
+        Self { audience: format!("region:{}", village_code(0)), ..self }
+    }
+}
 
 /// An open site and what has to go when it closes.
 pub struct Site {
@@ -83,6 +104,9 @@ impl Site {
             None => "sqlite:bench.db".to_owned(),
         };
         config.store.key_file = "bench.key".into();
+        if let Some(url) = &settings.broker {
+            config.queue = broker::settings(url);
+        }
         config.server.public_url = public_url;
         // No quiet hours: it is measured at night, too.
         config.quiet_hours.from.clone_from(&config.quiet_hours.to);
@@ -108,6 +132,11 @@ impl Site {
 
     /// A new dispatch to everybody, not yet planned.
     pub async fn dispatch(&self) -> anyhow::Result<Dispatch> {
+        self.dispatch_of(Ask::default()).await
+    }
+
+    /// A new dispatch, not yet planned.
+    pub async fn dispatch_of(&self, ask: Ask) -> anyhow::Result<Dispatch> {
         let store = &self.app.store;
         let operator = store.acting(Some(WHO)).await?;
         let content =
@@ -117,12 +146,12 @@ impl Site {
         let new = NewDispatch {
             item_id: item.id,
             item_version: item.version,
-            audience: "all".into(),
-            canonical: "all".into(),
+            canonical: ask.audience.clone(),
+            audience: ask.audience,
             mode: Mode::Live,
-            lane: Lane::Routine as i32,
+            lane: ask.lane.number(),
             lane_reason: String::new(),
-            plan: Plan::parse(CHANNEL)?,
+            plan: Plan::parse(ask.plan)?,
             list_no: None,
             parent_no: None,
             expected: "{}".into(),
@@ -138,9 +167,23 @@ impl Site {
         self.app.planner(Arc::new(Notify::new()), CancellationToken::new()).await
     }
 
-    /// A new dispatch, planned to its end.
+    /// A new dispatch to everybody, planned to its end.
     pub async fn planned(&self) -> anyhow::Result<Dispatch> {
-        let dispatch = self.dispatch().await?;
+        self.planned_of(Ask::default()).await
+    }
+
+    /// The same, with no batch ready before [`Store::hold_batches`] lets them go.
+    ///
+    /// [`Store::hold_batches`]: crate::store::Store::hold_batches
+    pub async fn held(&self, ask: Ask) -> anyhow::Result<Dispatch> {
+        let dispatch = self.planned_of(ask).await?;
+        self.app.store.hold_batches(dispatch.no, true).await?;
+        Ok(dispatch)
+    }
+
+    /// A new dispatch, planned to its end.
+    pub async fn planned_of(&self, ask: Ask) -> anyhow::Result<Dispatch> {
+        let dispatch = self.dispatch_of(ask).await?;
         let planner = self.planner().await?;
         let mut pace = crate::planner::Pace::default();
         while planner.step(&mut pace).await? {}

@@ -9,8 +9,11 @@ fn settings(dir: &std::path::Path) -> Settings {
         store: None,
         dir: dir.to_owned(),
         seed: 1,
-        latency_ms: 0,
-        in_flight: 8,
+        broker: None,
+        latency_ms: None,
+        in_flight: None,
+        numbers: 1,
+        rate: 4_000.0,
         receipts: false,
     }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::batches::Lease;
+use super::bulk::Numbers;
 use super::receipts::{Claim, storable};
 use super::{Result, Store, Tx};
 use crate::channel::{CLASS_ACCEPTED, Class};
@@ -23,12 +24,10 @@ pub(super) const MARK_SQLITE: &str = "UPDATE deliveries SET state = 2, epoch = $
      AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
      AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
 
-pub(super) const MARK_POSTGRES: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT unnest(translate($5, '[]', '{}')::bigint[])) AND batch = $2 AND state = 1 \
+pub(super) const MARK_POSTGRES: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal = ANY($5) AND batch = $2 AND state = 1 \
              AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
              AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
-pub(super) const TAKEN_POSTGRES: &str = "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
-                 (SELECT unnest(translate($6, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2";
+pub(super) const TAKEN_POSTGRES: &str = "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal = ANY($6) AND batch = $2 AND epoch = $3 AND state = 2";
 
 /// What became of one marked delivery.
 #[derive(Debug, Clone)]
@@ -145,9 +144,8 @@ impl Tx {
             return Ok(());
         }
         let batches: Vec<i64> = turns.iter().map(|t| t.lease.no).collect();
-        let sql = "SELECT no FROM batches WHERE no IN (SELECT unnest(translate($1, '[]', '{}')::bigint[])) \
-                   ORDER BY no FOR UPDATE";
-        exec!(self, sqlx::query(sql).bind(json!(batches).to_string()))?;
+        let sql = "SELECT no FROM batches WHERE no = ANY($1) ORDER BY no FOR UPDATE";
+        exec!(self, sqlx::query(sql).bind(Numbers(&batches)))?;
         Ok(())
     }
 
@@ -158,15 +156,19 @@ impl Tx {
         }
         let lease = turn.lease;
         let sql = self.pick(MARK_SQLITE, MARK_POSTGRES);
-        let ordinals = json!(turn.mark).to_string();
         let changed = exec!(
             self,
-            sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(now).bind(&ordinals)
+            sqlx::query(sql)
+                .bind(lease.dispatch_no)
+                .bind(lease.no)
+                .bind(lease.epoch)
+                .bind(now)
+                .bind(Numbers(&turn.mark))
         )?;
         let mut marked = if changed == turn.mark.len() as u64 {
             turn.mark.clone()
         } else {
-            self.marked_of(lease, &ordinals).await?
+            self.marked_of(lease, &turn.mark).await?
         };
         marked.sort_unstable();
         Ok(marked)
@@ -174,18 +176,17 @@ impl Tx {
 
     /// Which of these rows are marked: asked only where some had changed meanwhile, or a
     /// turn before this one marked them and nobody heard that it was on disk.
-    async fn marked_of(&mut self, lease: Lease, ordinals: &str) -> Result<Vec<i64>> {
+    async fn marked_of(&mut self, lease: Lease, ordinals: &[i64]) -> Result<Vec<i64>> {
         let sql = self.pick(
             "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
              AND batch = $2 AND epoch = $3 AND state = 2",
-            "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT unnest(translate($4, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
+            "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal = ANY($4) AND batch = $2 AND epoch = $3 AND state = 2",
         );
         Ok(run!(self, |c| sqlx::query_scalar(sql)
             .bind(lease.dispatch_no)
             .bind(lease.no)
             .bind(lease.epoch)
-            .bind(ordinals)
+            .bind(Numbers(ordinals))
             .fetch_all(c)
             .await)?)
     }
@@ -197,10 +198,9 @@ impl Tx {
         let sql = self.pick(
             "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
              AND batch = $2 AND epoch = $3 AND state = 2",
-            "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT unnest(translate($4, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
+            "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal = ANY($4) AND batch = $2 AND epoch = $3 AND state = 2",
         );
-        let (lease, unsent) = (turn.lease, json!(turn.unsent).to_string());
+        let (lease, unsent) = (turn.lease, Numbers(&turn.unsent));
         exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(unsent))?;
         Ok(())
     }
@@ -235,7 +235,7 @@ impl Tx {
                 "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
                  SELECT $1, value, $4, $2, $3, $5, $6, $7 FROM json_each($8) WHERE true ON CONFLICT DO NOTHING",
                 "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-                 SELECT $1, unnest(translate($8, '[]', '{}')::bigint[]), $4, $2, $3, $5, $6, $7 ON CONFLICT DO NOTHING",
+                 SELECT $1, unnest($8::bigint[]), $4, $2, $3, $5, $6, $7 ON CONFLICT DO NOTHING",
             );
             exec!(
                 self,
@@ -247,7 +247,7 @@ impl Tx {
                     .bind(class)
                     .bind(storable(code))
                     .bind(at)
-                    .bind(json!(ordinals).to_string())
+                    .bind(Numbers(&ordinals))
             )?;
         }
         Ok(())
@@ -276,7 +276,7 @@ impl Tx {
                     .bind(lease.epoch)
                     .bind(parts)
                     .bind(at)
-                    .bind(json!(rows).to_string())
+                    .bind(Numbers(&rows))
                     .bind(state.code())
             )?;
         }

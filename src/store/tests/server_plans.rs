@@ -92,7 +92,7 @@ async fn nothing_hot_reads_a_table_from_end_to_end() {
 
 async fn hot_statements_go_by_index(t: &TestStore) {
     let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
-    let list = "'[1,2,3,4,5,6,7,8,9]'";
+    let list = "'{1,2,3,4,5,6,7,8,9}'";
     // (statement, arguments, on the hot path, the one range of deliveries or handles)
     let due = schedule::due_sql();
     let strays = batches::strays_sql(" AND dispatch_no = 111");
