@@ -39,6 +39,7 @@ pub mod points;
 pub mod postings;
 pub mod posts;
 pub mod progress;
+pub mod pulse;
 pub mod purge;
 pub mod reach;
 pub mod receipts;

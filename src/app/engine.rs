@@ -16,6 +16,7 @@ use super::{App, lock_database};
 use crate::cluster::granter::{Granter, SCHEDULER};
 use crate::cluster::leading::{Leading, Seat};
 use crate::cluster::presence::{self, Board};
+use crate::cluster::pulse;
 use crate::dispatch::control::{Control, Watched, watch_store};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::job::Jobs;
@@ -152,6 +153,7 @@ impl App {
         if roles.web {
             common.watch_bounces(&shared.desk);
         }
+        common.supervise(pulse::end_when_silent(Arc::clone(&self.store), common.stop.clone()));
         common.tasks.close();
         let presence = common.shared.then(|| self.be_present(&common, roles));
         let Common { stop, tasks, wake, .. } = common;

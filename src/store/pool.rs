@@ -81,10 +81,13 @@ macro_rules! exec {
 /// What is asked of a connection to a server, whoever set it up: its tables lie on
 /// flash and in memory, and compiling a statement takes longer than running ours.
 /// Whoever looks at the connections sees which process each is of, and which schema.
+/// A client that is gone without a word, or stands still in a transaction, must not keep
+/// its locks from the others for the hours that servers grant by themselves.
 fn greeting() -> String {
     let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
     format!(
-        "SET random_page_cost = 1.1; SET jit = off; \
+        "SET random_page_cost = 1.1; SET jit = off; SET idle_in_transaction_session_timeout = '30s'; \
+         SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; \
          SELECT set_config('application_name', 'gong {version} #{process} ' || COALESCE(current_schema(), ''), false)"
     )
 }

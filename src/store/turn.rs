@@ -90,7 +90,9 @@ impl Store {
         let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
         tx.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        crate::failpoint::at!("before_commit", turns.iter().any(|t| !t.records.is_empty()));
         tx.commit().await?;
+        crate::failpoint::fails!("commit_answer", super::StoreError::Db(sqlx::Error::PoolTimedOut));
         Ok(marked)
     }
 
