@@ -163,10 +163,9 @@ impl Tx {
             self,
             sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(now).bind(&ordinals)
         )?;
+        // A turn that is repeated because its answer was lost finds its rows marked.
         let mut marked = if changed == turn.mark.len() as u64 {
             turn.mark.clone()
-        } else if changed == 0 {
-            Vec::new()
         } else {
             self.marked_of(lease, &ordinals).await?
         };

@@ -32,20 +32,28 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// With a channel `sms` of these limits and `n` people; `None` without a server.
+    /// With a channel `sms` of these limits, by way of Kannel, and `n` people; `None`
+    /// without a server.
     pub async fn new(limits: &str, behaviour: Behaviour, n: usize) -> Option<Self> {
-        Some(Self::on(&postgres_server()?, "", limits, (behaviour, n)).await)
+        let (server, gateway) = (postgres_server()?, gateway(behaviour).await);
+        let site = Site::new().await.with_kannel(gateway.addr, limits);
+        Some(Self::build(&server, gateway, site, n).await)
     }
 
-    /// On this server, with more settings.
+    /// On this server, with more settings, and a gateway that brings receipts together.
     pub async fn on(server: &str, more: &str, limits: &str, (behaviour, n): (Behaviour, usize)) -> Self {
+        let gateway = gateway(behaviour).await;
+        let site = Site::new().await.with_json(gateway.addr, limits).with(more);
+        Self::build(server, gateway, site, n).await
+    }
+
+    async fn build(server: &str, gateway: Gateway, site: Site, n: usize) -> Self {
         let admin = PgPool::connect(server).await.unwrap();
         let database = format!("it_{}", uuid::Uuid::now_v7().simple());
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&admin).await.unwrap();
         let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
-        let gateway = gateway(behaviour).await;
-        let site = Site::new().await.with(&format!("[store]\nurl = \"{url}\"")).with(AWAKE).with(more);
-        let site = site.with("[retry]\nsettle_ms = 1000").with_kannel(gateway.addr, limits).closed();
+        let site = site.with(&format!("[store]\nurl = \"{url}\"")).with(AWAKE);
+        let site = site.with("[retry]\nsettle_ms = 1000").closed();
         let app = site.open().await;
         site.settle(&app, n).await;
         let pool = PgPool::connect(&url).await.unwrap();

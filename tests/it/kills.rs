@@ -26,7 +26,7 @@ use crate::site::{ALERT, finished, in_state, wish};
 use crate::support::Running;
 
 /// A batch is a minute's sends: small ones, so that there are many.
-const SMALL: &str = "rate = 2, in_flight = 16";
+const SMALL: &str = "rate = 2, in_flight = 16, idempotent = false";
 /// What a worker may leave in doubt: twice what is in flight.
 const WINDOW: usize = 32;
 
