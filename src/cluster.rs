@@ -5,4 +5,3 @@
 pub mod granter;
 pub mod leading;
 pub mod presence;
-pub mod pulse;

@@ -50,7 +50,7 @@ impl Queue {
     /// when none is ready, or no word of it has come.
     pub async fn lease(&self, channel: i32, owner: &str, last_lane: i32, most: i64) -> Result<Vec<Lease>> {
         match self {
-            Self::Embedded(store) => store.lease_batches(channel, owner, last_lane, most).await,
+            Self::Embedded(store) => store.soon(store.lease_batches(channel, owner, last_lane, most)).await,
             Self::Rabbit(rabbit) => rabbit.lease(channel, owner, last_lane, most).await,
         }
     }

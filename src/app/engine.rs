@@ -16,7 +16,6 @@ use super::{App, lock_database};
 use crate::cluster::granter::{Granter, SCHEDULER};
 use crate::cluster::leading::{Leading, Seat};
 use crate::cluster::presence::{self, Board};
-use crate::cluster::pulse;
 use crate::dispatch::control::{Control, Watched, watch_store};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::job::Jobs;
@@ -88,7 +87,7 @@ pub(super) struct Common {
     pub(super) counts: Arc<Counts>,
     pub(super) ways: Arc<Vec<Way>>,
     /// Who this engine is to the others.
-    owner: String,
+    pub(super) owner: String,
     board: Arc<Board>,
     /// Other engines may be on the same store.
     shared: bool,
@@ -120,10 +119,7 @@ impl App {
             // Holding the lock we know that whoever held these leases is gone.
             self.scheduler(&common, Leading::always()).take_over(true).await?;
         }
-        if !serves.is_empty() {
-            self.store.retry_misconfigured().await?;
-        }
-        common.supervise(self.monitor(&common.ways, &common.counts, &common.stop)?.run());
+        common.supervise(self.monitor(&common)?.run());
         if roles.planner {
             let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
             match self.seat(&common, PLANNER) {
@@ -153,7 +149,6 @@ impl App {
         if roles.web {
             common.watch_bounces(&shared.desk);
         }
-        common.supervise(pulse::end_when_silent(Arc::clone(&self.store), common.stop.clone()));
         common.tasks.close();
         let presence = common.shared.then(|| self.be_present(&common, roles));
         let Common { stop, tasks, wake, .. } = common;
@@ -248,6 +243,12 @@ impl App {
             counts: Arc::clone(&common.counts),
             board: Arc::clone(&common.board),
         };
+        let (store, served) = (Arc::clone(&self.store), serves.iter().map(|w| w.no).collect::<Vec<_>>());
+        common.supervise(async move {
+            if let Err(error) = store.at_last(store.retry_misconfigured(&served)).await {
+                tracing::warn!(%error, "what waits for better settings waits for its own time");
+            }
+        });
         for way in serves {
             common.supervise(Worker::new(tools.clone(), way).run());
         }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::clock_guard::{ClockGuard, Seen};
-use super::job::{is_repeated, receipt_wait};
+use super::job::{receipt_wait, settling};
 use super::retry::RetrySettings;
 use super::worker::Way;
 use crate::channel::Evidence;
@@ -82,10 +82,10 @@ impl Scheduler {
                 self.take_over_from_the_silent().await?;
             }
         }
-        while self.store.take_due_at(seen.at, seen.steady).await? > 0 {
+        while self.store.soon(self.store.take_due_at(seen.at, seen.steady)).await? > 0 {
             self.wake.notify_waiters();
         }
-        let open = self.store.dispatches(true).await?;
+        let open = self.store.soon(self.store.dispatches(true)).await?;
         self.counts.open_dispatches.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
         scans.retain(|no, _| open.iter().any(|d| d.no == *no));
         for dispatch in open {
@@ -103,7 +103,7 @@ impl Scheduler {
     }
 
     async fn forget(&self) {
-        match self.store.forget_unmatched(self.store.now() - KEEP_UNMATCHED).await {
+        match self.store.at_last(self.store.forget_unmatched(self.store.now() - KEEP_UNMATCHED)).await {
             Ok(0) => {}
             Ok(receipts) => tracing::warn!(receipts, "forgot receipts that no message of ours was ever found for"),
             Err(error) => tracing::warn!(%error, "cannot forget old receipts"),
@@ -114,13 +114,13 @@ impl Scheduler {
     /// them must be dead because we hold its lock.
     pub async fn take_over(&self, all: bool) -> Result<()> {
         loop {
-            let before = if all { Millis::MAX } else { self.store.db_now().await? };
-            let orphans = self.store.orphaned_batches(before).await?;
+            let before = if all { Millis::MAX } else { self.store.soon(self.store.db_now()).await? };
+            let orphans = self.store.soon(self.store.orphaned_batches(before)).await?;
             if orphans.is_empty() {
                 return Ok(());
             }
             for (lease, channel) in orphans {
-                self.take_batch(lease, channel, before).await?;
+                self.store.soon(self.take_batch(lease, channel, before)).await?;
             }
             self.wake.notify_waiters();
         }
@@ -130,16 +130,17 @@ impl Scheduler {
     /// their own clocks their grants have ended, so nothing of them goes out any more,
     /// and before they send again they ask for their leases.
     async fn take_over_from_the_silent(&self) -> Result<()> {
-        let silent_since = self.store.db_now().await? - SILENT;
-        for (lease, channel, until) in self.store.orphans_of_the_silent(silent_since).await? {
-            self.take_batch(lease, channel, until).await?;
+        let silent_since = self.store.soon(self.store.db_now()).await? - SILENT;
+        for (lease, channel, until) in self.store.soon(self.store.orphans_of_the_silent(silent_since)).await? {
+            self.store.soon(self.take_batch(lease, channel, until)).await?;
             self.wake.notify_waiters();
         }
         Ok(())
     }
 
     async fn take_batch(&self, lease: Lease, channel: i32, leased_before: Millis) -> Result<()> {
-        let settling = self.settling(lease, channel, leased_before).await?;
+        let way = self.ways.iter().find(|w| w.no == channel);
+        let settling = Settling { leased_before, ..settling(&self.store, &self.retry, (lease, way)).await? };
         let window = self.store.take_over(lease, settling).await?;
         tracing::warn!(
             batch = lease.no,
@@ -150,36 +151,26 @@ impl Scheduler {
         Ok(())
     }
 
-    async fn settling(&self, lease: Lease, channel: i32, leased_before: Millis) -> Result<Settling> {
-        let now = self.store.now();
-        let dispatch = self.store.dispatch(&lease.dispatch_no.to_string()).await?;
-        let content = self.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
-        let way = self.ways.iter().find(|w| w.no == channel);
-        let repeat = is_repeated(&content, dispatch.lane) || way.is_some_and(|w| w.channel.limits().idempotent);
-        let wait: Millis = way.map_or(0, |w| receipt_wait(&*w.channel));
-        Ok(Settling { repeat, at: now + if repeat { self.retry.settle_ms } else { wait }, leased_before })
-    }
-
     /// Ends what was called off or has expired, gives up receipts that are overdue,
     /// and closes the dispatch when nothing is left.
     async fn end(&self, dispatch: &Dispatch, Seen { at, steady }: Seen) -> Result<()> {
         let cancelled = dispatch.state == "cancelled";
         if cancelled || steady && dispatch.expires_at <= at {
-            self.store.sweep_dispatch(dispatch.no, cancelled).await?;
+            self.store.at_last(self.store.sweep_dispatch(dispatch.no, cancelled)).await?;
         }
         let waits: Vec<&Way> = self.ways.iter().filter(|w| w.channel.limits().evidence == Evidence::Receipts).collect();
         for way in waits.iter().filter(|_| steady) {
             let before = at - receipt_wait(&*way.channel);
-            self.store.give_up_waiting(dispatch.no, way.no, before).await?;
+            self.store.at_last(self.store.give_up_waiting(dispatch.no, way.no, before)).await?;
         }
-        let dispatch = self.store.dispatch(&dispatch.no.to_string()).await?;
+        let dispatch = self.store.soon(self.store.dispatch(&dispatch.no.to_string())).await?;
         if dispatch.phase == "done" {
             let waits: Vec<i32> = if dispatch.mode == crate::store::dispatches::Mode::Dry {
                 Vec::new()
             } else {
                 waits.iter().map(|w| w.no).collect()
             };
-            if self.store.finish_dispatch(dispatch.no, &waits).await? {
+            if self.store.at_last(self.store.finish_dispatch(dispatch.no, &waits)).await? {
                 tracing::info!(dispatch = dispatch.no, "finished");
             }
         }

@@ -136,7 +136,8 @@ impl Worker {
             self.wait(due).await;
         }
         for lease in self.line.leases() {
-            if let Err(error) = self.tools.store.release_batch(lease).await {
+            let store = &self.tools.store;
+            if let Err(error) = store.soon(store.release_batch(lease)).await {
                 tracing::warn!(channel = self.way.name, batch = lease.no, %error, "cannot return a lease; it will run out");
             }
         }
@@ -205,7 +206,7 @@ impl Worker {
         let span = tracing::debug_span!("turn", channel = self.way.name, batches = turns.len());
         self.turn = Some(tokio::spawn(
             async move {
-                let done = store.turn(no, &turns).await;
+                let done = store.soon(store.turn(no, &turns)).await;
                 (turns, done)
             }
             .instrument(span),
@@ -333,6 +334,9 @@ impl Worker {
             }
             return;
         };
+        if failure == Some(Class::Withdrawn) {
+            return self.withdraw(code.to_owned());
+        }
         let (refused, seconds) = (failure == Some(Class::Misconfigured), pause.as_secs());
         gauges.stopped(channel, Some(if refused { "misconfigured" } else { "unreachable" }));
         if refused {
@@ -345,6 +349,25 @@ impl Worker {
         } else {
             tracing::warn!(channel, code, seconds, "the gateway cannot be reached; its messages wait, none is lost");
         }
+    }
+
+    /// Pauses the channel for every engine, beside the work. Where that fails the next
+    /// message, half a minute on, brings the word again.
+    fn withdraw(&self, code: String) {
+        let (store, channel) = (Arc::clone(&self.tools.store), self.way.name.clone());
+        tokio::spawn(async move {
+            match store.withdraw_channel(&channel, &code).await {
+                Ok(true) => tracing::error!(
+                    channel,
+                    code,
+                    "the receiver wants nothing more; the channel is paused until `gong resume channel:{channel}`"
+                ),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(channel, %error, "cannot pause a channel whose receiver wants nothing more");
+                }
+            }
+        });
     }
 
     fn record(&mut self, Sent { batch, row, outcome, at }: Sent) {

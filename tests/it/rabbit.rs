@@ -173,7 +173,7 @@ async fn an_immediate_dispatch_overtakes_a_routine_one() {
     let took = alerts[alerts.len() - 1] - alerts[0];
     let alone = urgent.deliveries * 1_000 / 200;
     // On a busy machine; the bench of lanes measures it on a quiet one.
-    assert!(took <= alone * 14 / 10, "{} immediate messages took {took} ms, alone {alone}", alerts.len());
+    assert!(took <= alone * 16 / 10, "{} immediate messages took {took} ms, alone {alone}", alerts.len());
     serving.stop().await;
     gateway.stop().await;
 }

@@ -224,8 +224,9 @@ async fn the_urgent_have_almost_all_of_every_worker() {
         first - asked,
         last - asked
     );
-    assert!(first - asked <= 1_000, "the first came after {} ms", first - asked);
-    assert!(last - asked <= alone * 12 / 10, "the last came after {} ms, alone {alone}", last - asked);
+    // How fast exactly is for `gong bench lanes`; behind the routine they would take 80 s more.
+    assert!(first - asked <= 3_000, "the first came after {} ms", first - asked);
+    assert!(last - asked <= alone * 15 / 10, "the last came after {} ms, alone {alone}", last - asked);
     assert!(between * 100 >= (alerts.len() + between) * 4, "routine kept {between} of {}", alerts.len() + between);
     assert_rate(&log, 100.0, first, last, "both lanes");
     fleet.app.store.set_rate("sms", Some(3_000.0), "李四").await.unwrap();
