@@ -67,7 +67,7 @@ impl Fleet {
     /// The dispatch ends, everything of it has arrived, and the books balance: no more in
     /// doubt than these windows and the answers that the gateway lost.
     async fn balanced(&self, dispatch: i64, windows: usize) -> Copies {
-        let done = finished(&self.app, dispatch, SOON).await;
+        let done = finished(&self.app, dispatch, 2 * SOON).await;
         let arrived = in_state(&self.app, dispatch, State::Delivered).await;
         assert_eq!(arrived, done.deliveries, "{:?}", self.app.store.delivery_counts(dispatch).await);
         self.ledger.assert_settled().await;

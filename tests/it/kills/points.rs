@@ -89,7 +89,7 @@ async fn killed_at_every_place(fleet: Fleet, planners: &[&'static str]) {
     until("it leads", SOON, async || fleet.leader("planner").await == Some(pid(&planner))).await;
     tell(&format!("kill -9 of the planner at {}, another leads", planners.join(" and ")), at.elapsed());
     let mut dispatches = vec![first];
-    until("all die and are taken over", SOON, async || {
+    until("all die and are taken over", 2 * SOON, async || {
         let mut left = 0;
         for victim in &mut victims {
             left += usize::from(!(victim.look() && victim.settle(&fleet).await));
