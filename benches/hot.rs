@@ -79,7 +79,7 @@ fn reading(c: &mut Criterion) {
 fn sharing(c: &mut Criterion) {
     let holder = |i: u8| Holder {
         lane: Some(i32::from(i % 3)),
-        want: (i % 2 == 0).then_some(30.0),
+        want: i.is_multiple_of(2).then_some(30.0),
         rate: 10.0,
         held: 10.0,
         alive: true,

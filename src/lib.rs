@@ -17,6 +17,7 @@
 
 // What everything stands on.
 pub mod clock;
+pub mod failpoint;
 pub mod lang;
 
 // Pure: rules and types, without I/O.

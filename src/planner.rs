@@ -175,6 +175,7 @@ impl Planner {
         }
         let began = Instant::now();
         self.chunk(next, pace).await?;
+        crate::failpoint::at!("between_chunks");
         let took = began.elapsed();
         if took > BUDGET {
             pace.width = (pace.width / 2).max(WIDTHS.0);

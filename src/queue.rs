@@ -66,6 +66,7 @@ impl Queue {
     /// A turn is on disk: the batches that it closed are settled.
     pub fn turned(&self, channel: i32, turns: &[BatchTurn]) {
         let closed: Vec<Lease> = turns.iter().filter(|t| t.close).map(|t| t.lease).collect();
+        crate::failpoint::at!("before_ack", !closed.is_empty());
         self.settled(channel, &closed);
     }
 

@@ -100,6 +100,11 @@ start_rabbitmq() {
   echo "GONG_TEST_RABBITMQ=$GONG_TEST_RABBITMQ"
 }
 
+# A library that makes a process see a wrong clock.
+need_faketime() {
+  compgen -G "/usr/lib/*/faketime/libfaketime.so.1" >/dev/null || install faketime
+}
+
 start_kannel() {
   GONG_TEST_KANNEL=$(deploy/services/kannel.sh start) || return 1
   export GONG_TEST_KANNEL
@@ -120,12 +125,13 @@ else
   stage "postgresql started" start_postgres
   stage "rabbitmq started" start_rabbitmq
   stage "postfix started" start_postfix
+  stage "faketime installed" need_faketime
   stage "kannel installed" need_kannel
   stage "kannel started" start_kannel
   engines="SQLite and PostgreSQL, with RabbitMQ, Kannel and Postfix"
 fi
 stage "fmt" "$CARGO" fmt --check
-stage "clippy" "$CARGO" clippy --locked --all-targets -- -D warnings
+stage "clippy" "$CARGO" clippy --locked --all-targets --features failpoints -- -D warnings
 stage "doc" env RUSTDOCFLAGS=-Dwarnings "$CARGO" doc --locked --no-deps
 if command -v cargo-deny >/dev/null; then
   stage "deny" "$CARGO" deny check bans licenses sources
@@ -133,7 +139,7 @@ else
   echo "== deny: skipped, cargo-deny is not installed (cargo install cargo-deny --locked)"
 fi
 if command -v shellcheck >/dev/null; then
-  stage "shellcheck" shellcheck -x -S warning tests/run.sh deploy/*.sh deploy/services/*.sh deploy/deb/{build.sh,gong-setup,postinst,prerm,postrm}
+  stage "shellcheck" shellcheck -x -S warning tests/run.sh tests/soak.sh deploy/*.sh deploy/services/*.sh deploy/deb/{build.sh,gong-setup,postinst,prerm,postrm}
 else
   echo "== shellcheck: skipped, it is not installed (apt-get install shellcheck)"
 fi
@@ -142,7 +148,8 @@ if command -v promtool >/dev/null; then
 else
   echo "== alert rules: skipped, promtool is not installed (apt-get install prometheus)"
 fi
-stage "tests" "$CARGO" test --locked
+# Failpoints are for tests alone: without the feature nothing of them is built.
+stage "tests" "$CARGO" test --locked --features failpoints
 
 if [ "$embedded" = no ]; then
   echo "The PostgreSQL, RabbitMQ, Kannel and Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,rabbitmq,kannel,postfix}.sh stop"

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# A private PostgreSQL for tests and trials, without systemd: start | stop | status | url
+# A private PostgreSQL for tests and trials, without systemd: start | stop | status | url | kill
 #
 # It keeps to one folder and one port of 127.0.0.1, beside whatever else runs:
 #   GONG_TEST_DIR      folder of the services      (/tmp/gong-tests-$UID)
 #   GONG_TEST_PG_PORT  its port                    (a free one, kept in the folder)
 #   GONG_PG_BIN        folder of PostgreSQL's programs (Debian's, the newest)
-# Anyone on this machine may log in: it must never hold real data.
+# Anyone on this machine may log in: it must never hold real data. kill ends every
+# process of it with SIGKILL; start goes on with what is on the disk.
 set -euo pipefail
 
 base=${GONG_TEST_DIR:-/tmp/gong-tests-$UID}
@@ -72,10 +73,26 @@ start() {
   url
 }
 
+kill_all() {
+  local pid all
+  [ -n "${GONG_TEST_DIR:-}" ] || die "kill is for a server of your own: set GONG_TEST_DIR"
+  pid=$(as_owner head -n 1 "$dir/data/postmaster.pid") || return 0
+  # Stopped first, so that it starts no further child meanwhile.
+  kill -STOP "$pid"
+  mapfile -t all < <(pgrep -P "$pid" || true)
+  kill -KILL "$pid" "${all[@]}" 2>/dev/null || true
+  for one in "$pid" "${all[@]}"; do
+    while [ -d "/proc/$one" ] && ! grep -q '^State:.Z' "/proc/$one/status" 2>/dev/null; do sleep 0.02; done
+  done
+  # A dead process that nobody has buried yet looks alive to pg_ctl and to its heir.
+  rm -f "$dir/data/postmaster.pid" "$dir"/.s.PGSQL.*.lock
+}
+
 case ${1:-} in
   start) start ;;
+  kill) kill_all ;;
   stop) if running; then as_owner "$bin/pg_ctl" -D "$dir/data" -m fast -w -s stop; fi ;;
   status) if running; then echo "running: $(url)"; else echo "not running"; exit 3; fi ;;
   url) running || die "not running; start it first"; url ;;
-  *) echo "usage: $0 start|stop|status|url" >&2; exit 2 ;;
+  *) echo "usage: $0 start|stop|status|url|kill" >&2; exit 2 ;;
 esac

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A private RabbitMQ for tests and trials, without systemd: start | stop | status | url | wipe
+# A private RabbitMQ for tests and trials, without systemd: start | stop | status | url | wipe | kill
 #   also: vhost NAME (makes one and prints its URL), drop NAME, ctl ARGS… (rabbitmqctl)
 #
 # Debian's rabbitmq-server is installed where it is missing (as root). It keeps to one
@@ -9,7 +9,7 @@
 #   GONG_TEST_RABBITMQ_CONF  further lines of rabbitmq.conf
 # RabbitMQ 4 where Debian has 3.10: run this, and the tests, in a chroot of Debian 13.
 # User and password guest: anyone on this machine may use it. wipe stops it, throws
-# away everything it holds, and starts it anew on the same port.
+# away everything it holds, and starts it anew on the same port. kill ends it with SIGKILL.
 set -euo pipefail
 
 base=${GONG_TEST_DIR:-/tmp/gong-tests-$UID}
@@ -131,6 +131,17 @@ stop() {
   as_owner epmd -kill >/dev/null 2>&1 || true
 }
 
+kill_it() {
+  local pid
+  [ -n "${GONG_TEST_DIR:-}" ] || die "kill is for a broker of your own: set GONG_TEST_DIR"
+  running || return 0
+  pid=$(cat "$dir/pid")
+  kill -KILL "$pid"
+  while [ -d "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null; do sleep 0.02; done
+  rm -f "$dir/pid"
+  as_owner epmd -kill >/dev/null 2>&1 || true
+}
+
 wipe() {
   stop
   # The ports stay: whoever was connected comes back to an empty broker.
@@ -150,10 +161,11 @@ case ${1:-} in
   start) locked start; url ;;
   stop) [ ! -d "$dir" ] || locked stop ;;
   wipe) locked wipe; url ;;
+  kill) locked kill_it ;;
   status) if running; then echo "running: $(url)"; else echo "not running"; exit 3; fi ;;
   url) running || die "not running; start it first"; url ;;
   vhost) running || die "not running; start it first"; vhost "${2:?a name}" ;;
   drop) running || die "not running; start it first"; ctl delete_vhost "${2:?a name}" >/dev/null ;;
   ctl) running || die "not running; start it first"; shift; ctl "$@" ;;
-  *) echo "usage: $0 start|stop|status|url|wipe|vhost NAME|drop NAME|ctl ARGS" >&2; exit 2 ;;
+  *) echo "usage: $0 start|stop|status|url|wipe|kill|vhost NAME|drop NAME|ctl ARGS" >&2; exit 2 ;;
 esac

@@ -12,6 +12,15 @@ const SLACK: Millis = 10_000;
 /// How long the clock must run steadily before it is believed again.
 const STEADY: Duration = Duration::from_mins(1);
 
+/// A look at the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// What it showed. Whoever acts on it must not look again: it may jump meanwhile.
+    pub at: Millis,
+    /// `false` while it is not to be believed.
+    pub steady: bool,
+}
+
 /// Compares the wall clock with the monotonic one.
 #[derive(Debug)]
 pub struct ClockGuard {
@@ -35,14 +44,12 @@ impl ClockGuard {
         Self { clock, last: (wall, now), doubted_until: behind.then(|| now + STEADY) }
     }
 
-    /// Looks at the clock; `false` while it is not to be believed.
-    pub fn is_steady(&mut self) -> bool {
+    /// Looks at the clock.
+    pub fn now(&mut self) -> Seen {
+        let at = self.clock.now();
         // A clock that a test holds is moved on purpose.
-        if matches!(self.clock, Clock::Held(_)) {
-            return true;
-        }
-        let (wall, now) = (self.clock.now(), Instant::now());
-        self.look(wall, now)
+        let steady = matches!(self.clock, Clock::Held(_)) || self.look(at, Instant::now());
+        Seen { at, steady }
     }
 
     fn look(&mut self, wall: Millis, now: Instant) -> bool {

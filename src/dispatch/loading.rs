@@ -38,6 +38,7 @@ pub async fn next_batches(tools: &Tools, way: &Way, wanted: Lane) -> Result<Vec<
     let last_lane = last_lane(tools.control.borrow().low_disk).min(wanted.number());
     let most = if tools.control.borrow().is_shared() { SHARED } else { TOGETHER };
     loop {
+        crate::failpoint::at!("before_claim");
         let leases = tools.queue.lease(way.no, &tools.owner, last_lane, most).await?;
         if leases.is_empty() {
             return Ok(Vec::new());

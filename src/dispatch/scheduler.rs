@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::clock_guard::ClockGuard;
+use super::clock_guard::{ClockGuard, Seen};
 use super::job::{receipt_wait, settling};
 use super::retry::RetrySettings;
 use super::worker::Way;
@@ -62,9 +62,9 @@ impl Scheduler {
         let mut forget_at = Instant::now();
         let (mut match_at, mut looked) = (Instant::now(), HashMap::new());
         while !self.stop.is_cancelled() {
-            let steady = guard.is_steady();
+            let seen = guard.now();
             if self.leading.holds()
-                && let Err(error) = self.tick(&mut scans, steady).await
+                && let Err(error) = self.tick(&mut scans, seen).await
             {
                 tracing::warn!(%error, "the scheduler could not do its round; trying again");
             }
@@ -84,14 +84,14 @@ impl Scheduler {
         }
     }
 
-    async fn tick(&self, scans: &mut HashMap<i64, Instant>, steady: bool) -> Result<()> {
-        if steady {
+    async fn tick(&self, scans: &mut HashMap<i64, Instant>, seen: Seen) -> Result<()> {
+        if seen.steady {
             self.take_over(false).await?;
             if self.leading.is_contested() {
                 self.take_over_from_the_silent().await?;
             }
         }
-        while self.store.soon(self.store.take_due()).await? > 0 {
+        while self.store.soon(self.store.take_due_at(seen.at, seen.steady)).await? > 0 {
             self.wake.notify_waiters();
         }
         let open = self.store.soon(self.store.dispatches(true)).await?;
@@ -103,7 +103,7 @@ impl Scheduler {
             }
             let began = Instant::now();
             // One that cannot be ended must not keep the others from it.
-            if let Err(error) = self.end(&dispatch, steady).await {
+            if let Err(error) = self.end(&dispatch, seen).await {
                 tracing::warn!(dispatch = dispatch.no, %error, "cannot be ended now; trying again");
             }
             scans.insert(dispatch.no, Instant::now() + (began.elapsed() * SCAN_SHARE).max(TICK));
@@ -173,14 +173,14 @@ impl Scheduler {
 
     /// Ends what was called off or has expired, gives up receipts that are overdue,
     /// and closes the dispatch when nothing is left.
-    async fn end(&self, dispatch: &Dispatch, steady: bool) -> Result<()> {
+    async fn end(&self, dispatch: &Dispatch, Seen { at, steady }: Seen) -> Result<()> {
         let cancelled = dispatch.state == "cancelled";
-        if cancelled || steady && dispatch.expires_at <= self.store.now() {
+        if cancelled || steady && dispatch.expires_at <= at {
             self.store.sweep_dispatch(dispatch.no, cancelled).await?;
         }
         let waits: Vec<&Way> = self.ways.iter().filter(|w| w.channel.limits().evidence == Evidence::Receipts).collect();
         for way in waits.iter().filter(|_| steady) {
-            let before = self.store.now() - receipt_wait(&*way.channel);
+            let before = at - receipt_wait(&*way.channel);
             self.store.give_up_waiting(dispatch.no, way.no, before).await?;
         }
         let dispatch = self.store.soon(self.store.dispatch(&dispatch.no.to_string())).await?;

@@ -25,6 +25,7 @@ pub fn hand_over(
     tokio::spawn(
         async move {
             let outcomes = channel.send(&messages).await;
+            crate::failpoint::at!("after_send");
             tracing::debug!(outcome = outcomes.first().map_or("none", Outcome::word), "answered");
             under_way.answered(outcomes);
         }

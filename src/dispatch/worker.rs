@@ -294,6 +294,7 @@ impl Worker {
     fn turned(&mut self, (turns, done): Turned) {
         match done {
             Ok(marked) => {
+                crate::failpoint::at!("after_mark", marked.iter().any(|rows| !rows.is_empty()));
                 self.tools.counts.turns.inc_by(u64::from(turns.iter().any(|t| !t.records.is_empty())));
                 self.line.turned(&turns, &marked);
                 self.tools.queue.turned(self.way.no, &turns);

@@ -147,6 +147,7 @@ impl Relay {
                 }
             }
         }
+        crate::failpoint::at!("after_publish", !confirmed.is_empty());
         store.soon(store.confirm_published(&confirmed)).await?;
         self.rabbit.counts.published.inc_by(confirmed.len() as u64);
         full.extend(refused.into_iter().map(|of| (of, Instant::now() + FULL)));

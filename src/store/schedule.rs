@@ -39,17 +39,22 @@ impl Store {
     /// Packs rows that are due again into new batches, and gives up those whose
     /// settling time is over. Returns how many rows moved.
     pub async fn take_due(&self) -> Result<usize> {
-        let now = self.now();
-        let uncertain = State::Uncertain.code();
-        let due: Vec<Due> =
+        self.take_due_at(self.now(), true).await
+    }
+
+    /// The same as of `now`; nothing is given up where that is not to be believed.
+    pub async fn take_due_at(&self, now: Millis, believed: bool) -> Result<usize> {
+        let is_over = |row: &Due| row.state == State::Uncertain.code() && row.reason != Reason::Repeat.code();
+        let mut due: Vec<Due> =
             read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(due_sql())).bind(now).fetch_all(db).await)?;
+        due.retain(|row| believed || !is_over(row));
         if due.is_empty() {
             return Ok(0);
         }
         let mut again: BTreeMap<(i64, i32, i32), Vec<i64>> = BTreeMap::new();
         let mut lost: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         for row in &due {
-            if row.state == uncertain && row.reason != Reason::Repeat.code() {
+            if is_over(row) {
                 lost.entry(row.dispatch_no).or_default().push(row.ordinal);
             } else {
                 again.entry((row.dispatch_no, row.channel, row.lane)).or_default().push(row.ordinal);

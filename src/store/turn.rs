@@ -93,7 +93,9 @@ impl Store {
             tx.unmark(turn.lease).await?;
         }
         tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        crate::failpoint::at!("before_commit", turns.iter().any(|t| !t.records.is_empty()));
         tx.commit().await?;
+        crate::failpoint::fails!("commit_answer", super::StoreError::Db(sqlx::Error::PoolTimedOut));
         let handles = turns.iter().flat_map(|t| &t.records).flat_map(|r| &r.handles);
         let handles: Vec<Cow<'_, str>> = handles.map(|id| storable(id)).collect();
         self.look_for_waiting(channel, &handles).await;
@@ -165,6 +167,7 @@ impl Tx {
                 .bind(now)
                 .bind(Numbers(&turn.mark))
         )?;
+        // A turn that is repeated because its answer was lost finds its rows marked.
         let mut marked = if changed == turn.mark.len() as u64 {
             turn.mark.clone()
         } else {

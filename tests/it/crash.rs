@@ -2,7 +2,6 @@
 
 #![allow(clippy::print_stdout)] // the seed, to play it again
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +10,6 @@ use gong::app::App;
 use gong::domain::delivery::State;
 use gong::loopback::Behaviour;
 use gong::vault::Vault;
-use uuid::Uuid;
 
 use crate::ledger::Ledger;
 use crate::rig;
@@ -86,7 +84,7 @@ async fn nothing_is_lost_and_no_duplicate_goes_unflagged() {
         engine.wait().unwrap();
     }
     println!("{kills} kills, {in_window} inside a window, {} dispatches", dispatches.len());
-    let log = accepted(gateway.addr).await;
+    let log = rig::log(gateway.addr).await;
     settle_books(&site, &app, &dispatches, &log, kills).await;
     gateway.stop().await;
 }
@@ -102,54 +100,20 @@ async fn after_a_kill(site: &Site, app: &App) -> i64 {
     window
 }
 
-/// Everything the gateway accepted: how often, by client id.
-async fn accepted(gateway: std::net::SocketAddr) -> HashMap<Uuid, u32> {
-    let mut all: HashMap<Uuid, u32> = HashMap::new();
-    for entry in rig::log(gateway).await {
-        *all.entry(entry.client_id).or_default() += 1;
-    }
-    all
-}
-
-async fn settle_books(site: &Site, app: &App, dispatches: &[i64], log: &HashMap<Uuid, u32>, kills: u32) {
+async fn settle_books(site: &Site, app: &App, dispatches: &[i64], log: &[rig::Entry], kills: u32) {
     let ledger = Ledger::open(&site.database()).await;
     ledger.assert_sound().await;
-    ledger.assert_conserved().await;
+    ledger.assert_settled().await;
     for no in dispatches {
         let dispatch = app.store.dispatch(&no.to_string()).await.unwrap();
         let delivered = in_state(app, *no, State::Delivered).await;
         assert_eq!(delivered, dispatch.deliveries, "{:?}", app.store.delivery_counts(*no).await);
     }
-    // Everything delivered was accepted by the gateway, under an id of ours.
     let vault = Vault::open(&site.dir.path().join("data/gong.key")).unwrap();
-    let mut took: HashMap<(i64, i64), u32> = HashMap::new();
-    let mut doubled = Vec::new();
-    for (id, times) in log {
-        let of = vault.read_client_id(*id).expect("the gateway knows ids of ours only");
-        let key = (i64::from(of.dispatch_no), i64::from(of.ordinal));
-        *took.entry(key).or_default() += times;
-        if *times > 1 {
-            doubled.push((key.0, key.1, i64::from(of.attempt)));
-        }
-    }
-    let all = ledger.count("SELECT COUNT(*) FROM deliveries").await;
-    assert_eq!(i64::try_from(took.len()).unwrap(), all, "every delivery was handed over");
-    // Whatever the gateway has twice, the ledger calls uncertain.
-    let flagged: std::collections::HashSet<(i64, i64, i64)> = ledger
-        .pairs("SELECT DISTINCT dispatch_no, ordinal, CAST(attempt AS INTEGER) FROM attempts WHERE class = 6")
-        .await
-        .into_iter()
-        .collect();
-    for one in &doubled {
-        assert!(flagged.contains(one), "{one:?} is at the gateway twice and not flagged");
-    }
-    let more: Vec<_> = took.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(
-        more.iter().all(|((d, o), _)| flagged.iter().any(|f| (f.0, f.1) == (*d, *o))),
-        "a second attempt without a reason"
-    );
-    assert!(i64::try_from(flagged.len()).unwrap() <= i64::from(kills) * 2 * IN_FLIGHT);
-    println!("{} deliveries, {} flagged, {} doubled at the gateway", all, flagged.len(), doubled.len());
+    let copies = ledger.assert_flagged(&vault, log).await;
+    assert_eq!(copies.missing, 0, "every delivery was handed over");
+    assert!(i64::try_from(copies.flagged).unwrap() <= i64::from(kills) * 2 * IN_FLIGHT);
+    println!("{copies:?}");
     ledger.close().await;
 }
 

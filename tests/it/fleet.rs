@@ -3,8 +3,8 @@
 
 #![allow(clippy::print_stdout)] // what was measured, for who reads a failure
 
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use gong::loopback::{Behaviour, Running as Gateway, Span};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::rig::{self, AWAKE, SOON, delivery_of, until};
+use crate::ledger::Ledger;
+use crate::rig::{self, AWAKE, SOON, until};
 use crate::site::{Site, gateway};
 use crate::support::{Running, free_port, postgres_server};
 
@@ -22,34 +23,70 @@ pub struct Fleet {
     pub site: Site,
     pub app: App,
     pub gateway: Gateway,
+    pub ledger: Ledger,
     pub pool: PgPool,
+    /// What stands otherwise in the configuration of the processes.
+    pub swaps: Vec<(String, String)>,
     admin: PgPool,
     database: String,
 }
 
 impl Fleet {
-    /// With a channel `sms` of these limits and `n` people; `None` without a server.
+    /// With a channel `sms` of these limits, by way of Kannel, and `n` people; `None`
+    /// without a server.
     pub async fn new(limits: &str, behaviour: Behaviour, n: usize) -> Option<Self> {
-        let server = postgres_server()?;
-        let admin = PgPool::connect(&server).await.unwrap();
+        let (server, gateway) = (postgres_server()?, gateway(behaviour).await);
+        let site = Site::new().await.with_kannel(gateway.addr, limits);
+        Some(Self::build(&server, gateway, site, n).await)
+    }
+
+    /// On this server, with more settings, and a gateway that brings receipts together.
+    pub async fn on(server: &str, more: &str, limits: &str, (behaviour, n): (Behaviour, usize)) -> Self {
+        let gateway = gateway(behaviour).await;
+        let site = Site::new().await.with_json(gateway.addr, limits).with(more);
+        Self::build(server, gateway, site, n).await
+    }
+
+    async fn build(server: &str, gateway: Gateway, site: Site, n: usize) -> Self {
+        let admin = PgPool::connect(server).await.unwrap();
         let database = format!("it_{}", uuid::Uuid::now_v7().simple());
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&admin).await.unwrap();
         let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
-        let gateway = gateway(behaviour).await;
-        let site = Site::new().await.with(&format!("[store]\nurl = \"{url}\"")).with(AWAKE);
-        let site = site.with("[retry]\nsettle_ms = 1000").with_kannel(gateway.addr, limits).closed();
+        let site = site.with(&format!("[store]\nurl = \"{url}\"")).with(AWAKE);
+        let site = site.with("[retry]\nsettle_ms = 1000").closed();
         let app = site.open().await;
         site.settle(&app, n).await;
         let pool = PgPool::connect(&url).await.unwrap();
-        Some(Self { site, app, gateway, pool, admin, database })
+        Self { site, app, gateway, ledger: Ledger::Postgres(pool.clone()), pool, swaps: Vec::new(), admin, database }
     }
 
     /// Starts the program, its words going to `log`.
     pub fn start(&self, args: &[&str], log: &str) -> Running {
+        self.start_with(args, log, &[])
+    }
+
+    /// With these variables in its environment.
+    pub fn start_with(&self, args: &[&str], log: &str, env: &[(&str, &str)]) -> Running {
         let log = File::options().create(true).append(true).open(self.site.dir.path().join(log)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_gong"));
-        command.args(args).arg("--config").arg(self.site.write_config()).stdin(Stdio::null());
+        command.args(args).arg("--config").arg(self.config()).envs(env.iter().copied()).stdin(Stdio::null());
         Running(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
+    }
+
+    fn config(&self) -> PathBuf {
+        let path = self.site.write_config();
+        if self.swaps.is_empty() {
+            return path;
+        }
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        for (from, to) in &self.swaps {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, to);
+        }
+        let fresh = tempfile::NamedTempFile::new_in(self.site.dir.path()).unwrap();
+        std::fs::write(fresh.path(), text).unwrap();
+        fresh.persist(path.with_file_name("theirs.toml")).unwrap();
+        path.with_file_name("theirs.toml")
     }
 
     pub fn work(&self, name: &str) -> Running {
@@ -71,7 +108,7 @@ impl Fleet {
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
-        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+        self.ledger.count(sql).await
     }
 
     /// How many engines with workers say that they are there.
@@ -91,29 +128,16 @@ impl Fleet {
         until("messages go out", SOON, async || self.gateway.stats().messages >= messages).await;
     }
 
-    /// Members and deliveries are there once and add up; nothing has fallen out.
     pub async fn assert_conserved(&self) {
-        for sql in CONSERVED {
-            assert_eq!(self.count(sql).await, 0, "{sql}");
-        }
+        self.ledger.assert_conserved().await;
     }
 
     /// Whatever the gateway has more than once, the ledger flags; and all it has is ours.
     pub async fn assert_flagged(&self, deliveries: i64) {
-        let mut took: HashMap<(i64, i64), u32> = HashMap::new();
-        for entry in rig::log(self.gateway.addr).await {
-            *took.entry(delivery_of(&self.app, &entry)).or_default() += 1;
-        }
-        assert_eq!(i64::try_from(took.len()).unwrap(), deliveries, "every delivery was handed over");
-        let flagged: Vec<(i64, i64)> =
-            sqlx::query_as("SELECT DISTINCT dispatch_no, ordinal FROM attempts WHERE class = 6")
-                .fetch_all(&self.pool)
-                .await
-                .unwrap();
-        let flagged: HashSet<(i64, i64)> = flagged.into_iter().collect();
-        let doubled: Vec<_> = took.iter().filter(|(_, n)| **n > 1).map(|(of, _)| *of).collect();
-        println!("{} flagged, {} doubled", flagged.len(), doubled.len());
-        assert!(doubled.iter().all(|of| flagged.contains(of)), "an unflagged duplicate");
+        let log = rig::log(self.gateway.addr).await;
+        let copies = self.ledger.assert_flagged(&self.app.store.vault, &log).await;
+        println!("{copies:?}");
+        assert_eq!(copies.missing, 0, "every delivery of {deliveries} was handed over");
     }
 
     /// Drops the database; the processes have ended.
@@ -139,16 +163,6 @@ impl Drop for Fleet {
         }
     }
 }
-
-const CONSERVED: [&str; 7] = [
-    "SELECT COUNT(*) FROM dispatches d WHERE d.members <> (SELECT COUNT(*) FROM members m WHERE m.dispatch_no = d.no)",
-    "SELECT COUNT(*) FROM (SELECT 1 FROM members GROUP BY dispatch_no, recipient_no HAVING COUNT(*) > 1) AS twice",
-    "SELECT COUNT(*) FROM dispatches d WHERE d.deliveries <> (SELECT COUNT(*) FROM deliveries e WHERE e.dispatch_no = d.no)",
-    "SELECT COUNT(*) FROM delivery_members l LEFT JOIN deliveries d ON d.dispatch_no = l.dispatch_no AND d.ordinal = l.delivery WHERE d.ordinal IS NULL",
-    "SELECT COUNT(*) FROM deliveries d WHERE d.state = 1 AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.no = d.batch AND b.state IN (0, 1))",
-    "SELECT COUNT(*) FROM deliveries d WHERE d.state = 2 AND NOT EXISTS (SELECT 1 FROM batches b WHERE b.no = d.batch AND b.state = 1 AND b.epoch = d.epoch)",
-    "SELECT COUNT(*) FROM deliveries WHERE state IN (9, 11, 12) AND next_at IS NULL",
-];
 
 pub fn signal(process: &Running, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(process.0.id()).unwrap()).unwrap();

@@ -19,7 +19,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::sender::{Envelope, Sender, dead, heard_until, signed, subscriber};
-use crate::rabbit::rig::{Proxy, broker, engine, engines, own_broker, sqlite};
+use crate::proxy::Proxy;
+use crate::rabbit::rig::{broker, engine, engines, own_broker, sqlite};
 use crate::rig::{AWAKE, SOON, until};
 use crate::site::{ALERT, Site, finished, gateway, wish};
 

@@ -8,7 +8,7 @@ use crate::source::{self, Source, code, line};
 
 /// Lowest first. A module imports from its own layer and from those before it.
 const LAYERS: &[&[&str]] = &[
-    &["lang", "clock"],
+    &["lang", "clock", "failpoint"],
     &["domain"],
     // Above the domain, whose ids it encrypts, and open to all that do I/O.
     &["vault"],

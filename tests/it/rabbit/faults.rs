@@ -12,8 +12,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-use super::rig::{self, Proxy, ROUTINE, books, broker, engine, own_broker};
+use super::rig::{self, ROUTINE, books, broker, engine, own_broker};
 use super::{FAST, SMALL};
+use crate::proxy::Proxy;
 use crate::rig::{AWAKE, SOON, until};
 use crate::site::{ALERT, NOTICE, finished, gateway, in_state, wish};
 use crate::support::{Gong, Running, free_port};

@@ -8,8 +8,7 @@ use gong::app::App;
 use gong::telemetry::Counts;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use sqlx::AssertSqlSafe;
 
 use crate::ledger::Ledger;
 use crate::site::{Serving, Site};
@@ -92,6 +91,11 @@ impl Broker {
 
     /// Publishes to a queue, confirmed.
     pub async fn publish(&self, queue: &str, body: &str) {
+        assert!(self.try_publish(queue, body).await, "{queue} takes it");
+    }
+
+    /// Publishes to a queue; false where it refuses.
+    pub async fn try_publish(&self, queue: &str, body: &str) -> bool {
         let channel = self.channel().await;
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let (key, options) = (
@@ -103,7 +107,9 @@ impl Broker {
             .await
             .unwrap();
         let kept = sent.await.unwrap();
-        assert!(kept.is_ack() && kept.take_message().is_none(), "{queue} takes it");
+        let taken = kept.is_ack();
+        assert!(kept.take_message().is_none(), "{queue} is there");
+        taken
     }
 
     /// (messages, consumers) of a queue.
@@ -169,51 +175,5 @@ pub async fn books(app: &App, site: &Site) {
         let ledger = Ledger::open(&site.database()).await;
         ledger.assert_conserved().await;
         ledger.close().await;
-    }
-}
-
-/// A proxy to the broker whose line can be cut and healed.
-pub struct Proxy {
-    pub port: u16,
-    whole: watch::Sender<bool>,
-    /// Its end ends the proxy.
-    #[expect(dead_code)]
-    alive: oneshot::Sender<()>,
-}
-
-impl Proxy {
-    pub async fn to(broker: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (whole, line) = watch::channel(true);
-        let (alive, mut stopped) = oneshot::channel();
-        tokio::spawn(async move {
-            loop {
-                let (mut near, _) = tokio::select! {
-                    _ = &mut stopped => return,
-                    came = listener.accept() => came.unwrap(),
-                };
-                let mut line = line.clone();
-                tokio::spawn(async move {
-                    if !*line.borrow_and_update() {
-                        return;
-                    }
-                    let Ok(mut far) = TcpStream::connect(("127.0.0.1", broker)).await else { return };
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                        _ = line.wait_for(|whole| !*whole) => {}
-                    }
-                });
-            }
-        });
-        Self { port, whole, alive }
-    }
-
-    pub fn cut(&self) {
-        self.whole.send_replace(false);
-    }
-
-    pub fn heal(&self) {
-        self.whole.send_replace(true);
     }
 }

@@ -1,0 +1,91 @@
+//! Faults, with real processes: planner and workers on a PostgreSQL, with a RabbitMQ
+//! and without, and a gateway that errs by a seed. After each the books are read by
+//! statements of their own, and how long it took to recover is printed.
+
+#![allow(clippy::print_stdout)] // what was measured
+
+mod broker;
+mod clocks;
+mod database;
+mod links;
+#[cfg(feature = "failpoints")]
+mod points;
+mod releases;
+mod servers;
+mod soak;
+
+use std::time::{Duration, Instant};
+
+use gong::domain::delivery::State;
+use gong::loopback::{Behaviour, Span};
+
+use crate::fleet::Fleet;
+use crate::ledger::Copies;
+use crate::rig::{self, SOON, until};
+use crate::site::{ALERT, finished, in_state, wish};
+use crate::support::Running;
+
+/// A batch is a minute's sends: small ones, so that there are many.
+const SMALL: &str = "rate = 2, in_flight = 16, idempotent = false";
+/// What a worker may leave in doubt: twice what is in flight.
+const WINDOW: usize = 32;
+
+/// A gateway of everyday: refuses for now, loses answers, doubles and disorders receipts.
+fn rough(seed: u64) -> Behaviour {
+    Behaviour {
+        seed,
+        latency: "2-12".parse().unwrap(),
+        temporary: 0.01,
+        throttle: 0.005,
+        lost_answer: 0.005,
+        receipt_delay: Span { min: 5, max: 300 },
+        receipt_before_answer: 0.05,
+        doubled: 0.05,
+        disordered: 0.05,
+        ..Behaviour::default()
+    }
+}
+
+impl Fleet {
+    /// Sends an alert to everybody: in doubt it is repeated, so all of it arrives.
+    async fn alert(&self) -> i64 {
+        let item = self.site.approve(&self.app, ALERT).await;
+        self.site.send(&self.app, &item, &wish("all", "sms")).await.no
+    }
+
+    async fn rate(&self, rate: f64) {
+        self.app.store.set_rate("sms", Some(rate), "李四").await.unwrap();
+    }
+
+    /// Waits until `more` messages have gone out from now on; says how long that took.
+    async fn goes_on(&self, more: u64) -> Duration {
+        let (at, before) = (Instant::now(), self.gateway.stats().messages);
+        until("messages go out", SOON, async || self.gateway.stats().messages >= before + more).await;
+        at.elapsed()
+    }
+
+    /// The dispatch ends, everything of it has arrived, and the books balance: no more in
+    /// doubt than these windows and the answers that the gateway lost.
+    async fn balanced(&self, dispatch: i64, windows: usize) -> Copies {
+        let done = finished(&self.app, dispatch, 2 * SOON).await;
+        let arrived = in_state(&self.app, dispatch, State::Delivered).await;
+        assert_eq!(arrived, done.deliveries, "{:?}", self.app.store.delivery_counts(dispatch).await);
+        self.ledger.assert_settled().await;
+        let log = rig::log(self.gateway.addr).await;
+        let copies = self.ledger.assert_flagged(&self.app.store.vault, &log).await;
+        assert_eq!(copies.missing, 0);
+        let taken_over = self.count("SELECT COUNT(*) FROM attempts WHERE code = 'takeover'").await;
+        assert!(usize::try_from(taken_over).unwrap() <= windows * WINDOW, "{taken_over} of {windows} windows");
+        println!("dispatch {dispatch}: {arrived} arrived; in all {copies:?}, {taken_over} from takeovers");
+        copies
+    }
+}
+
+fn tell(what: &str, took: Duration) {
+    println!("recovered after {:.1} s: {what}", took.as_secs_f64());
+}
+
+/// Whether a process has ended by itself or by a signal.
+fn has_ended(process: &mut Running) -> Option<std::process::ExitStatus> {
+    process.0.try_wait().unwrap()
+}

@@ -1,0 +1,97 @@
+//! What a broker suffers in the middle of a dispatch: killed, wiped, full, poisoned; and
+//! recipients whose data cannot be opened.
+
+use std::time::Duration;
+
+use gong::domain::delivery::State;
+use lapin::options::BasicGetOptions;
+
+use super::{Fleet, SMALL, rough, tell};
+use crate::fleet::told_to_end;
+use crate::rabbit::rig::{Broker, broker, own_broker};
+use crate::rig::{SOON, until};
+use crate::site::{finished, in_state};
+use crate::support::postgres_server;
+
+const URGENT: &str = "gong.sms.immediate";
+
+fn queue(broker: &Broker) -> String {
+    format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", broker.url())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_is_killed_and_wiped() {
+    let (Some(server), Some(broker)) = (postgres_server(), own_broker().await) else { return };
+    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(6), 2_500)).await;
+    let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
+    fleet.rate(80.0).await;
+    let dispatch = fleet.alert().await;
+    fleet.goes_on(100).await;
+    for verbs in [&["kill", "start"][..], &["wipe"], &["kill", "start"]] {
+        for verb in verbs {
+            broker.run(&[verb]);
+        }
+        until("the consumers are back", SOON, async || broker.depth(URGENT).await.is_some_and(|(_, c)| c == 2)).await;
+        tell(&format!("the broker: {}", verbs.join(", ")), fleet.goes_on(50).await);
+        fleet.assert_conserved().await;
+    }
+    fleet.rate(3_000.0).await;
+    fleet.balanced(dispatch, 0).await;
+    for process in [one, other, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
+}
+
+/// Some of the queues are so short that the broker refuses, some messages are none of
+/// ours, and the addresses of three people do not open: everybody else is reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
+    let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
+    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(7), 1_500)).await;
+    let spoil = "UPDATE addresses SET sealed = decode('00ff', 'hex') WHERE id IN \
+                 (SELECT id FROM addresses ORDER BY id OFFSET 700 LIMIT 3)";
+    sqlx::query(spoil).execute(&fleet.pool).await.unwrap();
+    let short =
+        ["set_policy", "-p", &broker.name, "short", "^gong[.]sms", "{\"max-length\":1}", "--apply-to", "queues"];
+    broker.ctl(&short);
+    let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
+    until("they consume", SOON, async || broker.depth(URGENT).await.is_some_and(|(_, c)| c == 2)).await;
+    fleet.rate(300.0).await;
+    let dispatch = fleet.alert().await;
+    for poison in ["", "{\"batch\":", "{\"batch\":1,\"epoch\":\"x\"}", "\u{0}\u{1}", "{\"batch\":99999999,\"epoch\":0}"]
+    {
+        until("there is room for it", SOON, async || broker.depth(URGENT).await.is_some_and(|(n, _)| n == 0)).await;
+        if broker.try_publish(URGENT, poison).await {
+            continue;
+        }
+        // Somebody else's message took the one place.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    broker.ctl(&["clear_policy", "-p", &broker.name, "short"]);
+    broker.publish(URGENT, "none of ours").await;
+    let done = finished(&fleet.app, dispatch, SOON).await;
+    let (arrived, failed) =
+        (in_state(&fleet.app, dispatch, State::Delivered).await, in_state(&fleet.app, dispatch, State::Failed).await);
+    assert_eq!((arrived, failed), (done.deliveries - 3, 3), "{:?}", fleet.app.store.delivery_counts(dispatch).await);
+    let words = fleet.count("SELECT COUNT(*) FROM attempts WHERE code = 'sealed data does not open'").await;
+    assert_eq!(words, 3);
+    fleet.ledger.assert_settled().await;
+    let log = crate::rig::log(fleet.gateway.addr).await;
+    assert_eq!(fleet.ledger.assert_flagged(&fleet.app.store.vault, &log).await.missing, 3);
+    let channel = broker.channel().await;
+    let mut buried = Vec::new();
+    until("what is none of ours is with the dead letters", SOON, async || {
+        while let Some(dead) = channel.basic_get("gong.dead".into(), BasicGetOptions { no_ack: true }).await.unwrap() {
+            assert!(dead.delivery.properties.headers().is_some(), "with its reason");
+            buried.push(dead.delivery.data.clone());
+        }
+        buried.iter().any(|body| body == b"none of ours")
+    })
+    .await;
+    println!("{} dead letters", buried.len());
+    for process in [one, other, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
+}

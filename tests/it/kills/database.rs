@@ -1,0 +1,93 @@
+//! What a database suffers in the middle of a dispatch: killed, restarted, slow, full.
+
+use std::time::{Duration, Instant};
+
+use sqlx::AssertSqlSafe;
+
+use super::servers::{Postgres, SmallDisk};
+use super::{Fleet, SMALL, rough, tell};
+use crate::fleet::told_to_end;
+use crate::rig::{SOON, until};
+
+async fn set(fleet: &Fleet, sql: String) {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&fleet.pool).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_killed_restarted_and_slow() {
+    let Some(server) = Postgres::start() else { return };
+    let fleet = Fleet::on(&server.url, "", SMALL, (rough(4), 2_500)).await;
+    let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
+    fleet.rate(150.0).await;
+    let dispatch = fleet.alert().await;
+    fleet.goes_on(150).await;
+    for (verb, what) in [("kill", "kill -9 of the database"), ("stop", "the database restarted"), ("kill", "once more")]
+    {
+        server.run(verb);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        server.run("start");
+        tell(what, fleet.goes_on(50).await);
+        fleet.assert_conserved().await;
+    }
+    fleet.rate(3_000.0).await;
+    fleet.balanced(dispatch, 2).await;
+    // Every commit takes a tenth of a second, as on a disk that is worn out.
+    set(&fleet, "ALTER SYSTEM SET commit_delay = 100000".into()).await;
+    set(&fleet, "ALTER SYSTEM SET commit_siblings = 0".into()).await;
+    set(&fleet, "SELECT pg_reload_conf()".into()).await;
+    let (at, before) = (Instant::now(), fleet.gateway.stats().messages);
+    let dispatch = fleet.alert().await;
+    fleet.balanced(dispatch, 2).await;
+    let sent = fleet.gateway.stats().messages - before;
+    println!("slow disk, 100 ms a commit: {sent} messages in {:.1} s", at.elapsed().as_secs_f64());
+    for process in [one, other, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_whose_disk_is_full_goes_on_when_there_is_room() {
+    let Some(server) = Postgres::start() else { return };
+    let Some(disk) = SmallDisk::of_mb(400) else {
+        println!("skipped: no disk can be mounted here (it takes root)");
+        return;
+    };
+    let place = disk.path().join("tables");
+    std::fs::create_dir(&place).unwrap();
+    let owner = std::process::Command::new("chown").arg("postgres:").arg(&place).status().unwrap();
+    assert!(owner.success());
+    let admin = sqlx::PgPool::connect(&server.url).await.unwrap();
+    for sql in [
+        format!("CREATE TABLESPACE small LOCATION '{}'", place.display()),
+        "ALTER SYSTEM SET default_tablespace = 'small'".to_owned(),
+        "SELECT pg_reload_conf()".to_owned(),
+    ] {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&admin).await.unwrap();
+    }
+    admin.close().await;
+    let fleet = Fleet::on(&server.url, "", SMALL, (rough(5), 3_000)).await;
+    let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
+    fleet.rate(200.0).await;
+    let dispatch = fleet.alert().await;
+    fleet.goes_on(300).await;
+    disk.fill();
+    let refused = || {
+        let logs = fleet.log_of("one") + &fleet.log_of("other");
+        logs.matches("cannot record results").count()
+    };
+    until("the database refuses", SOON, async || refused() >= 4).await;
+    // Some turns fit into pages that have room; the others are kept and tried again.
+    until("it refuses on", SOON, async || refused() >= 8).await;
+    fleet.assert_conserved().await;
+    disk.make_room();
+    tell("the database's disk was full", fleet.goes_on(50).await);
+    fleet.assert_conserved().await;
+    fleet.rate(3_000.0).await;
+    fleet.balanced(dispatch, 2).await;
+    for process in [one, other, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
+    drop(server);
+}
