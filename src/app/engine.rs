@@ -117,7 +117,7 @@ impl App {
         let queue = self.queue(&common)?;
         if lock.is_some() {
             // Holding the lock we know that whoever held these leases is gone.
-            self.scheduler(&common, Leading::always()).take_over(true).await?;
+            self.scheduler(&common, Leading::always()).take_over_all().await?;
         }
         if !serves.is_empty() {
             self.store.retry_misconfigured().await?;

@@ -8,6 +8,7 @@
 
 mod hold;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ pub struct Way {
 }
 
 /// What was wanted, when that was asked for, and what came.
-type Load = (Lane, Instant, Result<Vec<Batch>>);
+type Load = (RangeInclusive<Lane>, Instant, Result<Vec<Batch>>);
 type Turned = (Vec<BatchTurn>, Result<Vec<Vec<i64>>>);
 
 /// The worker itself; [`Worker::run`] is its life.
@@ -94,6 +95,8 @@ pub struct Worker {
     unobeyed: bool,
     /// Nothing was ready up to a lane when last asked; ask again then, or when woken.
     look_at: (Instant, Lane),
+    /// The routine lane alone is asked for again then.
+    floor_at: Instant,
     turn_not_before: Instant,
     breaker: Breaker,
     hold: Hold,
@@ -115,6 +118,7 @@ impl Worker {
             loads: FuturesUnordered::new(),
             unobeyed: true,
             look_at: (now, Lane::Call),
+            floor_at: now,
             turn_not_before: now,
             breaker: Breaker::new(now),
             hold: Hold::new(now),
@@ -186,13 +190,21 @@ impl Worker {
     fn start_load(&mut self) {
         let (at, empty) = self.look_at;
         while self.loads.len() < LOADS && self.may_start() {
-            let Some(wanted) = self.line.wanted_lane() else { return };
-            if wanted <= empty && Instant::now() < at {
-                return;
-            }
-            let (tools, way, asked) = (self.tools.clone(), self.way.clone(), Instant::now());
-            self.loads
-                .push(tokio::spawn(async move { (wanted, asked, loading::next_batches(&tools, &way, wanted).await) }));
+            let asked = Instant::now();
+            let wanted = if asked >= self.floor_at && self.line.owes_routine() {
+                self.floor_at = asked + self.hold.looks_every();
+                Lane::Routine..=Lane::Routine
+            } else {
+                let Some(last) = self.line.wanted_lane() else { return };
+                if last <= empty && asked < at {
+                    return;
+                }
+                Lane::Call..=last
+            };
+            let (tools, way) = (self.tools.clone(), self.way.clone());
+            self.loads.push(tokio::spawn(async move {
+                (wanted.clone(), asked, loading::next_batches(&tools, &way, wanted).await)
+            }));
         }
     }
 
@@ -260,7 +272,7 @@ impl Worker {
                 }
             }
             Some(loaded) = self.loads.next(), if !self.loads.is_empty() => {
-                let broken = |e: tokio::task::JoinError| (Lane::Routine, Instant::now(), Err(crate::store::StoreError::Damaged(e.to_string())));
+                let broken = |e: tokio::task::JoinError| (Lane::Call..=Lane::Routine, Instant::now(), Err(crate::store::StoreError::Damaged(e.to_string())));
                 self.loaded(loaded.unwrap_or_else(broken));
             }
             Ok(()) = self.tools.control.changed() => self.unobeyed = true,
@@ -272,7 +284,11 @@ impl Worker {
 
     fn loaded(&mut self, (wanted, asked, loaded): Load) {
         match loaded {
-            Ok(batches) if batches.is_empty() => self.look_at = (Instant::now() + self.hold.looks_every(), wanted),
+            Ok(batches) if batches.is_empty() => {
+                if *wanted.start() == Lane::Call {
+                    self.look_at = (Instant::now() + self.hold.looks_every(), *wanted.end());
+                }
+            }
             Ok(batches) => {
                 self.hold.leased(asked);
                 for batch in batches {

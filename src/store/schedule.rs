@@ -5,23 +5,34 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Result, Store};
+use super::{Pool, Result, Store};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
 
 /// Rows taken up in one transaction.
 const CHUNK: i64 = 1_000;
-/// Rows swept in one transaction when a dispatch ends.
-const SWEEP: i64 = 5_000;
+/// Rows of a dispatch looked at in one statement and changed in one transaction, so
+/// that neither is long, however large the dispatch.
+pub(super) const RANGE: i64 = 5_000;
 
-/// Rows whose time has come; `$1` is now.
-pub(super) fn due_sql() -> String {
-    let (retry, uncertain, deferred) = (State::Retry.code(), State::Uncertain.code(), State::Deferred.code());
-    format!(
-        // From the dispatches on: what a paused one has waiting is not even looked at.
-        "SELECT d.dispatch_no, d.ordinal, d.channel, p.lane, d.state, d.reason FROM dispatches p CROSS JOIN deliveries d \
-         WHERE p.finished_at IS NULL AND p.state = 'active' AND p.expires_at > $1 AND d.dispatch_no = p.no \
-         AND d.next_at IS NOT NULL AND d.next_at <= $1 AND d.state IN ({retry}, {uncertain}, {deferred}) LIMIT {CHUNK}"
+/// Rows whose time has come, those of the most urgent dispatches first; `$1` is now. Of
+/// each dispatch no more are read than are taken, however many are due, and what a
+/// paused one has waiting is not even looked at.
+pub(super) fn due_sql(pool: &Pool) -> String {
+    let states = [State::Retry, State::Uncertain, State::Deferred].map(|s| s.code().to_string()).join(",");
+    let open = "finished_at IS NULL AND state = 'active' AND expires_at > $1";
+    let due =
+        format!("dispatch_no = p.no AND next_at IS NOT NULL AND next_at <= $1 AND state IN ({states}) LIMIT {CHUNK}");
+    let columns = "d.dispatch_no, d.ordinal, d.channel, p.lane, d.state, d.reason";
+    pool.pick(
+        format!(
+            "SELECT {columns} FROM (SELECT no, lane FROM dispatches WHERE {open}) p CROSS JOIN deliveries d \
+             WHERE d.dispatch_no = p.no AND d.ordinal IN (SELECT ordinal FROM deliveries WHERE {due}) ORDER BY p.lane, p.no LIMIT {CHUNK}"
+        ),
+        format!(
+            "SELECT {columns} FROM (SELECT no, lane FROM dispatches WHERE {open} ORDER BY lane, no) p CROSS JOIN LATERAL \
+             (SELECT dispatch_no, ordinal, channel, state, reason FROM deliveries WHERE {due}) d ORDER BY p.lane, p.no LIMIT {CHUNK}"
+        ),
     )
 }
 
@@ -42,7 +53,7 @@ impl Store {
         let now = self.now();
         let uncertain = State::Uncertain.code();
         let due: Vec<Due> =
-            read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(due_sql())).bind(now).fetch_all(db).await)?;
+            read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(due_sql(&self.pool))).bind(now).fetch_all(db).await)?;
         if due.is_empty() {
             return Ok(0);
         }
@@ -120,49 +131,66 @@ impl Store {
         Ok(moved)
     }
 
-    /// `sent` deliveries of a channel whose receipt did not come in its time become
-    /// unknown. Returns how many.
-    pub async fn give_up_waiting(&self, dispatch_no: i64, channel: i32, handed_before: Millis) -> Result<u64> {
-        let which = format!("channel = {channel} AND state = {} AND handed_at <= {handed_before}", State::Sent.code());
+    /// `sent` deliveries whose receipt did not come in its time become unknown: those
+    /// of each of these channels that were handed over before its time. Returns how many.
+    pub async fn give_up_waiting(&self, dispatch_no: i64, handed_before: &[(i32, Millis)]) -> Result<u64> {
+        if handed_before.is_empty() {
+            return Ok(0);
+        }
+        let of = |(channel, before): &(i32, Millis)| format!("channel = {channel} AND handed_at <= {before}");
+        let overdue: Vec<String> = handed_before.iter().map(of).collect();
+        let which = format!("state = {} AND ({})", State::Sent.code(), overdue.join(" OR "));
         self.move_rows(dispatch_no, &which, &format!("state = {}", State::Unknown.code())).await
     }
 
+    /// The highest ordinal of a dispatch's deliveries; 0 where it has none.
+    pub(super) async fn last_ordinal(&self, dispatch_no: i64) -> Result<i64> {
+        let sql = "SELECT COALESCE(MAX(ordinal), 0) FROM deliveries WHERE dispatch_no = $1";
+        Ok(read!(self, |db| sqlx::query_scalar(sql).bind(dispatch_no).fetch_one(db).await)?)
+    }
+
     /// Changes the rows of a dispatch that `which` names. They are looked for outside
-    /// any transaction, a page at a time, since most looks find nothing; the writing
+    /// any transaction, a range at a time, since most looks find nothing; the writing
     /// statement checks again.
     async fn move_rows(&self, dispatch_no: i64, which: &str, change: &str) -> Result<u64> {
+        let last = self.last_ordinal(dispatch_no).await?;
         let (mut after, mut moved) = (0_i64, 0);
-        loop {
-            let sql = format!(
-                "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal > $2 AND {which} ORDER BY ordinal LIMIT {SWEEP}"
-            );
-            let page: Vec<i64> = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+        while after < last {
+            let within = format!("dispatch_no = $1 AND ordinal > $2 AND ordinal <= $3 AND {which}");
+            let to = after + RANGE;
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {within})");
+            let any: bool = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
                 .bind(dispatch_no)
                 .bind(after)
-                .fetch_all(db)
+                .bind(to)
+                .fetch_one(db)
                 .await)?;
-            let Some(last) = page.last() else { return Ok(moved) };
-            after = *last;
-            let mut tx = self.begin().await?;
-            let these = tx.pick(
-                "SELECT value FROM json_each($2)",
-                "SELECT CAST(j AS BIGINT) FROM json_array_elements_text($2::json) j",
-            );
-            let sql =
-                format!("UPDATE deliveries SET {change} WHERE dispatch_no = $1 AND ordinal IN ({these}) AND {which}");
-            let json = json!(page).to_string();
-            moved += exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(json))?;
-            tx.commit().await?;
+            if any {
+                let mut tx = self.begin().await?;
+                let sql = format!("UPDATE deliveries SET {change} WHERE {within}");
+                moved += exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(after).bind(to))?;
+                tx.commit().await?;
+            }
+            after = to;
         }
+        Ok(moved)
     }
 
     /// Forgets receipts that came before `before` and never met their message.
     pub async fn forget_unmatched(&self, before: Millis) -> Result<u64> {
-        let mut tx = self.begin().await?;
-        let sql = "DELETE FROM receipts WHERE dispatch_no IS NULL AND received_at < $1";
-        let gone = exec!(&mut tx, sqlx::query(sql).bind(before))?;
-        tx.commit().await?;
-        Ok(gone)
+        let sql = format!(
+            "DELETE FROM receipts WHERE no IN (SELECT no FROM receipts WHERE dispatch_no IS NULL AND received_at < $1 LIMIT {RANGE})"
+        );
+        let mut all = 0;
+        loop {
+            let mut tx = self.begin().await?;
+            let gone = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(before))?;
+            tx.commit().await?;
+            all += gone;
+            if gone == 0 {
+                return Ok(all);
+            }
+        }
     }
 
     /// Puts the queued rows of a leased batch to sleep until then, and closes the batch.

@@ -79,10 +79,10 @@ async fn hot_statements_never_read_a_table_from_end_to_end() {
         let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
         let list = "'[1,2,3,4,5,6,7,8,9]'";
         // (statement, arguments, on the hot path, the one range of deliveries or handles)
-        let due = schedule::due_sql();
+        let due = schedule::due_sql(&t.store.pool);
         let cases = [
-            (batches::MOST_URGENT, "1, 1".to_owned(), false, ""),
-            (&*lease, "1, 'w', 1, 1, 2, 10".to_owned(), true, ""),
+            (batches::MOST_URGENT, "1, 1, 2".to_owned(), false, ""),
+            (&*lease, "1, 'w', 1, 1, 2, 2, 10".to_owned(), true, ""),
             (batches::LOAD_POSTGRES, "900003, 111".to_owned(), true, "deliveries_100"),
             (turn::MARK_POSTGRES, format!("111, 900003, 1, 1, {list}"), true, "deliveries_100"),
             (turn::TAKEN_POSTGRES, format!("111, 900003, 1, 1, 1, {list}, 3"), true, "deliveries_100"),

@@ -146,16 +146,20 @@ pub async fn sqlite_with(url: &str, queue: &str) -> Site {
     Site::new().await.with(&format!("{queue}url = [\"{url}\"]"))
 }
 
-/// A site with this broker on PostgreSQL, in a schema of its own, where a server was named.
-pub async fn postgres(url: &str) -> Option<Site> {
+/// `[store]` of a PostgreSQL schema of its own, where a server was named.
+pub async fn schema() -> Option<String> {
     let server = postgres_server()?;
     let schema = format!("it_{}", uuid::Uuid::now_v7().simple());
     let admin = sqlx::PgPool::connect(&server).await.unwrap();
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
     admin.close().await;
     let joint = if server.contains('?') { '&' } else { '?' };
-    let store = format!("[store]\nurl = \"{server}{joint}options[search_path]={schema}\"");
-    Some(sqlite(url).await.with(&store))
+    Some(format!("[store]\nurl = \"{server}{joint}options[search_path]={schema}\""))
+}
+
+/// A site with this broker on PostgreSQL, where a server was named.
+pub async fn postgres(url: &str) -> Option<Site> {
+    Some(sqlite(url).await.with(&schema().await?))
 }
 
 /// Sites on every store there is.
