@@ -16,6 +16,7 @@ use super::{App, lock_database};
 use crate::cluster::granter::{Granter, SCHEDULER};
 use crate::cluster::leading::{Leading, Seat};
 use crate::cluster::presence::{self, Board};
+use crate::cluster::timekeeper;
 use crate::dispatch::control::{Control, Watched, watch_store};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::job::Jobs;
@@ -114,6 +115,9 @@ impl App {
             board: Arc::new(Board::of(serves.iter().map(|w| w.no))),
             shared: lock.is_none(),
         };
+        if common.shared {
+            common.supervise(timekeeper::keep_time(Arc::clone(&self.store), common.stop.clone()));
+        }
         let queue = self.queue(&common)?;
         if lock.is_some() {
             // Holding the lock we know that whoever held these leases is gone.

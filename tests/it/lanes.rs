@@ -98,10 +98,13 @@ async fn the_floor_is_kept_however_long_the_urgent_lasts() {
         let routine = site.send(&app, &notice, &wish("all", "sms")).await;
         let urgent = finished(&app, urgent.no, SOON).await;
         let log = rig::log(gateway.addr).await;
-        let of = |d: &Dispatch| log.iter().filter(|e| delivery_of(&app, e).0 == d.no).map(|e| e.at_ms);
-        let (first, last) = (of(&routine).min().unwrap_or(i64::MAX), of(&urgent).max().unwrap());
-        let urgent = of(&urgent).filter(|at| first <= *at).count();
-        let between = of(&routine).filter(|at| *at < last).count();
+        let of = |d: &Dispatch| -> Vec<i64> {
+            log.iter().filter(|e| delivery_of(&app, e).0 == d.no).map(|e| e.at_ms).collect()
+        };
+        let (urgent, routine) = (of(&urgent), of(&routine));
+        let (first, last) = (routine.iter().min().copied().unwrap_or(i64::MAX), *urgent.iter().max().unwrap());
+        let urgent = urgent.iter().filter(|at| first <= **at).count();
+        let between = routine.iter().filter(|at| **at < last).count();
         println!("{store}: {urgent} immediate and {between} routine between");
         assert!(urgent > 2_000, "{store}: the first routine message came when {urgent} immediate ones were left");
         let floor = between * 100 / (urgent + between);
