@@ -90,17 +90,17 @@ mod tests {
     #[test]
     fn a_followed_clock_goes_on_by_itself_and_goes_where_the_other_went() {
         let shows = |clock: &Clock, at: Millis| (clock.now() - at).abs() < 200;
-        let clock = Clock::followed(Instant::now(), 1_000_000);
-        assert!(shows(&clock, 1_000_000));
+        let ago = |span| Instant::now().checked_sub(span).unwrap();
+        // Asked ten seconds ago, it was answered halfway.
+        let clock = Clock::followed(ago(Duration::from_secs(10)), 1_000_000);
+        assert!(shows(&clock, 1_005_000));
         // The other has drifted by less than its answer took to come.
-        let asked = Instant::now().checked_sub(Duration::from_millis(100)).unwrap();
         let before = clock.now();
-        clock.hear(asked, before - 20);
+        clock.hear(ago(Duration::from_millis(100)), before - 20);
         assert!((clock.now() - before).abs() < 20, "no more than time went by");
         clock.hear(Instant::now(), 5_000_000);
         assert!(shows(&clock, 5_000_000));
-        let late = Instant::now().checked_sub(2 * PROMPT).unwrap();
-        clock.hear(late, 9_000_000);
+        clock.hear(ago(2 * PROMPT), 9_000_000);
         assert!(shows(&clock, 5_000_000), "an answer that was long on its way says nothing");
         let held = Clock::held(7);
         held.hear(Instant::now(), 8);

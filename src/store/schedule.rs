@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Pool, Result, Store};
+use super::{Pool, Result, Store, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
 
@@ -36,6 +36,18 @@ pub(super) fn due_sql(pool: &Pool) -> String {
     )
 }
 
+/// Rows of a dispatch (`$1`) after one ordinal (`$2`) up to another (`$3`).
+pub(super) fn within(which: &str) -> String {
+    format!("dispatch_no = $1 AND ordinal > $2 AND ordinal <= $3 AND ({which})")
+}
+
+/// Receipts that came before `$1` and never met their message, a number of them.
+pub(super) fn forget_sql() -> String {
+    format!(
+        "DELETE FROM receipts WHERE no IN (SELECT no FROM receipts WHERE dispatch_no IS NULL AND received_at < $1 LIMIT {RANGE})"
+    )
+}
+
 #[derive(sqlx::FromRow)]
 struct Due {
     dispatch_no: i64,
@@ -52,8 +64,7 @@ impl Store {
     pub async fn take_due(&self) -> Result<usize> {
         let now = self.now();
         let uncertain = State::Uncertain.code();
-        let due: Vec<Due> =
-            read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(due_sql(&self.pool))).bind(now).fetch_all(db).await)?;
+        let due = self.due(now).await?;
         if due.is_empty() {
             return Ok(0);
         }
@@ -87,6 +98,24 @@ impl Store {
         }
         tx.commit().await?;
         Ok(due.len())
+    }
+
+    async fn due(&self, now: Millis) -> Result<Vec<Due>> {
+        let sql = due_sql(&self.pool);
+        if let Pool::Sqlite { read, .. } = &self.pool {
+            return Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).fetch_all(read).await?);
+        }
+        let mut tx = self.begin_walk().await?;
+        Ok(run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).fetch_all(c).await)?)
+    }
+
+    /// Begins a transaction in which a server walks its indexes as far as it must: it
+    /// would rather collect all that is due, millions perhaps, and take the first of it.
+    pub(super) async fn begin_walk(&self) -> Result<Tx> {
+        let mut tx = self.begin_hot().await?;
+        let sql = tx.pick("SELECT 1", "SET LOCAL enable_bitmapscan = off");
+        exec!(&mut tx, sqlx::query(sql))?;
+        Ok(tx)
     }
 
     /// Makes due at once what waits because credentials or a declaration were wrong:
@@ -156,7 +185,7 @@ impl Store {
         let last = self.last_ordinal(dispatch_no).await?;
         let (mut after, mut moved) = (0_i64, 0);
         while after < last {
-            let within = format!("dispatch_no = $1 AND ordinal > $2 AND ordinal <= $3 AND {which}");
+            let within = within(which);
             let to = after + RANGE;
             let sql = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {within})");
             let any: bool = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
@@ -178,13 +207,10 @@ impl Store {
 
     /// Forgets receipts that came before `before` and never met their message.
     pub async fn forget_unmatched(&self, before: Millis) -> Result<u64> {
-        let sql = format!(
-            "DELETE FROM receipts WHERE no IN (SELECT no FROM receipts WHERE dispatch_no IS NULL AND received_at < $1 LIMIT {RANGE})"
-        );
         let mut all = 0;
         loop {
             let mut tx = self.begin().await?;
-            let gone = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql.clone())).bind(before))?;
+            let gone = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(forget_sql())).bind(before))?;
             tx.commit().await?;
             all += gone;
             if gone == 0 {

@@ -42,7 +42,10 @@ async fn fill(t: &TestStore, n: i64) {
 
 /// The plan of a statement with these arguments, as the hot path or any other has it.
 async fn plan(store: &Store, sql: &str, arguments: &str, hot: bool) -> String {
-    let mut tx = if hot { store.begin_hot().await } else { store.begin().await }.unwrap();
+    plan_in(if hot { store.begin_hot().await } else { store.begin().await }.unwrap(), sql, arguments).await
+}
+
+async fn plan_in(mut tx: Tx, sql: &str, arguments: &str) -> String {
     let Tx::Postgres(t) = &mut tx else { return String::new() };
     let c = &mut **t;
     sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *c).await.unwrap();
@@ -79,7 +82,10 @@ async fn hot_statements_never_read_a_table_from_end_to_end() {
         let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
         let list = "'[1,2,3,4,5,6,7,8,9]'";
         // (statement, arguments, on the hot path, the one range of deliveries or handles)
-        let due = schedule::due_sql(&t.store.pool);
+        let range = schedule::within("state = 3 AND (channel = 1 AND handed_at <= 1)");
+        let any = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {range})");
+        let move_on = format!("UPDATE deliveries SET state = 4 WHERE {range}");
+        let forget = schedule::forget_sql();
         let cases = [
             (batches::MOST_URGENT, "1, 1, 2".to_owned(), false, ""),
             (&*lease, "1, 'w', 1, 1, 2, 2, 10".to_owned(), true, ""),
@@ -91,7 +97,9 @@ async fn hot_statements_never_read_a_table_from_end_to_end() {
             (KEEP, "1, 1, '{1}', '{a}', '{1}', '{a}', '{1}', '{1}', '{1}', '{1}', '{a}'".to_owned(), true, ""),
             (claims::CURRENT, "'[[111,1],[111,2]]'".to_owned(), true, ""),
             (claims::RAISE, "'{111}', '{1}', '{5}', '{3}', '{1}', '{1}', '{1}'".to_owned(), true, ""),
-            (&*due, "1".to_owned(), false, ""),
+            (&*any, "111, 0, 5000".to_owned(), false, "deliveries_100"),
+            (&*move_on, "111, 0, 5000".to_owned(), false, "deliveries_100"),
+            (&*forget, "1".to_owned(), false, ""),
         ];
         for (sql, arguments, hot, range) in cases {
             let plan = plan(&t.store, sql, &arguments, hot).await;
@@ -118,5 +126,24 @@ async fn a_new_dispatch_finds_its_targets_by_their_index() {
         assert!(plan.contains("step"), "{plan}");
         let index = plan.lines().find(|l| l.contains("Index Cond")).unwrap_or_default();
         assert!(index.contains("target"), "{plan}");
+    }
+}
+
+/// However many rows are due, no more are read than are taken.
+#[tokio::test]
+async fn what_is_due_is_walked_and_not_collected() {
+    for t in stores().await.iter().filter(|t| t.engine == "postgres") {
+        approved(&t.store).await;
+        fill(t, many_deliveries()).await;
+        let sql = schedule::due_sql(&t.store.pool);
+        for analysed in [false, true] {
+            execute(&t.store, "UPDATE deliveries SET state = 12, next_at = 1 WHERE dispatch_no IN (1, 110)").await;
+            if analysed {
+                execute(&t.store, "ANALYZE deliveries").await;
+            }
+            let plan = plan_in(t.store.begin_walk().await.unwrap(), &sql, "2").await;
+            assert!(plan.contains("_due on deliveries_100") && !plan.contains("Bitmap"), "{plan}");
+            assert!(!plan.contains("Seq Scan on deliveries"), "{plan}");
+        }
     }
 }
