@@ -98,6 +98,10 @@ pub enum Class {
     /// Nobody there: nothing was written. The channel pauses, longer each time, and
     /// the message waits at no cost of an attempt, until its expiry.
     Unreachable = 7,
+    /// The receiver takes nothing of this channel any more and says so for good (410 Gone;
+    /// Standard Webhooks: an endpoint that was taken away). The channel pauses until an
+    /// operator resumes it; the message waits.
+    Withdrawn = 8,
 }
 
 impl Class {
@@ -112,6 +116,7 @@ impl Class {
             Self::Misconfigured => "misconfigured",
             Self::Unknown => "unknown",
             Self::Unreachable => "unreachable",
+            Self::Withdrawn => "withdrawn",
         }
     }
 }

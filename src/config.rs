@@ -25,14 +25,20 @@ mod alarm;
 mod calendar;
 mod calls;
 mod environment;
+mod error;
 mod intake;
+mod sections;
 mod sheets;
 
 pub use calendar::{CalendarFault, CalendarFileError};
 pub use calls::CallsConfig;
 pub use environment::{arguments, env};
 use environment::{environment, set};
+pub use error::ConfigError;
 pub use intake::{IntakeConfig, SourceConfig};
+pub use sections::{
+    DiskConfig, EventsConfig, LogConfig, PlansConfig, QuietConfig, ReviewConfig, ServerConfig, SiteConfig, StoreConfig,
+};
 pub use sheets::SheetsConfig;
 
 /// The file `gong init` writes, with every default in a comment.
@@ -46,6 +52,7 @@ pub struct Config {
     pub store: StoreConfig,
     pub queue: QueueSettings,
     pub intake: IntakeConfig,
+    pub events: EventsConfig,
     pub server: ServerConfig,
     pub review: ReviewConfig,
     pub quiet_hours: QuietConfig,
@@ -61,144 +68,6 @@ pub struct Config {
     /// The folder of the file: what relative paths are relative to.
     #[serde(skip)]
     pub base: PathBuf,
-}
-
-/// `[site]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SiteConfig {
-    pub name: String,
-    pub phone: String,
-    pub timezone: String,
-    pub lang: String,
-}
-
-impl Default for SiteConfig {
-    fn default() -> Self {
-        Self { name: String::new(), phone: String::new(), timezone: "Asia/Shanghai".to_owned(), lang: "zh".to_owned() }
-    }
-}
-
-/// `[store]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StoreConfig {
-    pub url: String,
-    pub key_file: PathBuf,
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        Self { url: "sqlite:data/gong.db".to_owned(), key_file: "data/gong.key".into() }
-    }
-}
-
-/// `[server]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ServerConfig {
-    pub listen: String,
-    pub public_url: Option<String>,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self { listen: "127.0.0.1:8088".to_owned(), public_url: None }
-    }
-}
-
-/// `[review]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ReviewConfig {
-    pub four_eyes: bool,
-    pub second_signature_within: String,
-}
-
-impl Default for ReviewConfig {
-    fn default() -> Self {
-        Self { four_eyes: true, second_signature_within: "24h".to_owned() }
-    }
-}
-
-/// `[quiet_hours]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct QuietConfig {
-    pub from: String,
-    pub to: String,
-}
-
-impl Default for QuietConfig {
-    fn default() -> Self {
-        Self { from: "22:00".to_owned(), to: "07:00".to_owned() }
-    }
-}
-
-/// `[plans]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PlansConfig {
-    pub default: String,
-}
-
-impl Default for PlansConfig {
-    fn default() -> Self {
-        Self { default: "sms".to_owned() }
-    }
-}
-
-/// `[disk]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DiskConfig {
-    /// MiB; with less free only immediate messages go out.
-    pub reserve_mb: u64,
-}
-
-impl Default for DiskConfig {
-    fn default() -> Self {
-        Self { reserve_mb: 500 }
-    }
-}
-
-/// `[log]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LogConfig {
-    pub filter: String,
-    pub dir: Option<PathBuf>,
-}
-
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self { filter: "info".to_owned(), dir: None }
-    }
-}
-
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("{}", not_found(.0))]
-    NotFound(PathBuf),
-    #[error("{}: {}", .0.display(), .1)]
-    Io(PathBuf, #[source] std::io::Error),
-    #[error("{}: {}", .0.display(), .1)]
-    Toml(PathBuf, String),
-    #[error(transparent)]
-    Queue(#[from] crate::queue::QueueError),
-    #[error("{}", say!("环境变量 {name} 不对应任何设置：{why}", "the environment variable {name} fits no setting: {why}"))]
-    Env { name: String, why: String },
-    #[error("{}", say!("配置 {field} = “{value}”不对：应为{expected}", "the setting {field} = `{value}` is wrong: expected {expected}"))]
-    Value { field: &'static str, value: String, expected: String },
-}
-
-fn not_found(path: &Path) -> String {
-    let path = path.display();
-    say!(
-        "找不到配置文件 {path}。第一次使用请先执行：gong init；不在当前文件夹时用 --config 指定",
-        "there is no configuration {path}. To begin, run: gong init; if it is elsewhere, name it with --config"
-    )
 }
 
 impl Config {

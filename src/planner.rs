@@ -92,10 +92,19 @@ pub struct Pace {
 #[derive(Debug, Default)]
 struct Page {
     dispatch_no: i64,
+    /// Where the dispatch's cursor stands when these are next: where it does not,
+    /// another planner has been at work.
+    cursor_no: i64,
     recipients: Vec<i64>,
     at: usize,
     /// Nobody comes after these.
     last: bool,
+}
+
+impl Page {
+    fn continues(&self, d: &Dispatch) -> bool {
+        self.dispatch_no == d.no && self.cursor_no == d.cursor_no && self.at < self.recipients.len()
+    }
 }
 
 impl Default for Pace {
@@ -115,7 +124,7 @@ impl Planner {
                 self.rest().await;
                 continue;
             }
-            match self.step(&mut pace).await {
+            match self.store.at_last(self.step(&mut pace)).await {
                 Ok(true) => self.wake.notify_waiters(),
                 Ok(false) => self.rest().await,
                 Err(error) => {
@@ -161,8 +170,7 @@ impl Planner {
         if next.mode == Mode::Call {
             return self.plan_call(next, pace).await;
         }
-        if next.phase == "snapshot" && (pace.page.dispatch_no != next.no || pace.page.at >= pace.page.recipients.len())
-        {
+        if next.phase == "snapshot" && !pace.page.continues(next) {
             pace.page = self.read_page(next).await?;
         }
         let began = Instant::now();
@@ -209,7 +217,7 @@ impl Planner {
         let audience = self.audience(d, content.scope.as_deref()).await?;
         let recipients = self.store.audience_page(&audience, d.cursor_no, PAGE).await?;
         let last = i64::try_from(recipients.len()).unwrap_or(0) < PAGE;
-        Ok(Page { dispatch_no: d.no, recipients, at: 0, last })
+        Ok(Page { dispatch_no: d.no, cursor_no: d.cursor_no, recipients, at: 0, last })
     }
 
     async fn chunk(&self, d: &Dispatch, pace: &mut Pace) -> Result<()> {
@@ -232,6 +240,7 @@ impl Planner {
             let last = read.last && to == read.recipients.len();
             let chunk = self.store.snapshot_chunk(&job, &read.recipients[read.at..to], last).await?;
             read.at = to;
+            read.cursor_no = read.recipients[..to].last().copied().unwrap_or(d.cursor_no);
             chunk
         } else {
             self.store.step_chunk(&job, d.step, i64::try_from(pace.width).unwrap_or(i64::MAX)).await?

@@ -51,7 +51,7 @@ impl Queue {
     /// none when none is ready, or no word of it has come.
     pub async fn lease(&self, channel: i32, owner: &str, lanes: RangeInclusive<i32>, most: i64) -> Result<Vec<Lease>> {
         match self {
-            Self::Embedded(store) => store.lease_batches(channel, owner, lanes, most).await,
+            Self::Embedded(store) => store.soon(store.lease_batches(channel, owner, lanes, most)).await,
             Self::Rabbit(rabbit) => rabbit.lease(channel, owner, lanes, most).await,
         }
     }

@@ -73,7 +73,7 @@ impl ReceiptDesk {
     }
 
     async fn keep(&self, way: &Way, receipts: &[Receipt]) -> Result<Taken, StoreError> {
-        let taken = self.store.record_receipts(way.no, receipts).await?;
+        let taken = self.store.soon(self.store.record_receipts(way.no, receipts)).await?;
         self.counts.receipts(&way.name, receipts.len());
         if taken.waiting > 0 {
             tracing::debug!(channel = way.name, waiting = taken.waiting, "receipts wait for their message");

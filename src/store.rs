@@ -14,6 +14,7 @@ pub mod bare;
 pub mod batches;
 pub mod calls;
 pub mod channels;
+pub mod crew;
 pub mod dispatches;
 pub mod doubtful;
 pub mod error;
@@ -63,12 +64,18 @@ pub mod visits;
 pub mod workers;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use error::StoreError;
 pub use pool::{Pool, Tx};
 
 use crate::clock::Clock;
 use crate::vault::Vault;
+
+/// Longer than the server itself lets anybody wait for a lock.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A chunk of the planner's or a page of a large dispatch, on a slow disk, with room.
+const LONG_PATIENCE: Duration = Duration::from_mins(10);
 
 /// A result of the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -112,6 +119,30 @@ impl Store {
     /// The same for the hot path, on a server that keeps to its indexes.
     pub(crate) async fn begin_hot(&self) -> Result<Tx> {
         Ok(self.pool.begin_hot().await?)
+    }
+
+    /// Asks a server for what takes it milliseconds, and no longer than [`PATIENCE`]: a
+    /// line can go dead without a word. What was asked may have happened all the same.
+    ///
+    /// # Errors
+    /// When it does not answer, or with what it answers.
+    pub async fn soon<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        self.within(PATIENCE, asked).await
+    }
+
+    /// The same for what may take it minutes.
+    ///
+    /// # Errors
+    /// When it does not answer, or with what it answers.
+    pub async fn at_last<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        self.within(LONG_PATIENCE, asked).await
+    }
+
+    async fn within<T>(&self, limit: Duration, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        if let Pool::Sqlite { .. } = self.pool {
+            return asked.await;
+        }
+        tokio::time::timeout(limit, asked).await.unwrap_or(Err(StoreError::Silent(limit.as_secs())))
     }
 
     /// Now, in epoch milliseconds: on a server by the database's clock, which all who

@@ -65,8 +65,8 @@ struct Told {
 }
 
 /// Failures that speak of the gateway, not of the message.
-const OF_GATEWAY: [Class; 5] =
-    [Class::Throttled, Class::Temporary, Class::Misconfigured, Class::Unknown, Class::Unreachable];
+const OF_GATEWAY: [Class; 6] =
+    [Class::Throttled, Class::Temporary, Class::Misconfigured, Class::Unknown, Class::Unreachable, Class::Withdrawn];
 /// Failures of one message or its address.
 const OF_MESSAGE: [Class; 2] = [Class::Permanent, Class::AddressGone];
 
@@ -215,7 +215,7 @@ mod tests {
         for class in OF_GATEWAY.into_iter().chain(OF_MESSAGE) {
             counts.answers("sms").count(&failed(class));
         }
-        assert_eq!(counts.answered("sms"), Answered { accepted: 1, refused: 5 });
+        assert_eq!(counts.answered("sms"), Answered { accepted: 1, refused: 6 });
         assert_eq!(counts.answered("mail"), Answered::default());
         let text = counts.text();
         assert!(text.contains("gong_answers_total{channel=\"sms\",class=\"address_gone\"} 1"), "{text}");

@@ -6,6 +6,8 @@
 # folder and three ports of 127.0.0.1, with an Erlang port mapper of its own:
 #   GONG_TEST_DIR            folder of the services  (/tmp/gong-tests-$UID)
 #   GONG_TEST_RABBITMQ_PORT  port of AMQP            (a free one, kept in the folder)
+#   GONG_TEST_RABBITMQ_CONF  further lines of rabbitmq.conf
+# RabbitMQ 4 where Debian has 3.10: run this, and the tests, in a chroot of Debian 13.
 # User and password guest: anyone on this machine may use it. wipe stops it, throws
 # away everything it holds, and starts it anew on the same port.
 set -euo pipefail
@@ -90,6 +92,7 @@ vm_memory_high_watermark.absolute = 1GB
 log.console = false
 log.file.level = warning
 CONF
+  printf '%s\n' "${GONG_TEST_RABBITMQ_CONF:-}" >> "$dir/rabbitmq.conf"
   echo '[].' > "$dir/plugins"
   if [ "$UID" -eq 0 ]; then chown -R rabbitmq: "$dir"; fi
   as_owner test -w "$dir" || die "the user rabbitmq cannot reach $dir; set GONG_TEST_DIR to a folder that others may enter"

@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::App;
-use super::engine::folder;
+use super::engine::{Common, folder};
 use crate::dispatch::alarm::tell::{AlarmError, Teller};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::monitor::Monitor;
-use crate::dispatch::worker::Way;
-use crate::telemetry::Counts;
 
 impl App {
     /// Who hears the alarms of this site.
@@ -22,22 +18,18 @@ impl App {
     }
 
     /// The monitor of one engine: its gauges and its alarms.
-    pub(super) fn monitor(
-        &self,
-        ways: &Arc<Vec<Way>>,
-        counts: &Arc<Counts>,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<Monitor> {
+    pub(super) fn monitor(&self, common: &Common) -> anyhow::Result<Monitor> {
         Ok(Monitor {
             store: Arc::clone(&self.store),
-            ways: Arc::clone(ways),
+            ways: Arc::clone(&common.ways),
             disk: Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb),
             quiet: self.config.quiet()?,
-            counts: Arc::clone(counts),
+            counts: Arc::clone(&common.counts),
             limits: self.config.alarm_limits()?,
             teller: self.teller()?,
+            me: common.owner.clone(),
             site: self.config.site.name.clone(),
-            stop: stop.clone(),
+            stop: common.stop.clone(),
         })
     }
 }

@@ -16,7 +16,6 @@ use super::{App, lock_database};
 use crate::cluster::granter::{Granter, SCHEDULER};
 use crate::cluster::leading::{Leading, Seat};
 use crate::cluster::presence::{self, Board};
-use crate::cluster::timekeeper;
 use crate::dispatch::control::{Control, Watched, watch_store};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::job::Jobs;
@@ -88,7 +87,7 @@ pub(super) struct Common {
     pub(super) counts: Arc<Counts>,
     pub(super) ways: Arc<Vec<Way>>,
     /// Who this engine is to the others.
-    owner: String,
+    pub(super) owner: String,
     board: Arc<Board>,
     /// Other engines may be on the same store.
     shared: bool,
@@ -115,18 +114,12 @@ impl App {
             board: Arc::new(Board::of(serves.iter().map(|w| w.no))),
             shared: lock.is_none(),
         };
-        if common.shared {
-            common.supervise(timekeeper::keep_time(Arc::clone(&self.store), common.stop.clone()));
-        }
         let queue = self.queue(&common)?;
         if lock.is_some() {
             // Holding the lock we know that whoever held these leases is gone.
             self.scheduler(&common, Leading::always()).take_over_all().await?;
         }
-        if !serves.is_empty() {
-            self.store.retry_misconfigured().await?;
-        }
-        common.supervise(self.monitor(&common.ways, &common.counts, &common.stop)?.run());
+        common.supervise(self.monitor(&common)?.run());
         if roles.planner {
             let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
             match self.seat(&common, PLANNER) {
@@ -193,6 +186,7 @@ impl App {
             pid: i64::from(std::process::id()),
             roles: roles.words(),
         };
+        common.supervise(crate::cluster::timekeeper::keep_time(Arc::clone(&self.store), common.stop.clone()));
         let (stop, board) = (CancellationToken::new(), Arc::clone(&common.board));
         Presence { task: tokio::spawn(presence::be_present(Arc::clone(&self.store), me, board, stop.clone())), stop }
     }
@@ -250,6 +244,14 @@ impl App {
             counts: Arc::clone(&common.counts),
             board: Arc::clone(&common.board),
         };
+        let (store, served) = (Arc::clone(&self.store), serves.iter().map(|w| w.no).collect::<Vec<_>>());
+        let stop = common.stop.clone();
+        common.supervise(async move {
+            if let Some(Err(error)) = stop.run_until_cancelled(store.at_last(store.retry_misconfigured(&served))).await
+            {
+                tracing::warn!(%error, "what waits for better settings waits for its own time");
+            }
+        });
         for way in serves {
             common.supervise(Worker::new(tools.clone(), way).run());
         }

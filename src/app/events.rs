@@ -40,6 +40,9 @@ impl App {
     /// Tells subscribers what happens, where there is a broker.
     pub(super) async fn tell(&self, common: &Common, queue: &Queue) -> Result<()> {
         let Queue::Rabbit(rabbit) = queue else { return Ok(()) };
+        if !self.config.events.enabled {
+            return Ok(());
+        }
         let mut names: HashMap<i32, String> = common.ways.iter().map(|way| (way.no, way.name.clone())).collect();
         names.insert(self.store.channel_no(VISIT).await?, VISIT.to_owned());
         let seat = self.seat(common, TELLER);

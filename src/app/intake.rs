@@ -60,7 +60,8 @@ impl App {
         let Queue::Rabbit(rabbit) = queue else { return Ok(()) };
         if !self.config.intake.sources.is_empty() {
             let (rabbit, stop) = (Arc::clone(rabbit), common.stop.clone());
-            common.supervise(Intake { rabbit, clerk: self.intake_desk()?, stop }.run());
+            let longest = self.config.intake.max_kb * 1_024;
+            common.supervise(Intake { rabbit, clerk: self.intake_desk()?, longest, stop }.run());
         }
         Ok(())
     }

@@ -231,6 +231,8 @@ pub enum Verdict {
     AddressGone,
     Misconfigured,
     Unknown,
+    /// The receiver wants nothing more: the channel pauses.
+    Withdrawn,
 }
 
 impl Verdict {
@@ -245,6 +247,7 @@ impl Verdict {
             Self::AddressGone => Class::AddressGone,
             Self::Misconfigured => Class::Misconfigured,
             Self::Unknown => Class::Unknown,
+            Self::Withdrawn => Class::Withdrawn,
         })
     }
 }

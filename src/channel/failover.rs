@@ -212,22 +212,28 @@ fn heard(outcome: &Outcome, took: Duration) -> Heard {
     match class {
         Class::Throttled => Heard::Full(retry_after.unwrap_or(FULL).clamp(FULL, FULL_AT_MOST)),
         Class::Permanent | Class::AddressGone => Heard::Answered(took),
-        Class::Temporary | Class::Misconfigured | Class::Unknown | Class::Unreachable => Heard::Erred,
+        Class::Temporary | Class::Misconfigured | Class::Unknown | Class::Unreachable | Class::Withdrawn => {
+            Heard::Erred
+        }
     }
 }
 
 /// The gateway certainly did not take it, and another might.
 fn passes_on(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Failed { class: Class::Throttled | Class::Unreachable | Class::Misconfigured, .. })
+    matches!(
+        outcome,
+        Outcome::Failed { class: Class::Throttled | Class::Unreachable | Class::Misconfigured | Class::Withdrawn, .. }
+    )
 }
 
 /// Of several refusals the one that promises most is the channel's answer.
 fn rank(outcome: &Outcome) -> u8 {
     match outcome {
-        Outcome::Failed { class: Class::Misconfigured, .. } => 0,
-        Outcome::Failed { class: Class::Unreachable, .. } => 1,
-        Outcome::Failed { class: Class::Throttled, .. } => 2,
-        _ => 3,
+        Outcome::Failed { class: Class::Withdrawn, .. } => 0,
+        Outcome::Failed { class: Class::Misconfigured, .. } => 1,
+        Outcome::Failed { class: Class::Unreachable, .. } => 2,
+        Outcome::Failed { class: Class::Throttled, .. } => 3,
+        _ => 4,
     }
 }
 

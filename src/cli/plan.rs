@@ -7,6 +7,7 @@ use super::{Context, Ended, output};
 use crate::app::prepare::{Preview, Wish};
 use crate::app::samples::Sample;
 use crate::channel::Target;
+use crate::domain::figures::yuan_rounded;
 use crate::domain::item::Lane;
 use crate::say;
 use crate::store::dispatches::Mode;
@@ -170,7 +171,7 @@ pub(super) fn show(p: &Preview) {
             output::number(c.suppressed),
             c.parts_each.to_string(),
             output::number(c.parts),
-            yuan(c.cost_milli),
+            yuan_rounded(c.cost_milli),
             minutes(c.minutes),
             if c.receipts { say!("有", "yes") } else { say!("无回执", "none") },
         ]);
@@ -228,11 +229,6 @@ fn missing(p: &Preview) {
         let (n, names) = (p.villages_without_point.len(), p.villages_without_point.join("、"));
         output::line(say!("{n} 个村没有公告栏：{names}", "{n} villages have no notice board: {names}"));
     }
-}
-
-/// Thousandths of a yuan as yuan.
-pub(super) fn yuan(milli: i64) -> String {
-    format!("{}.{:02}", output::number(milli / 1_000), milli % 1_000 / 10)
 }
 
 fn minutes(m: f64) -> String {

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::domain::figures::{share, span, yuan};
-use crate::domain::reach::facts::Unreached;
 use crate::domain::reach::{People, Proof, ReachReport};
 use crate::say;
 pub use sheet::{csv, csv_row, csv_row_head, line as csv_line};
@@ -102,20 +101,6 @@ pub fn table(report: &ReachReport) -> String {
     parts.join("\n\n")
 }
 
-/// The word people read for why somebody was not reached.
-#[must_use]
-pub fn reason(reason: Unreached) -> String {
-    match reason {
-        Unreached::NoAddress => say!("没有地址", "no address"),
-        Unreached::OptedOut => say!("已退订", "opted out"),
-        Unreached::Away => say!("外出", "away"),
-        Unreached::Failed => say!("发送失败", "failed"),
-        Unreached::NoWord => say!("尚无回音", "no word yet"),
-        Unreached::Pending => say!("待发送", "pending"),
-        Unreached::Cancelled => say!("已取消", "cancelled"),
-    }
-}
-
 fn mode_notice(mode: &str) -> Option<String> {
     match mode {
         "live" => None,
@@ -198,7 +183,7 @@ fn summary(report: &ReachReport) -> String {
 fn reasons(people: &People) -> String {
     let mut table = new_table(vec![say!("未到达原因", "unreached"), say!("人数", "people"), say!("占比", "share")], 1);
     for (why, n) in people.unreached_by_reason.list().into_iter().filter(|(_, n)| *n > 0) {
-        table.add_row([reason(why), n.to_string(), share(n, people.unreached)]);
+        table.add_row([why.words(), n.to_string(), share(n, people.unreached)]);
     }
     table.to_string()
 }

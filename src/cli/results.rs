@@ -336,7 +336,7 @@ fn words_of(outcome: &Outcome) -> (String, String) {
     };
     let mut reason = match (why, outcome.state) {
         (Unreached::Failed, Some(State::Undelivered)) => say!("网关回执：未送达", "receipt: undelivered"),
-        _ => reach_view::reason(why),
+        _ => why.words(),
     };
     let class = outcome.reason.map(failure).unwrap_or_default();
     if why == Unreached::Failed && !class.is_empty() {

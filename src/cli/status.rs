@@ -12,6 +12,7 @@ use crate::channel::point::MISSING;
 use crate::channel::{Class, Target};
 use crate::domain::delivery::State;
 use crate::say;
+use crate::store::channels::ChannelRow;
 use crate::store::dispatches::Dispatch;
 
 /// Shows where a dispatch stands, or lists all of them.
@@ -46,6 +47,16 @@ pub struct Report {
     /// How many of each state, by channel.
     pub channels: BTreeMap<String, BTreeMap<&'static str, i64>>,
     pub posts: Posts,
+    /// Its channels that stand paused, while something of it is left.
+    pub paused: Vec<Paused>,
+}
+
+/// A channel that stands paused for every dispatch.
+#[derive(Debug, Serialize)]
+pub struct Paused {
+    pub channel: String,
+    /// Its receiver said that it wants nothing more; nobody of ours paused it.
+    pub withdrawn: bool,
 }
 
 /// Posts in accounts, which go to nobody in particular.
@@ -68,7 +79,9 @@ pub struct Held {
 
 /// Counts a dispatch.
 pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
-    let names: BTreeMap<i32, String> = app.store.channels().await?.into_iter().map(|c| (c.no, c.name)).collect();
+    let rows = app.store.channels().await?;
+    let mut paused = paused(&rows);
+    let names: BTreeMap<i32, String> = rows.into_iter().map(|c| (c.no, c.name)).collect();
     let mut states: BTreeMap<&'static str, i64> = BTreeMap::new();
     let mut channels: BTreeMap<String, BTreeMap<&'static str, i64>> = BTreeMap::new();
     for count in app.store.delivery_counts(d.no).await? {
@@ -95,7 +108,9 @@ pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
             })
             .collect();
     }
+    paused.retain(|p| d.finished_at.is_none() && channels.contains_key(&p.channel));
     Ok(Report {
+        paused,
         lacking: lacking.iter().map(|(_, n)| n).sum(),
         dispatch: d.id.clone(),
         item: d.item_id.clone(),
@@ -112,6 +127,26 @@ pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
         channels,
         posts,
     })
+}
+
+fn paused(channels: &[ChannelRow]) -> Vec<Paused> {
+    let paused = channels.iter().filter(|c| c.paused != 0);
+    paused.map(|c| Paused { channel: c.name.clone(), withdrawn: c.is_withdrawn() }).collect()
+}
+
+/// What to do about a channel that stands paused.
+fn why_paused(Paused { channel, withdrawn }: &Paused) -> String {
+    if *withdrawn {
+        say!(
+            "渠道 {channel} 的接收方声明不再接收，已暂停；与对方核实后执行 gong resume channel:{channel}",
+            "the receiver of channel {channel} wants nothing more, and it is paused; ask the receiver, then: gong resume channel:{channel}"
+        )
+    } else {
+        say!(
+            "渠道 {channel} 已暂停；恢复：gong resume channel:{channel}",
+            "channel {channel} is paused; to go on: gong resume channel:{channel}"
+        )
+    }
 }
 
 fn is_account(app: &App, channel: &str) -> bool {
@@ -208,6 +243,9 @@ async fn list(context: &Context, app: &App) -> anyhow::Result<Ended> {
         ]);
     }
     output::line(table);
+    for paused in paused(&app.store.channels().await?) {
+        output::note(why_paused(&paused));
+    }
     tell_workers(app).await
 }
 
@@ -238,9 +276,10 @@ fn words(r: &Report) -> String {
             say!("；{channel} 尚未发布（{code}）", "; {channel} is not posted ({code})")
         };
     }
+    let paused: String = r.paused.iter().map(|p| say!("；", "; ") + &why_paused(p)).collect();
     say!(
-        "发布任务 {no} {state}，第 {step}/{steps} 步：{members} 人，{deliveries} 条发送记录（{counts}）{posts}",
-        "dispatch {no} {state}, step {step}/{steps}: {members} people, {deliveries} deliveries ({counts}){posts}"
+        "发布任务 {no} {state}，第 {step}/{steps} 步：{members} 人，{deliveries} 条发送记录（{counts}）{posts}{paused}",
+        "dispatch {no} {state}, step {step}/{steps}: {members} people, {deliveries} deliveries ({counts}){posts}{paused}"
     )
 }
 

@@ -38,7 +38,7 @@ impl Granter {
         while !self.stop.is_cancelled() {
             if let Some(term) = self.leading.term() {
                 let forget = forget_at <= Instant::now();
-                if let Err(error) = self.grant(term, forget).await {
+                if let Err(error) = self.store.soon(self.grant(term, forget)).await {
                     tracing::warn!(%error, "cannot divide the rates; trying again");
                 }
                 if forget {

@@ -79,7 +79,7 @@ impl Seat {
             () = self.keep() => {}
         }
         self.out.send_replace(None);
-        if let Err(error) = self.store.resign(self.role, &self.owner).await {
+        if let Err(error) = self.store.soon(self.store.resign(self.role, &self.owner)).await {
             tracing::warn!(role = self.role, %error, "cannot give the role up; its lease will run out");
         }
     }
@@ -88,7 +88,7 @@ impl Seat {
         loop {
             let asked = Instant::now();
             let led = self.out.borrow().is_some();
-            match self.store.lead(self.role, &self.owner, LEASE).await {
+            match self.store.soon(self.store.lead(self.role, &self.owner, LEASE)).await {
                 Ok(Some(term)) => {
                     if !led {
                         tracing::info!(role = self.role, term, "leads");

@@ -50,7 +50,7 @@ impl Board {
 /// Says that this engine is there until `stop`; then says that it is gone.
 pub async fn be_present(store: Arc<Store>, me: Identity, board: Arc<Board>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        if let Err(error) = store.engine_seen(&me, &board.read()).await {
+        if let Err(error) = store.soon(store.engine_seen(&me, &board.read())).await {
             tracing::warn!(%error, "cannot tell the other engines that this one is there; trying again");
         }
         tokio::select! {
@@ -59,7 +59,7 @@ pub async fn be_present(store: Arc<Store>, me: Identity, board: Arc<Board>, stop
             () = async { tokio::time::sleep(GAP).await; board.news.notified().await } => {}
         }
     }
-    if let Err(error) = store.engine_left(&me.owner).await {
+    if let Err(error) = store.soon(store.engine_left(&me.owner)).await {
         tracing::warn!(%error, "cannot take leave of the other engines; they will miss this one");
     }
 }

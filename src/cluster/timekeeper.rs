@@ -17,7 +17,7 @@ const OFF: Millis = 5_000;
 pub async fn keep_time(store: Arc<Store>, stop: CancellationToken) {
     let mut was_off = false;
     while !stop.is_cancelled() {
-        if let Err(error) = store.hear_clock().await {
+        if let Err(error) = store.soon(store.hear_clock()).await {
             tracing::debug!(%error, "cannot see the database's clock; time goes on by this machine's");
         }
         let ahead_ms = Clock::System.now() - store.now();

@@ -119,6 +119,10 @@ pub enum Trouble {
     Credentials {
         channel: String,
     },
+    /// The receiver wants nothing of the channel any more.
+    Withdrawn {
+        channel: String,
+    },
     /// The gateway takes nothing.
     Gateway {
         channel: String,
@@ -141,7 +145,7 @@ pub enum Trouble {
 
 impl Trouble {
     /// The kinds, as `kind` of `gong_alarms`.
-    pub const KINDS: [&str; 6] = ["lane", "credentials", "gateway", "receipts", "disk", "store"];
+    pub const KINDS: [&str; 7] = ["lane", "credentials", "withdrawn", "gateway", "receipts", "disk", "store"];
 
     /// Its kind.
     #[must_use]
@@ -149,6 +153,7 @@ impl Trouble {
         match self {
             Self::Lane { .. } => "lane",
             Self::Credentials { .. } => "credentials",
+            Self::Withdrawn { .. } => "withdrawn",
             Self::Gateway { .. } => "gateway",
             Self::Receipts { .. } => "receipts",
             Self::Disk { .. } => "disk",
@@ -161,9 +166,10 @@ impl Trouble {
     pub fn key(&self) -> String {
         match self {
             Self::Lane { channel, lane, .. } => format!("lane:{channel}:{}", lane.name()),
-            Self::Credentials { channel } | Self::Gateway { channel, .. } | Self::Receipts { channel, .. } => {
-                format!("{}:{channel}", self.kind())
-            }
+            Self::Credentials { channel }
+            | Self::Withdrawn { channel }
+            | Self::Gateway { channel, .. }
+            | Self::Receipts { channel, .. } => format!("{}:{channel}", self.kind()),
             Self::Disk { .. } | Self::Store { .. } => self.kind().to_owned(),
         }
     }
@@ -182,6 +188,10 @@ impl Trouble {
             Self::Credentials { channel } => say!(
                 "渠道 {channel} 的网关不认我们的用户名、密码或签名，渠道已停，信息在等。请执行 gong check --connect",
                 "the gateway of channel {channel} refuses our credentials or declaration; the channel stops and its messages wait. Run: gong check --connect"
+            ),
+            Self::Withdrawn { channel } => say!(
+                "渠道 {channel} 的接收方声明不再接收，渠道已暂停，信息在等，不会丢。请与对方核实；恢复后执行 gong resume channel:{channel}",
+                "the receiver of channel {channel} says that it takes nothing any more; the channel is paused and its messages wait. Ask the receiver; when it takes them again: gong resume channel:{channel}"
             ),
             Self::Gateway { channel, since } => {
                 let time = spoken(*since);

@@ -52,6 +52,8 @@ impl Breaker {
     pub fn hear(&mut self, failure: Option<Class>, now: Instant) -> Option<Duration> {
         let pause = match failure {
             Some(Class::Unreachable) => (FIRST * (1 << self.strikes.min(5))).min(LONGEST),
+            // Until its pause stands in the store, and after a resume that changed nothing.
+            Some(Class::Withdrawn) => LONGEST,
             Some(Class::Misconfigured) => {
                 self.refusals += 1;
                 if self.trusted && self.refusals < REFUSALS {
@@ -124,5 +126,14 @@ mod tests {
     fn credentials_that_never_worked_stop_it_at_once() {
         let now = Instant::now();
         assert_eq!(Breaker::new(now).hear(Some(Class::Misconfigured), now), Some(LONGEST));
+    }
+
+    #[test]
+    fn a_receiver_that_wants_nothing_more_stops_it_at_the_first_word() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(now);
+        assert_eq!(breaker.hear(None, now), None);
+        assert_eq!(breaker.hear(Some(Class::Withdrawn), now), Some(LONGEST));
+        assert!(!breaker.lets_through(now) && breaker.is_probing());
     }
 }

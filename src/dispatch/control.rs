@@ -59,6 +59,12 @@ impl Control {
         self.channels.get(&channel).is_some_and(|c| c.paused != 0)
     }
 
+    /// Whether a channel stands paused because its receiver wants nothing more.
+    #[must_use]
+    pub fn channel_withdrawn(&self, channel: i32) -> bool {
+        self.channels.get(&channel).is_some_and(ChannelRow::is_withdrawn)
+    }
+
     /// Whether this engine has no more of a rate than it was granted.
     #[must_use]
     pub fn is_shared(&self) -> bool {
@@ -114,7 +120,7 @@ pub struct Watched {
 pub async fn watch_store(of: Watched, out: watch::Sender<Control>, stop: CancellationToken) {
     let mut was_low = false;
     while !stop.is_cancelled() {
-        match Control::read(&of).await {
+        match of.store.soon(Control::read(&of)).await {
             Ok(control) => {
                 tell_disk(control.low_disk, was_low);
                 was_low = control.low_disk;

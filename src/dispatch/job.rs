@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::paper::{Paper, SheetMaker};
+use super::retry::RetrySettings;
 use super::worker::Way;
 use crate::channel::{Channel, Limits, Outgoing, Target};
 use crate::clock::Millis;
@@ -15,7 +16,7 @@ use crate::domain::item::{Content, Lane};
 use crate::render::compose::{Composer, Sender};
 use crate::render::following::Following;
 use crate::render::messages::{Medium, Messages};
-use crate::store::batches::{Lease, Waiting};
+use crate::store::batches::{Lease, Settling, Waiting};
 use crate::store::dispatches::{Dispatch, Mode};
 use crate::store::sheets::Boards;
 use crate::store::{Result, Store, StoreError};
@@ -307,6 +308,17 @@ fn prepare_sheet(
         parts: 1,
         may_opt_out: false,
     })
+}
+
+/// What becomes of rows of a batch of which nobody knows whether they were sent. `way`
+/// is the batch's channel, where this engine knows it.
+pub async fn settling(store: &Store, retry: &RetrySettings, (lease, way): (Lease, Option<&Way>)) -> Result<Settling> {
+    let now = store.now();
+    let dispatch = store.dispatch(&lease.dispatch_no.to_string()).await?;
+    let content = store.item_version(&dispatch.item_id, dispatch.item_version).await?;
+    let repeat = is_repeated(&content, dispatch.lane) || way.is_some_and(|w| w.channel.limits().idempotent);
+    let wait: Millis = way.map_or(0, |w| receipt_wait(&*w.channel));
+    Ok(Settling { repeat, at: now + if repeat { retry.settle_ms } else { wait }, leased_before: Millis::MAX })
 }
 
 /// What the worker must know of time for a delivery on this channel.

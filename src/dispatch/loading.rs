@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tracing::Instrument as _;
 
 use super::disk::last_lane;
-use super::job::{Job, Ready};
+use super::job::{Job, Ready, settling};
 use super::outcome::MISCONFIGURED_WAIT;
 use super::worker::{Tools, Way};
 use crate::domain::delivery::Reason;
@@ -49,7 +49,8 @@ pub async fn next_batches(tools: &Tools, way: &Way, wanted: RangeInclusive<Lane>
         if leases.is_empty() {
             return Ok(Vec::new());
         }
-        let prepared = join_all(leases.into_iter().map(|lease| prepare_or_put_off(tools, way, lease))).await;
+        let prepared =
+            join_all(leases.into_iter().map(|lease| tools.store.soon(prepare_or_put_off(tools, way, lease)))).await;
         // What failed has given its lease back; what did not goes on.
         let failed = prepared.iter().all(Result::is_err);
         let mut batches = Vec::with_capacity(prepared.len());
@@ -68,6 +69,9 @@ pub async fn next_batches(tools: &Tools, way: &Way, wanted: RangeInclusive<Lane>
 
 /// `None` where it was put off.
 async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Option<Batch>> {
+    if let Err(error) = settle_strays(tools, way, lease).await {
+        return let_go(tools, way, (lease, error)).await;
+    }
     if lease.lane == Lane::Routine as i32
         && let Some(until) = tools.quiet.until(tools.store.now())
     {
@@ -87,12 +91,24 @@ async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Op
             tools.counts.put_off.inc();
             Ok(None)
         }
-        Err(error) => {
-            tools.store.release_batch(lease).await?;
-            tools.queue.settled(way.no, &[lease]);
-            Err(error)
-        }
+        Err(error) => let_go(tools, way, (lease, error)).await,
     }
+}
+
+async fn let_go(tools: &Tools, way: &Way, (lease, error): (Lease, StoreError)) -> Result<Option<Batch>> {
+    tools.store.release_batch(lease).await?;
+    tools.queue.settled(way.no, &[lease]);
+    Err(error)
+}
+
+/// Whatever an older lease of the batch left `sending`, nobody else would ever ask after.
+async fn settle_strays(tools: &Tools, way: &Way, lease: Lease) -> Result<()> {
+    if tools.store.has_strays(lease).await? {
+        let settling = settling(&tools.store, &tools.retry, (lease, Some(way))).await?;
+        let strays = tools.store.settle_strays(lease, settling).await?;
+        tracing::warn!(batch = lease.no, dispatch = lease.dispatch_no, strays, "an older lease left rows; uncertain");
+    }
+    Ok(())
 }
 
 async fn prepare(tools: &Tools, way: &Way, lease: Lease) -> Result<Batch> {

@@ -42,6 +42,8 @@ pub struct Monitor {
     pub counts: Arc<Counts>,
     pub limits: AlarmLimits,
     pub teller: Teller,
+    /// This engine, as the leases name it.
+    pub me: String,
     /// The site, as alarms name it.
     pub site: String,
     pub stop: CancellationToken,
@@ -109,7 +111,7 @@ impl Monitor {
     }
 
     async fn look(&self, seen: &mut Seen) {
-        let troubles = match self.read().await {
+        let troubles = match self.store.soon(self.read()).await {
             Ok((gauges, control)) => {
                 let now = Instant::now();
                 seen.store_answered = now;
@@ -157,6 +159,12 @@ impl Monitor {
         if let Some(file) = &self.store.file {
             gauges.store_size.set(i64::try_from(size(file)).unwrap_or(i64::MAX));
         }
+        if let Some(crew) = &of.crew {
+            gauges.crew(crew, &self.me);
+            for way in self.ways.iter() {
+                gauges.granted(&way.name, crew.granted.get(&way.no).copied().unwrap_or(0.0));
+            }
+        }
         #[allow(clippy::cast_precision_loss)] // far below 2^52
         gauges.looked_at.set(self.store.now() as f64 / 1000.0);
     }
@@ -185,7 +193,13 @@ impl Monitor {
             let answered = self.counts.answered(&way.name);
             let heard = seen.channels.entry(way.no).or_insert(Heard::new(answered, newest));
             heard.hear(now, answered, newest.max(heard.newest_receipt));
-            let refused = self.refused(way, heard, urgent, now);
+            let withdrawn = control.channel_withdrawn(way.no);
+            self.counts.gauges.withdrawn(&way.name, withdrawn);
+            let refused = if withdrawn {
+                Some(Trouble::Withdrawn { channel: way.name.clone() })
+            } else {
+                self.refused(way, heard, urgent, now)
+            };
             // One cause, one alarm: that of the gateway says why its lanes stand still.
             let explained = refused.is_some() || heard.refused_since.is_some();
             troubles.extend(refused);

@@ -35,6 +35,7 @@ pub fn decide(outcome: &Outcome, tried: Tried, retry: &RetrySettings, now: Milli
     let change = match class {
         Class::Throttled => change(State::Retry, Reason::Throttled, again(retry.interval(0))),
         Class::Misconfigured => change(State::Retry, Reason::Misconfigured, again(MISCONFIGURED_WAIT)),
+        Class::Withdrawn => change(State::Retry, Reason::Withdrawn, again(retry.interval(0))),
         Class::Unreachable => change(State::Retry, Reason::Temporary, again(retry.interval(0))),
         Class::Temporary if spent => Change { failures: 1, ..change(State::Failed, Reason::TooManyAttempts, None) },
         Class::Temporary => {
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_gateway_that_is_not_there_costs_no_attempt() {
-        for class in [Class::Unreachable, Class::Misconfigured] {
+        for class in [Class::Unreachable, Class::Misconfigured, Class::Withdrawn] {
             let change = decided(class, Tried { failures: 7, ..TRIED });
             assert_eq!((change.state, change.failures, change.attempts), (State::Retry, 0, 0));
         }
@@ -135,6 +136,7 @@ mod tests {
             Class::Misconfigured,
             Class::Unknown,
             Class::Unreachable,
+            Class::Withdrawn,
         ];
         let events = [Event::TryAgain, Event::Reject, Event::Lose];
         for class in classes {

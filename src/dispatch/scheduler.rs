@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::ending::Ending;
 use super::clock_guard::ClockGuard;
-use super::job::{is_repeated, receipt_wait};
+use super::job::settling;
 use super::retry::RetrySettings;
 use super::worker::Way;
 use crate::clock::Millis;
@@ -104,7 +104,7 @@ impl Scheduler {
             }
         }
         let until = Instant::now() + TICK;
-        while self.store.take_due().await? > 0 {
+        while self.store.soon(self.store.take_due()).await? > 0 {
             self.wake.notify_waiters();
             if Instant::now() >= until {
                 return Ok(true);
@@ -119,7 +119,7 @@ impl Scheduler {
                 tokio::time::sleep(TICK).await;
                 continue;
             }
-            match self.store.forget_unmatched(self.store.now() - KEEP_UNMATCHED).await {
+            match self.store.at_last(self.store.forget_unmatched(self.store.now() - KEEP_UNMATCHED)).await {
                 Ok(0) => {}
                 Ok(receipts) => tracing::warn!(receipts, "forgot receipts that no message of ours was ever found for"),
                 Err(error) => tracing::warn!(%error, "cannot forget old receipts"),
@@ -137,8 +137,8 @@ impl Scheduler {
 
     /// Takes over batches whose worker is gone, or any; true when there may be more.
     async fn take_over(&self, any: bool) -> Result<bool> {
-        let before = if any { Millis::MAX } else { self.store.db_now().await? };
-        let orphans = self.store.orphaned_batches(before).await?;
+        let before = if any { Millis::MAX } else { self.store.soon(self.store.db_now()).await? };
+        let orphans = self.store.soon(self.store.orphaned_batches(before)).await?;
         self.take_batches(orphans.into_iter().map(|(lease, channel)| (lease, channel, before))).await
     }
 
@@ -146,15 +146,15 @@ impl Scheduler {
     /// their own clocks their grants have ended, so nothing of them goes out any more,
     /// and before they send again they ask for their leases.
     async fn take_over_from_the_silent(&self) -> Result<bool> {
-        let silent_since = self.store.db_now().await? - SILENT;
-        self.take_batches(self.store.orphans_of_the_silent(silent_since).await?.into_iter()).await
+        let silent_since = self.store.soon(self.store.db_now()).await? - SILENT;
+        self.take_batches(self.store.soon(self.store.orphans_of_the_silent(silent_since)).await?.into_iter()).await
     }
 
     /// Takes over some of these; true when it took any.
     async fn take_batches(&self, orphans: impl Iterator<Item = (Lease, i32, Millis)>) -> Result<bool> {
         let (until, mut took) = (Instant::now() + TICK, false);
         for (lease, channel, leased_before) in orphans {
-            self.take_batch(lease, channel, leased_before).await?;
+            self.store.soon(self.take_batch(lease, channel, leased_before)).await?;
             self.wake.notify_waiters();
             took = true;
             if Instant::now() >= until {
@@ -165,7 +165,8 @@ impl Scheduler {
     }
 
     async fn take_batch(&self, lease: Lease, channel: i32, leased_before: Millis) -> Result<()> {
-        let settling = self.settling(lease, channel, leased_before).await?;
+        let way = self.ways.iter().find(|w| w.no == channel);
+        let settling = Settling { leased_before, ..settling(&self.store, &self.retry, (lease, way)).await? };
         let window = self.store.take_over(lease, settling).await?;
         tracing::warn!(
             batch = lease.no,
@@ -174,15 +175,5 @@ impl Scheduler {
             "took over a batch; its window is uncertain"
         );
         Ok(())
-    }
-
-    async fn settling(&self, lease: Lease, channel: i32, leased_before: Millis) -> Result<Settling> {
-        let now = self.store.now();
-        let dispatch = self.store.dispatch(&lease.dispatch_no.to_string()).await?;
-        let content = self.store.item_version(&dispatch.item_id, dispatch.item_version).await?;
-        let way = self.ways.iter().find(|w| w.no == channel);
-        let repeat = is_repeated(&content, dispatch.lane) || way.is_some_and(|w| w.channel.limits().idempotent);
-        let wait: Millis = way.map_or(0, |w| receipt_wait(&*w.channel));
-        Ok(Settling { repeat, at: now + if repeat { self.retry.settle_ms } else { wait }, leased_before })
     }
 }

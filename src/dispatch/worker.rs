@@ -7,8 +7,8 @@
 //! so that a slow gateway does not drain the line.
 
 mod hold;
+mod loads;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::hold::Hold;
+use self::loads::Load;
 use super::breaker::Breaker;
 use super::control::Control;
 use super::job::Jobs;
-use super::loading::{self, Batch, Loaded};
 use super::outcome::{Tried, decide, taken_by};
 use super::pacer::Pacer;
 use super::retry::RetrySettings;
@@ -76,8 +76,6 @@ pub struct Way {
     pub signature: String,
 }
 
-/// What was wanted, when that was asked for, and what came.
-type Load = (RangeInclusive<Lane>, Instant, Result<Vec<Batch>>);
 type Turned = (Vec<BatchTurn>, Result<Vec<Vec<i64>>>);
 
 /// The worker itself; [`Worker::run`] is its life.
@@ -140,7 +138,8 @@ impl Worker {
             self.wait(due).await;
         }
         for lease in self.line.leases() {
-            if let Err(error) = self.tools.store.release_batch(lease).await {
+            let store = &self.tools.store;
+            if let Err(error) = store.soon(store.release_batch(lease)).await {
                 tracing::warn!(channel = self.way.name, batch = lease.no, %error, "cannot return a lease; it will run out");
             }
         }
@@ -187,27 +186,6 @@ impl Worker {
         !self.tools.stop.is_cancelled() && !paused && self.breaker.lets_through(now) && self.hold.may_send(now)
     }
 
-    fn start_load(&mut self) {
-        let (at, empty) = self.look_at;
-        while self.loads.len() < LOADS && self.may_start() {
-            let asked = Instant::now();
-            let wanted = if asked >= self.floor_at && self.line.owes_routine() {
-                self.floor_at = asked + self.hold.looks_every();
-                Lane::Routine..=Lane::Routine
-            } else {
-                let Some(last) = self.line.wanted_lane() else { return };
-                if last <= empty && asked < at {
-                    return;
-                }
-                Lane::Call..=last
-            };
-            let (tools, way) = (self.tools.clone(), self.way.clone());
-            self.loads.push(tokio::spawn(async move {
-                (wanted.clone(), asked, loading::next_batches(&tools, &way, wanted).await)
-            }));
-        }
-    }
-
     fn start_turn(&mut self) {
         if self.turn.is_some() || Instant::now() < self.turn_not_before {
             return;
@@ -217,7 +195,7 @@ impl Worker {
         let span = tracing::debug_span!("turn", channel = self.way.name, batches = turns.len());
         self.turn = Some(tokio::spawn(
             async move {
-                let done = store.turn(no, &turns).await;
+                let done = store.soon(store.turn(no, &turns)).await;
                 (turns, done)
             }
             .instrument(span),
@@ -282,27 +260,6 @@ impl Worker {
         }
     }
 
-    fn loaded(&mut self, (wanted, asked, loaded): Load) {
-        match loaded {
-            Ok(batches) if batches.is_empty() => {
-                if *wanted.start() == Lane::Call {
-                    self.look_at = (Instant::now() + self.hold.looks_every(), *wanted.end());
-                }
-            }
-            Ok(batches) => {
-                self.hold.leased(asked);
-                for batch in batches {
-                    self.line.add(Loaded::new(batch));
-                }
-                self.unobeyed = true;
-            }
-            Err(error) => {
-                tracing::warn!(channel = self.way.name, %error, "cannot load a batch; trying again");
-                self.look_at = (Instant::now() + STORE_PAUSE, Lane::Routine);
-            }
-        }
-    }
-
     fn turned(&mut self, (turns, done): Turned) {
         match done {
             Ok(marked) => {
@@ -348,6 +305,9 @@ impl Worker {
             }
             return;
         };
+        if failure == Some(Class::Withdrawn) {
+            return self.withdraw(code.to_owned());
+        }
         let (refused, seconds) = (failure == Some(Class::Misconfigured), pause.as_secs());
         gauges.stopped(channel, Some(if refused { "misconfigured" } else { "unreachable" }));
         if refused {
@@ -360,6 +320,25 @@ impl Worker {
         } else {
             tracing::warn!(channel, code, seconds, "the gateway cannot be reached; its messages wait, none is lost");
         }
+    }
+
+    /// Pauses the channel for every engine, beside the work. Where that fails the next
+    /// message, half a minute on, brings the word again.
+    fn withdraw(&self, code: String) {
+        let (store, channel) = (Arc::clone(&self.tools.store), self.way.name.clone());
+        tokio::spawn(async move {
+            match store.withdraw_channel(&channel, &code).await {
+                Ok(true) => tracing::error!(
+                    channel,
+                    code,
+                    "the receiver wants nothing more; the channel is paused until `gong resume channel:{channel}`"
+                ),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(channel, %error, "cannot pause a channel whose receiver wants nothing more");
+                }
+            }
+        });
     }
 
     fn record(&mut self, Sent { batch, row, outcome, at }: Sent) {

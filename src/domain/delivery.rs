@@ -166,10 +166,12 @@ pub enum Reason {
     Operator = 13,
     /// Still to go out when the copy was made that the store was restored from.
     Restored = 14,
+    /// The receiver wants nothing of its channel any more.
+    Withdrawn = 15,
 }
 
 impl Reason {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::None,
         Self::Permanent,
         Self::AddressGone,
@@ -185,6 +187,7 @@ impl Reason {
         Self::Misconfigured,
         Self::Operator,
         Self::Restored,
+        Self::Withdrawn,
     ];
 
     /// The stored number.

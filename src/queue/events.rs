@@ -57,7 +57,7 @@ impl<L: Lookout> Events<L> {
             if self.lookout.leads() && !connection.status().blocked() {
                 // Nothing new is laid down before the old is gone: there are never many.
                 self.publish(&channel).await?;
-                self.lookout.look().await?;
+                self.rabbit.store.at_last(self.lookout.look()).await?;
                 self.publish(&channel).await?;
             }
             tokio::select! {
@@ -72,14 +72,15 @@ impl<L: Lookout> Events<L> {
     /// Publishes all that was laid down, in order, and forgets it when it is confirmed.
     async fn publish(&self, channel: &Channel) -> Result<(), QueueError> {
         loop {
-            let pending = self.rabbit.store.pending_events(ROUND).await?;
+            let store = &self.rabbit.store;
+            let pending = store.soon(store.pending_events(ROUND)).await?;
             let Some(last) = pending.last().map(|event| event.no) else { return Ok(()) };
             let told = tokio::time::timeout(CONFIRM, tell(channel, &pending)).await;
             let refused = told.map_err(|_| QueueError::Silent(CONFIRM.as_secs()))??;
             if refused > 0 {
                 tracing::warn!(refused, "a subscriber's queue is full; it loses these events");
             }
-            self.rabbit.store.forget_events(last).await?;
+            store.soon(store.forget_events(last)).await?;
             self.rabbit.counts.told.inc_by(pending.len() as u64);
         }
     }

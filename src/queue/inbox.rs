@@ -222,7 +222,7 @@ impl Post {
         let queue = delivery.routing_key.as_str();
         tracing::error!(channel = self.name, queue, why, "a message that cannot be read; see the queue gong.dead");
         self.rabbit.counts.poison.inc();
-        dead::bury(channel, &delivery, why).await
+        dead::bury(channel, &delivery, dead::SHORT, why).await
     }
 
     /// Nothing is kept from the broker for long: what waits goes back through the
@@ -240,7 +240,7 @@ impl Post {
     /// Says in the store that no message stands for these, then acknowledges them.
     async fn give_back(&self, waiting: Vec<Held<Acker>>) -> Result<(), QueueError> {
         let tickets: Vec<Ticket> = waiting.iter().map(|held| held.ticket).collect();
-        self.rabbit.store.unpublish(&tickets).await?;
+        self.rabbit.store.soon(self.rabbit.store.unpublish(&tickets)).await?;
         self.acks.spawn(acknowledge(waiting.into_iter().map(|held| held.acker).collect()));
         Ok(())
     }

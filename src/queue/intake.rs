@@ -34,9 +34,11 @@ const MAX_BYTES: i32 = 256 << 20;
 const DELIVERIES: i32 = 20;
 /// Messages on hand.
 const PREFETCH: u16 = 8;
-/// Before the database is tried again, and how often it is at least.
+/// Before the database is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
-const TRIES: u32 = 10;
+/// How often the database says of a letter itself that it does not take it, before it
+/// is believed: what another letter has just written may be the reason.
+const TRIES: u32 = 3;
 
 /// A message as it came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub trait Clerk: Send + Sync + 'static {
 pub struct Intake<C> {
     pub rabbit: Arc<Rabbit>,
     pub clerk: C,
+    /// Bytes of the longest letter that can be entered.
+    pub longest: usize,
     pub stop: CancellationToken,
 }
 
@@ -115,9 +119,9 @@ impl<C: Clerk> Intake<C> {
         }
         let heard = reply(channel, &delivery, answer).await?;
         match verdict {
-            Verdict::Rejected { why, .. } => bury(channel, &delivery, why).await,
+            Verdict::Rejected { why, .. } => bury(channel, &delivery, self.longest, why).await,
             // Its sender did not want to hear; somebody must see it.
-            Verdict::Refused { why, .. } if !heard => bury(channel, &delivery, why).await,
+            Verdict::Refused { why, .. } if !heard => bury(channel, &delivery, self.longest, why).await,
             Verdict::Entered(_) | Verdict::Refused { .. } => {
                 delivery.acker.ack(BasicAckOptions::default()).await?;
                 Ok(())
@@ -125,16 +129,20 @@ impl<C: Clerk> Intake<C> {
         }
     }
 
-    /// Waits for a database that is away: a letter given back would count as delivered,
-    /// and die of it. `None` when the end came first; the broker has the letter still.
+    /// Waits for a database that is away, full or read-only: a letter given back would
+    /// count as delivered, and die of it. Only one that itself cannot be stored makes way
+    /// for the others. `None` when the end came first; the broker has the letter still.
     async fn decide(&self, letter: &Letter) -> Option<Verdict> {
-        for tries in 1.. {
-            match self.clerk.enter(letter).await {
+        let mut refused = 0;
+        loop {
+            match self.rabbit.store.soon(self.clerk.enter(letter)).await {
                 Ok(verdict) => return Some(verdict),
-                Err(error) => tracing::warn!(%error, tries, "cannot enter a letter of gong.intake now; trying again"),
+                Err(error) => {
+                    tracing::warn!(%error, refused, "cannot enter a letter of gong.intake now; trying again");
+                    refused += u32::from(error.is_of_the_data());
+                }
             }
-            // The database is there, and this letter alone does not go in: the others must.
-            if tries >= TRIES && self.rabbit.store.db_now().await.is_ok() {
+            if refused >= TRIES {
                 return Some(impossible());
             }
             tokio::select! {
@@ -142,7 +150,6 @@ impl<C: Clerk> Intake<C> {
                 () = tokio::time::sleep(PAUSE) => {}
             }
         }
-        None
     }
 }
 

@@ -121,11 +121,11 @@ impl Rabbit {
     }
 
     async fn claim(&self, channel: i32, owner: &str, tickets: &[Ticket]) -> Result<Vec<Lease>> {
-        let leases = self.store.claim_batches(channel, owner, tickets).await?;
+        let leases = self.store.soon(self.store.claim_batches(channel, owner, tickets)).await?;
         let left: Vec<Ticket> =
             tickets.iter().filter(|ticket| leases.iter().all(|l| l.ticket() != **ticket)).copied().collect();
         // Those still ready belong to a dispatch that stands still.
-        self.store.unpublish(&left).await?;
+        self.store.soon(self.store.unpublish(&left)).await?;
         Ok(leases)
     }
 

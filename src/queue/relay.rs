@@ -124,7 +124,8 @@ impl Relay {
             .filter(|(_, room)| *room > 0)
             .collect();
         let queues: Vec<LaneOf> = room.keys().copied().collect();
-        let mut ready = self.rabbit.store.unpublished(&queues, ROUND).await?;
+        let store = &self.rabbit.store;
+        let mut ready = store.soon(store.unpublished(&queues, ROUND)).await?;
         ready.retain(|(of, _)| {
             room.get_mut(of).is_some_and(|left| {
                 *left -= 1;
@@ -146,7 +147,7 @@ impl Relay {
                 }
             }
         }
-        self.rabbit.store.confirm_published(&confirmed).await?;
+        store.soon(store.confirm_published(&confirmed)).await?;
         self.rabbit.counts.published.inc_by(confirmed.len() as u64);
         full.extend(refused.into_iter().map(|of| (of, Instant::now() + FULL)));
         Ok(!confirmed.is_empty())
@@ -195,11 +196,12 @@ impl Relay {
     }
 
     async fn published(&self, first: Millis, second: Millis) -> Result<Vec<Published>, QueueError> {
-        Ok(self.rabbit.store.published(first, second).await?)
+        Ok(self.rabbit.store.soon(self.rabbit.store.published(first, second)).await?)
     }
 
     async fn again(&self, of: LaneOf, before: Millis, most: i64) -> Result<(), QueueError> {
-        let lost = self.rabbit.store.publish_again(of, before, most).await?;
+        let store = &self.rabbit.store;
+        let lost = store.soon(store.publish_again(of, before, most)).await?;
         // Those that may be with a busy worker are no news.
         if lost > 0 && before > self.rabbit.store.now() - FORGOTTEN {
             tracing::warn!(

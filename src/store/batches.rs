@@ -46,6 +46,12 @@ pub(super) fn lease_sql(lock: &str) -> String {
     )
 }
 
+/// A row of the batch `$1` that is `sending`.
+pub(super) fn strays_sql(within: &str) -> String {
+    let sending = State::Sending.code();
+    format!("SELECT ordinal FROM deliveries WHERE batch = $1 AND batch > 0 AND state = {sending}{within} LIMIT 1")
+}
+
 /// A leased batch: the epoch is the fencing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Lease {
@@ -189,12 +195,14 @@ impl Store {
     }
 
     /// Gives a leased batch back: what is still queued in it waits for the next lease.
+    /// Nothing of it may be under way.
     pub async fn release_batch(&self, lease: Lease) -> Result<()> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_hot().await?;
         let sql = format!(
             "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
         );
         exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;
+        tx.unmark(lease).await?;
         tx.commit().await
     }
 
@@ -232,7 +240,6 @@ impl Store {
     /// transaction. Returns how many were in the window.
     pub async fn take_over(&self, lease: Lease, settling: Settling) -> Result<u64> {
         let mut tx = self.begin_hot().await?;
-        let within = tx.within(lease);
         // Its owner may have renewed it since it was found.
         let sql = format!(
             "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = epoch + 1 \
@@ -245,26 +252,67 @@ impl Store {
         if taken == 0 {
             return Ok(0);
         }
-        let (sending, uncertain) = (State::Sending.code(), State::Uncertain.code());
-        let sql = format!(
-            "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-             SELECT dispatch_no, ordinal, attempt, batch, $2, {}, 'takeover', $3 FROM deliveries WHERE batch = $1 AND batch > 0 AND state = {sending}{within}",
-            crate::channel::Class::Unknown as i32
-        );
-        exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch + 1).bind(self.now()))?;
-        let sql = format!(
-            "UPDATE deliveries SET state = {uncertain}, reason = $2, next_at = $3, failures = failures + 1 \
-             WHERE batch = $1 AND batch > 0 AND state = {sending}{within}"
-        );
-        let reason = if settling.repeat { Reason::Repeat } else { Reason::NoAnswer };
-        let window =
-            exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(reason.code()).bind(settling.at))?;
+        let window = tx.doubt(Lease { epoch: lease.epoch + 1, ..lease }, settling, self.now()).await?;
         tx.commit().await?;
         Ok(window)
+    }
+
+    /// Whether a lease before this one left rows `sending`. None does that is given back,
+    /// closed or taken over; one whose last words came too late for that might.
+    pub async fn has_strays(&self, lease: Lease) -> Result<bool> {
+        if lease.epoch == 1 {
+            return Ok(false);
+        }
+        let mut tx = self.begin_hot().await?;
+        let sql = strays_sql(&tx.within(lease));
+        let found: Option<i64> =
+            run!(&mut tx, |c| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(lease.no).fetch_optional(c).await)?;
+        Ok(found.is_some())
+    }
+
+    /// Turns what leases before this one left `sending` into `uncertain`, as a takeover
+    /// does; returns how many.
+    pub async fn settle_strays(&self, lease: Lease, settling: Settling) -> Result<u64> {
+        let mut tx = self.begin_hot().await?;
+        let settled = tx.doubt(lease, settling, self.now()).await?;
+        tx.commit().await?;
+        Ok(settled)
     }
 }
 
 impl Tx {
+    /// Of a batch that this lease has: what older ones were sending is uncertain, and the
+    /// ledger says so. Returns how many rows.
+    async fn doubt(&mut self, lease: Lease, settling: Settling, now: Millis) -> Result<u64> {
+        let (sending, uncertain) = (State::Sending.code(), State::Uncertain.code());
+        let older = format!("batch = $1 AND batch > 0 AND state = {sending} AND epoch < $2{}", self.within(lease));
+        let sql = format!(
+            "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
+             SELECT dispatch_no, ordinal, attempt, batch, $2, {}, 'takeover', $3 FROM deliveries WHERE {older}",
+            crate::channel::Class::Unknown as i32
+        );
+        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch).bind(now))?;
+        let sql = format!(
+            "UPDATE deliveries SET state = {uncertain}, reason = $3, next_at = $4, failures = failures + 1 WHERE {older}"
+        );
+        let reason = if settling.repeat { Reason::Repeat } else { Reason::NoAnswer };
+        let (reason, at) = (reason.code(), settling.at);
+        Ok(exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch).bind(reason).bind(at))?)
+    }
+
+    /// Whatever this lease still has `sending` when nothing of it is under way was marked
+    /// by a turn of which nobody heard that it was on disk: it never left.
+    async fn unmark(&mut self, lease: Lease) -> Result<()> {
+        let sql = format!(
+            "UPDATE deliveries SET state = {} WHERE batch = $1 AND batch > 0 AND state = {} AND epoch = $2{}",
+            State::Queued.code(),
+            State::Sending.code(),
+            self.within(lease)
+        );
+        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;
+        Ok(())
+    }
+
     /// Where on a server the deliveries of a batch are: in one range of the ledger. The
     /// number stands in the statement, since these are rare.
     pub(super) fn within(&self, lease: Lease) -> String {
@@ -288,10 +336,11 @@ impl Tx {
         Ok(())
     }
 
-    /// Closes batches; one that has queued rows after all (its dispatch was paused
-    /// while they were being marked) goes back to be leased again.
+    /// Closes batches of which nothing is under way; one that has queued rows after all
+    /// (its dispatch was paused while they were being marked) goes back to be leased again.
     pub(super) async fn close_batches(&mut self, leases: &[Lease]) -> Result<()> {
         for lease in leases {
+            self.unmark(*lease).await?;
             let within = self.within(*lease);
             let sql = format!(
                 "UPDATE batches SET owner = '', lease_until = NULL, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries \

@@ -9,7 +9,18 @@ pub struct ChannelRow {
     pub name: String,
     /// Parts a second; `None` = as declared.
     pub rate: Option<f64>,
+    /// 0 no, 1 by an operator, 2 because its receiver wants nothing more.
     pub paused: i32,
+}
+
+const BY_RECEIVER: i32 = 2;
+
+impl ChannelRow {
+    /// Whether its receiver said that it wants nothing more, and nobody has resumed it.
+    #[must_use]
+    pub const fn is_withdrawn(&self) -> bool {
+        self.paused == BY_RECEIVER
+    }
 }
 
 impl Store {
@@ -40,6 +51,21 @@ impl Store {
         exec!(&mut tx, sqlx::query("UPDATE channels SET rate = $2 WHERE no = $1").bind(no).bind(rate))?;
         tx.append_audit(self.now(), operator, ("rate", name), &serde_json::json!({ "rate": rate })).await?;
         tx.commit().await
+    }
+
+    /// Stops a channel for every dispatch because its receiver said, by `code`, that it
+    /// wants nothing more. `false` where it stands already; of many who hear it one
+    /// writes the audit.
+    pub async fn withdraw_channel(&self, name: &str, code: &str) -> Result<bool> {
+        let mut tx = self.begin().await?;
+        let sql = "UPDATE channels SET paused = $2 WHERE name = $1 AND paused = 0";
+        let mine = exec!(&mut tx, sqlx::query(sql).bind(name).bind(BY_RECEIVER))? > 0;
+        if mine {
+            let why = serde_json::json!({ "why": "withdrawn", "code": code });
+            tx.append_audit(self.now(), "gong", ("pause channel", name), &why).await?;
+        }
+        tx.commit().await?;
+        Ok(mine)
     }
 
     /// Stops or reopens a channel for every dispatch.

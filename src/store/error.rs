@@ -47,6 +47,11 @@ pub enum StoreError {
     Backup(String),
     #[error("{0}")]
     Migrate(String),
+    #[error("{}", say!(
+        "数据库 {_0} 秒没有回答。会换一个连接再试；若总是这样，请检查数据库服务器和到它的网络",
+        "the database did not answer for {_0} seconds. It is tried again over another connection; if it stays so, look at the server and the network to it"
+    ))]
+    Silent(u64),
     /// A rule of the data was broken; the message says which and what to do.
     #[error("{0}")]
     Refused(String),
@@ -75,14 +80,30 @@ impl StoreError {
         matches!(e.code().as_deref(), Some("13" | "53100"))
     }
 
+    /// The database is well and will never take these data: they break a rule of a table
+    /// or are none of its type. PostgreSQL's classes 22 and 23; SQLite's `SQLITE_TOOBIG`,
+    /// `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`, whose extended codes hold them in the
+    /// low byte (<https://sqlite.org/rescode.html>).
+    #[must_use]
+    pub fn is_of_the_data(&self) -> bool {
+        let Self::Db(sqlx::Error::Database(e)) = self else { return false };
+        let Some(code) = e.code() else { return false };
+        let embedded = code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 18..=20));
+        // A SQLSTATE has five characters; SQLite's codes have at most four digits.
+        if code.len() == 5 { code.starts_with("22") || code.starts_with("23") } else { embedded }
+    }
+
     /// Another connection held the lock too long, or the link broke: try again.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Db(sqlx::Error::Database(e)) => {
-                matches!(e.code().as_deref(), Some("5" | "517" | "40001" | "40P01" | "57P01" | "57P03"))
+                matches!(
+                    e.code().as_deref(),
+                    Some("5" | "517" | "25P03" | "40001" | "40P01" | "55P03" | "57P01" | "57P03")
+                )
             }
-            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) | Self::Silent(_) => true,
             _ => false,
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::crew::Crew;
 use super::{Pool, Result, Store};
 use crate::clock::Millis;
 
@@ -52,6 +53,8 @@ pub struct Gauges {
     pub unmatched: i64,
     /// The newest receipt of each channel that had one of late, in epoch milliseconds.
     pub newest_receipts: Vec<(i32, Millis)>,
+    /// The engines on a server store.
+    pub crew: Option<Crew>,
 }
 
 /// Connections of a pool.
@@ -80,7 +83,8 @@ impl Store {
                       (SELECT channel, received_at FROM receipts ORDER BY no DESC LIMIT $1) AS late GROUP BY channel";
         let newest_receipts = read!(self, |db| sqlx::query_as(newest).bind(NEWEST).fetch_all(db).await)?;
         let unmatched = self.unmatched_receipts().await?;
-        Ok(Gauges { lanes, left, open, expired_leases, unmatched, newest_receipts })
+        let crew = self.crew().await?;
+        Ok(Gauges { lanes, left, open, expired_leases, unmatched, newest_receipts, crew })
     }
 
     /// What is still to go through of the oldest batch of each channel and lane.
@@ -89,17 +93,22 @@ impl Store {
         if heads.is_empty() {
             return Ok(HashMap::new());
         }
-        let numbers = self.pool.pick(
-            "SELECT value FROM json_each($1)",
-            "SELECT CAST(j AS BIGINT) FROM json_array_elements_text($1::json) j",
-        );
-        let sql = format!(
-            "SELECT b.no, COUNT(*) FROM batches b JOIN deliveries d ON d.dispatch_no = b.dispatch_no AND d.batch = b.no \
-             AND d.batch > 0 AND d.state IN (1, 2) WHERE b.no IN ({numbers}) GROUP BY b.no"
-        );
         let heads = serde_json::json!(heads).to_string();
-        let rows: Vec<(i64, i64)> =
-            read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(heads).fetch_all(db).await)?;
+        // By the batch alone, whose number is nobody else's: with its dispatch beside it a
+        // server that has not counted that yet walks through the whole of it.
+        let rows: Vec<(i64, i64)> = match &self.pool {
+            Pool::Sqlite { read, .. } => {
+                let sql = "SELECT batch, COUNT(*) FROM deliveries WHERE batch IN (SELECT value FROM json_each($1)) \
+                           AND batch > 0 AND state IN (1, 2) GROUP BY batch";
+                sqlx::query_as(sql).bind(heads).fetch_all(read).await?
+            }
+            Pool::Postgres(_) => {
+                let sql = "SELECT batch, COUNT(*) FROM deliveries WHERE batch = ANY (translate($1, '[]', '{}')::bigint[]) \
+                           AND batch > 0 AND state IN (1, 2) GROUP BY batch";
+                let mut tx = self.begin_hot().await?;
+                run!(&mut tx, |c| sqlx::query_as(sql).bind(heads).fetch_all(c).await)?
+            }
+        };
         Ok(rows.into_iter().collect())
     }
 

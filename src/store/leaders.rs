@@ -52,8 +52,9 @@ impl Store {
     /// Gives a role up, so that another engine can take it at once.
     pub async fn resign(&self, role: &str, owner: &str) -> Result<()> {
         let mut tx = self.begin().await?;
-        let sql = "UPDATE leaders SET until_at = 0 WHERE role = $1 AND owner = $2";
-        exec!(&mut tx, sqlx::query(sql).bind(role).bind(owner))?;
+        // A moment ago, so that nobody thinks that the seat was empty since ever.
+        let sql = format!("UPDATE leaders SET until_at = {} - 1 WHERE role = $1 AND owner = $2", self.pool.clock());
+        exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(role).bind(owner))?;
         tx.commit().await
     }
 

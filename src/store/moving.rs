@@ -120,6 +120,8 @@ async fn bring(from: &mut SqliteConnection, server: &PgPool, progress: &impl Fn(
         all += count(from, table).await?;
     }
     let mut tx = server.begin().await?;
+    // The old one may take its time to be read.
+    execute(&mut tx, "SET LOCAL idle_in_transaction_session_timeout = 0".to_owned()).await?;
     refuse_filled(&mut tx, &tables).await?;
     let references = references(&mut tx).await?;
     for r in &references {

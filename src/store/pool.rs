@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Executor as _, Postgres, Sqlite, Transaction};
 
@@ -16,8 +16,14 @@ const BUSY: Duration = Duration::from_secs(30);
 /// The hot path touches rows by their keys, some hundreds at a time. A server that has
 /// not counted a table since it grew (a dispatch grows by a million rows within
 /// seconds) would rather read it from end to end; and a plan made for any dispatch
-/// would lock every partition there is. Sent with the BEGIN, it costs no round trip.
-const HOT: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_custom_plan";
+/// would lock every partition there is. Who holds a lock and stands still is thrown out
+/// before `lock_timeout` ends the wait for it. Sent with the BEGIN, it costs no round trip.
+const HOT: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_custom_plan; \
+    SET LOCAL lock_timeout = '12s'";
+/// How long a server may take to answer a connection that has nothing to ask.
+const PING: Duration = Duration::from_secs(3);
+/// A connection that answered this short a time ago is not asked again.
+const FRESH: Duration = Duration::from_secs(1);
 const READERS: u32 = 4;
 const CONNECTIONS: u32 = 12;
 
@@ -81,12 +87,28 @@ macro_rules! exec {
 /// What is asked of a connection to a server, whoever set it up: its tables lie on
 /// flash and in memory, and compiling a statement takes longer than running ours.
 /// Whoever looks at the connections sees which process each is of, and which schema.
+///
+/// A process that stands still, or whose machine is gone, must not keep its locks from
+/// the others: between two statements of ours lie milliseconds, so seconds are the end
+/// of a transaction, and before a silent engine is taken over. The rest finds a machine
+/// that is gone without a word, in a quarter of a minute instead of hours.
 fn greeting() -> String {
     let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
     format!(
-        "SET random_page_cost = 1.1; SET jit = off; \
+        "SET random_page_cost = 1.1; SET jit = off; SET idle_in_transaction_session_timeout = '8s'; \
+         SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3; \
+         SET tcp_user_timeout = '15s'; \
          SELECT set_config('application_name', 'gong {version} #{process} ' || COALESCE(current_schema(), ''), false)"
     )
+}
+
+/// Whether a connection answers. One whose line is dead never says so by itself, and one
+/// whose question was given up holds its place until it is closed.
+async fn answers(c: &mut PgConnection) -> sqlx::Result<bool> {
+    match tokio::time::timeout(PING, c.ping()).await {
+        Ok(answered) => answered.map(|()| true),
+        Err(late) => Err(sqlx::Error::Io(late.into())),
+    }
 }
 
 impl Pool {
@@ -99,6 +121,11 @@ impl Pool {
             let pool = PgPoolOptions::new()
                 .max_connections(CONNECTIONS)
                 .acquire_timeout(BUSY)
+                .test_before_acquire(false)
+                .before_acquire(|c, meta| {
+                    Box::pin(async move { if meta.idle_for < FRESH { Ok(true) } else { answers(c).await } })
+                })
+                .after_release(|c, _| Box::pin(answers(c)))
                 .after_connect(|c, _| {
                     Box::pin(async move { c.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(greeting()))).await.map(drop) })
                 })

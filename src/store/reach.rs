@@ -101,7 +101,9 @@ impl Store {
         Ok(match &self.pool {
             Pool::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
             Pool::Postgres(pool) => {
-                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+                // A report counts millions between two statements, and holds nobody up.
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0";
+                Tx::Postgres(pool.begin_with(begin).await?)
             }
         })
     }

@@ -118,17 +118,22 @@ impl Store {
         Ok(tx)
     }
 
-    /// Makes due at once what waits because credentials or a declaration were wrong:
-    /// a site that starts anew may have mended them. Returns how many wait.
-    pub async fn retry_misconfigured(&self) -> Result<u64> {
-        let sql = format!(
-            "UPDATE deliveries SET next_at = $1 WHERE next_at IS NOT NULL AND next_at > $1 AND state = {} AND reason = {}",
+    /// Makes due at once what waits on these channels because credentials or a
+    /// declaration were wrong: a worker that starts anew may have mended them. Returns
+    /// how many are due.
+    pub async fn retry_misconfigured(&self, channels: &[i32]) -> Result<u64> {
+        let channels: Vec<String> = channels.iter().map(ToString::to_string).collect();
+        let now = self.now();
+        let which = format!(
+            "next_at IS NOT NULL AND next_at > {now} AND state = {} AND reason = {} AND channel IN ({})",
             State::Retry.code(),
-            Reason::Misconfigured.code()
+            Reason::Misconfigured.code(),
+            channels.join(",")
         );
-        let mut tx = self.begin().await?;
-        let due = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(self.now()))?;
-        tx.commit().await?;
+        let mut due = 0;
+        for dispatch in self.dispatches(true).await? {
+            due += self.move_rows(dispatch.no, &which, &format!("next_at = {now}")).await?;
+        }
         Ok(due)
     }
 

@@ -19,6 +19,7 @@ mod server_plans;
 mod sheets;
 mod snapshot;
 mod turns;
+mod unheard;
 
 use super::batches::Lease;
 use super::dispatches::{Dispatch, Mode, NewDispatch};

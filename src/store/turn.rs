@@ -163,8 +163,6 @@ impl Tx {
         )?;
         let mut marked = if changed == turn.mark.len() as u64 {
             turn.mark.clone()
-        } else if changed == 0 {
-            Vec::new()
         } else {
             self.marked_of(lease, &ordinals).await?
         };
@@ -172,7 +170,8 @@ impl Tx {
         Ok(marked)
     }
 
-    /// Which of these rows are marked: asked only where some had changed meanwhile.
+    /// Which of these rows are marked: asked only where some had changed meanwhile, or a
+    /// turn before this one marked them and nobody heard that it was on disk.
     async fn marked_of(&mut self, lease: Lease, ordinals: &str) -> Result<Vec<i64>> {
         let sql = self.pick(
             "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::store::crew::Crew;
 use crate::store::gauges::{OpenRow, PoolUse};
 
 /// Seconds and shares are not whole.
@@ -41,6 +42,11 @@ struct Open {
 struct OfPool {
     pool: &'static str,
     state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRole {
+    role: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +87,11 @@ pub struct Gauges {
     planning: Gauge,
     pools: Family<OfPool, Gauge>,
     alarms: Family<OfKind, Gauge>,
+    engines: Family<OfRole, Gauge>,
+    leads: Family<OfRole, Gauge>,
+    terms: Family<OfRole, Gauge>,
+    leaderless: Family<OfRole, Real>,
+    granted: Family<OfChannel, Real>,
     /// Leases that ran out and wait for a takeover.
     pub expired_leases: Gauge,
     /// Bytes free where the embedded database lies.
@@ -124,6 +135,7 @@ impl Gauges {
         registry.register("pool_connections", "Connections to the database", g.pools.clone());
         registry.register("alarms", "Alarms that ring, by kind", g.alarms.clone());
         registry.register("leases_expired", "Leases that ran out and wait for a takeover", g.expired_leases.clone());
+        g.register_crew(registry);
         registry.register_with_unit("disk_free", "Free space under the database", Unit::Bytes, g.disk_free.clone());
         registry.register_with_unit(
             "store_size",
@@ -139,6 +151,34 @@ impl Gauges {
             g.looked_at.clone(),
         );
         g
+    }
+
+    fn register_crew(&self, registry: &mut Registry) {
+        registry.register("engines", "Engines on this store that are there, by role", self.engines.clone());
+        registry.register("leads", "1 while this process acts in a role that one engine has", self.leads.clone());
+        registry.register("leader_term", "How often a role changed hands", self.terms.clone());
+        let help = "Time for which nobody has had a role";
+        registry.register_with_unit("leaderless", help, Unit::Seconds, self.leaderless.clone());
+        registry.register("channel_granted", "Parts a second granted to all engines together", self.granted.clone());
+    }
+
+    /// Shows the engines on a server store; `me` is the one of this process.
+    pub fn crew(&self, crew: &Crew, me: &str) {
+        for (role, n) in &crew.engines {
+            self.engines.get_or_create(&OfRole { role: (*role).to_owned() }).set(*n);
+        }
+        for role in &crew.roles {
+            let of = OfRole { role: role.role.clone() };
+            self.leads.get_or_create(&of).set(i64::from(role.vacant_ms == 0 && role.owner == me));
+            self.terms.get_or_create(&of).set(role.term);
+            #[allow(clippy::cast_precision_loss)] // far below 2^52
+            self.leaderless.get_or_create(&of).set(role.vacant_ms as f64 / 1000.0);
+        }
+    }
+
+    /// Shows what all engines together may send on a channel, in parts a second.
+    pub fn granted(&self, channel: &str, rate: f64) {
+        self.granted.get_or_create(&OfChannel { channel: channel.to_owned() }).set(rate);
     }
 
     /// Shows a lane.
@@ -171,6 +211,13 @@ impl Gauges {
             let of = Stopped { channel: channel.to_owned(), why: reason };
             self.stopped.get_or_create(&of).set(i64::from(why == Some(reason)));
         }
+    }
+
+    /// Says that a channel stands paused because its receiver wants nothing more, whichever
+    /// process heard it.
+    pub fn withdrawn(&self, channel: &str, is: bool) {
+        let of = Stopped { channel: channel.to_owned(), why: "withdrawn" };
+        self.stopped.get_or_create(&of).set(i64::from(is));
     }
 
     /// Whether a channel stops for this reason.

@@ -140,7 +140,7 @@ fn came_back(rows: &[Vec<String>], (delivered, missed): (i64, i64)) {
     }
     assert_eq!(counts.remove("reached"), Some(delivered), "{counts:?}");
     assert_eq!(counts.remove("网关回执：未送达"), Some(missed), "{counts:?}");
-    assert_eq!(counts.remove("没有地址"), Some(4), "{counts:?}");
+    assert_eq!(counts.remove("没有联系方式"), Some(4), "{counts:?}");
     assert!(counts.is_empty(), "{counts:?}");
 }
 
@@ -172,5 +172,5 @@ async fn without_a_list_there_is_a_row_a_member() {
     let text = std::fs::read_to_string(site.dir.path().join("人.csv")).unwrap();
     assert_eq!(text.lines().count(), 21);
     assert!(text.contains("139****0003,河口瑶族自治县/河口镇/北山村,待发送"), "{text}");
-    assert_eq!(text.lines().filter(|l| l.contains("没有地址")).count(), 2, "{text}");
+    assert_eq!(text.lines().filter(|l| l.contains("没有联系方式")).count(), 2, "{text}");
 }

@@ -113,7 +113,7 @@ fn names_and_numbers_are_masked_unless_a_dispatcher_reveals_them() {
     let reach = gong.run(["reach", "1", "--json"]).ok().json();
     assert_eq!((&reach["audience"], &reach["handed_over"]), (&3.into(), &2.into()), "{reach}");
     let masked = gong.run(["unreached", "1"]).ok().stdout;
-    assert!(masked.contains("张*") && masked.contains("139****0001") && masked.contains("没有地址"), "{masked}");
+    assert!(masked.contains("张*") && masked.contains("139****0001") && masked.contains("没有联系方式"), "{masked}");
     assert!(!masked.contains("张三"), "{masked}");
     refused(&gong.run(["unreached", "1", "--reveal", "--as", "小李"]));
     gong.run(["unreached", "1", "--reveal", "--csv", "u.csv", "--as", "王芳"]).ok();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gong::channel::{Class, Outcome};
 use gong::domain::item::Lane;
+use gong::store::crew::{Crew, LedRole};
 use gong::store::gauges::{OpenRow, PoolUse};
 use gong::telemetry::Counts;
 use gong::telemetry::gauges::LaneNow;
@@ -97,6 +98,9 @@ fn shown() -> BTreeSet<String> {
     gauges.open(&[OpenRow { lane: 0, state: "active".to_owned(), n: 1, planning: 0 }], |_| "immediate");
     gauges.pools(&[PoolUse { name: "read", open: 1, idle: 1, most: 4 }]);
     gauges.alarms("disk", 0);
+    let role = LedRole { role: "planner".to_owned(), owner: String::new(), term: 1, vacant_ms: 0 };
+    gauges.crew(&Crew { roles: vec![role], engines: [("planner", 1)].into(), ..Crew::default() }, "");
+    gauges.granted("sms", 1.0);
     let text = counts.text();
     let sample = |line: &str| line.split([' ', '{']).next().unwrap_or_default().to_owned();
     text.lines().filter(|l| !l.starts_with('#')).map(sample).collect()

@@ -1,11 +1,15 @@
 //! The pipeline from an approved item to reach, over real sockets.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gong::domain::delivery::State;
 use gong::domain::reach::{ChannelKind, ChannelKinds};
 use gong::loopback::Behaviour;
+use gong::planner::Pace;
+use tokio_util::sync::CancellationToken;
 
+use crate::ledger::Ledger;
 use crate::site::{ALERT, NOTICE, Site, finished, gateway, in_state, wish};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -168,4 +172,35 @@ async fn until(mut holds: impl FnMut() -> bool) {
         assert!(tokio::time::Instant::now() < end, "it never came to that");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Who stood still while another planned reads the audience anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_planners_by_turns_write_nobody_twice() {
+    const PEOPLE: usize = 13_000;
+    let site = Site::new().await.with_kannel("127.0.0.1:9".parse().unwrap(), "rate = 5000");
+    let app = site.open().await;
+    site.settle(&app, PEOPLE).await;
+    let item = site.approve(&app, NOTICE).await;
+    let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
+    let mut planners = Vec::new();
+    for _ in 0..2 {
+        let planner = app.planner(Arc::default(), CancellationToken::new()).await.unwrap();
+        planners.push((planner, Pace::default()));
+    }
+    let mut working = true;
+    while working {
+        for (planner, pace) in &mut planners {
+            working = planner.step(pace).await.unwrap();
+        }
+    }
+    let (own, household, none) = Site::shares(PEOPLE);
+    let done = app.store.dispatch(&dispatch.no.to_string()).await.unwrap();
+    assert_eq!(usize::try_from(done.members).unwrap(), PEOPLE);
+    assert_eq!(own + household + none, PEOPLE);
+    let ledger = Ledger::open(&site.database()).await;
+    let twice = "SELECT recipient_no, COUNT(*), 0 FROM members GROUP BY recipient_no HAVING COUNT(*) > 1";
+    assert!(ledger.pairs(twice).await.is_empty());
+    ledger.assert_conserved().await;
+    ledger.close().await;
 }

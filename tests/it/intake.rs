@@ -4,6 +4,7 @@
 mod sender;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gong::app::App;
@@ -150,6 +151,37 @@ impl Clerk for Dying {
     }
 }
 
+/// The database answers, and takes nothing for a while, as one whose disk is full.
+struct Full {
+    desk: IntakeDesk,
+    left: AtomicU32,
+}
+
+impl Clerk for Full {
+    async fn enter(&self, letter: &Letter) -> gong::store::Result<Verdict> {
+        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(sqlx::Error::WorkerCrashed.into());
+        }
+        self.desk.enter(letter).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_waits_for_a_database_that_takes_nothing() {
+    let Some(broker) = broker().await else { return };
+    let site = sqlite(broker.url()).await.with(AWAKE).with(WEATHER);
+    let app = site.open().await;
+    let clerk = Full { desk: app.intake_desk().unwrap(), left: AtomicU32::new(12) };
+    let (rabbit, stop) = (rabbit(&app, broker.url().to_owned()), CancellationToken::new());
+    let intake = tokio::spawn(Intake { rabbit, clerk, longest: 1 << 20, stop: stop.clone() }.run());
+    let mut weather = Sender::new(&broker).await;
+    let answer = weather.ask(signed("k-1"), &letter("暴雨")).await;
+    assert!(answer.starts_with("{\"ok\":true"), "{answer}");
+    assert_eq!(items(&app).await, 1);
+    stop.cancel();
+    intake.await.unwrap();
+}
+
 fn rabbit(app: &App, url: String) -> Arc<Rabbit> {
     let settings = QueueSettings { url: vec![BrokerUrl::new(url)], ..QueueSettings::default() };
     let (store, wake) = (Arc::clone(&app.store), Arc::default());
@@ -164,7 +196,8 @@ async fn a_consumer_that_dies_between_commit_and_acknowledgement_doubles_nothing
     let proxy = Proxy::to(broker.port()).await;
     let entered = Arc::new(Notify::new());
     let clerk = Dying { desk: app.intake_desk().unwrap(), entered: Arc::clone(&entered) };
-    let dying = Intake { rabbit: rabbit(&app, broker.by(proxy.port)), clerk, stop: CancellationToken::new() };
+    let (rabbit, stop) = (rabbit(&app, broker.by(proxy.port)), CancellationToken::new());
+    let dying = Intake { rabbit, clerk, longest: 1 << 20, stop };
     let dying = tokio::spawn(dying.run());
     let mut weather = Sender::new(&broker).await;
     weather.tell(signed("k-1"), letter("暴雨").as_bytes()).await;
@@ -289,6 +322,21 @@ async fn pause_resume_and_cancel_are_told_and_a_cut_line_only_delays_them() {
     assert_impersonal(&all);
     serving.stop().await;
     gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_is_to_be_told_nothing_is_counted_or_declared() {
+    let Some(broker) = broker().await else { return };
+    let mut site = sqlite(broker.url()).await.with(AWAKE).with("[events]\nenabled = false");
+    let app = site.open().await;
+    site.settle(&app, 20).await;
+    let (serving, counts) = engine(&mut site, &app).await;
+    let item = site.approve(&app, ALERT).await;
+    let dispatch = site.send(&app, &item, &wish("all", "rehearsal")).await;
+    finished(&app, dispatch.no, LIMIT).await;
+    assert_eq!((counts.queue.told.get(), exists(&broker).await), (0, false));
+    assert_eq!(app.store.watched_dispatches(0).await.unwrap().len(), 1, "nobody has looked at it");
+    serving.stop().await;
 }
 
 /// Whether gong has declared its exchange of events.

@@ -193,12 +193,12 @@ async fn a_wrong_key_is_named_too() {
         ("wecom", wrong, "93000"),
         ("dingtalk", wrong, "300005"),
         ("feishu", wrong, "19001"),
-        ("webhook", Class::Permanent as i32, "HTTP 410: the receiver has disabled this webhook"),
+        ("webhook", Class::Withdrawn as i32, "HTTP 410: the receiver has disabled this webhook"),
     ];
     for ((channel, class, code), (name, of_class, word)) in refused.iter().zip(wanted) {
         assert!(channel == name && *class == of_class && code.contains(word), "{refused:?}");
     }
-    assert_eq!(in_state(&app, dispatch.no, State::Failed).await, 1, "a webhook taken away fails at once");
+    assert_eq!(in_state(&app, dispatch.no, State::Failed).await, 0, "a webhook taken away waits for its operator");
     serving.stop().await;
     robots.stop().await;
 }

@@ -1,8 +1,17 @@
 //! The commands of whoever looks after the database, from outside.
 
+use std::time::Duration;
+
+use gong::channel::{Receipt, ReceiptKey};
+use gong::domain::delivery::Word;
+use gong::domain::ids::DeliveryRef;
+use gong::loopback::Behaviour;
+use gong::store::operators::Role;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
+use crate::rig::{AWAKE, SOON, until};
+use crate::site::{ALERT, NOTICE, Site, finished, gateway, in_state, wish};
 use crate::support::{Gong, Run, free_port, postgres_server, wait_until};
 
 fn site() -> Gong {
@@ -52,9 +61,7 @@ async fn a_site_moves_to_a_server_and_back() {
     let port = free_port().to_string();
     let engine = gong.spawn(["serve", "--listen", &format!("127.0.0.1:{port}")], "serve.log");
     let log = gong.dir().join("serve.log");
-    assert!(wait_until(std::time::Duration::from_secs(30), || {
-        std::fs::read_to_string(&log).is_ok_and(|l| l.contains(&port))
-    }));
+    assert!(wait_until(Duration::from_secs(30), || { std::fs::read_to_string(&log).is_ok_and(|l| l.contains(&port)) }));
     let run = gong.run(["store", "move", "--to", &url]);
     assert_eq!(run.code, Some(3), "an engine runs: {run:?}");
     drop(engine);
@@ -84,4 +91,80 @@ async fn a_site_moves_to_a_server_and_back() {
     gong.run(["store", "move", "--undo"]).ok();
     gong.run(["status"]).ok();
     sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
+}
+
+/// What was reached, without the time of asking.
+fn reach(site: &Site, no: &str) -> Value {
+    let mut reach = site.run(&["reach", no, "--json"]).ok().json();
+    reach["as_of"].take();
+    reach
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_range_is_taken_out_while_everything_goes_on() {
+    let Some(server) = postgres_server() else { return };
+    let (admin, name, url) = schema(&server).await;
+    let gateway = gateway(Behaviour::default()).await;
+    let mut site = Site::new().await.with(AWAKE).with(&format!("[store]\nurl = \"{url}\""));
+    site = site.with_kannel(gateway.addr, "rate = 1000, in_flight = 16");
+    let app = site.open().await;
+    let unit = app.store.save_unit("河口县应急管理局", "0873-5550000").await.unwrap();
+    app.store.save_operator("王五", &unit, &[Role::Admin]).await.unwrap();
+    site.settle(&app, 50).await;
+    let serving = site.serve(&app).await;
+    let (alert, notice) = (site.approve(&app, ALERT).await, site.approve(&app, NOTICE).await);
+    let heard = async |no: i64| {
+        until("every receipt is there", SOON, async || {
+            in_state(&app, no, gong::domain::delivery::State::Delivered).await > 30
+        })
+        .await;
+        finished(&app, no, Duration::from_mins(1)).await
+    };
+    let old = site.send(&app, &alert, &wish("all", "sms")).await;
+    assert_eq!(heard(old.no).await.no, 1);
+    let reached = reach(&site, "1");
+    site.run(&["purge", "1", "--yes", "--as", "王五"]).ok();
+    let table = |of: &str| AssertSqlSafe(format!("UPDATE {name}.{of}"));
+    sqlx::query(table("counters SET value = 149 WHERE name = 'dispatch'")).execute(&admin).await.unwrap();
+    let next = site.send(&app, &notice, &wish("all", "sms")).await;
+    assert_eq!(next.no, 150);
+
+    // The engine sends meanwhile.
+    let detach = ["store", "partitions", "--detach", "0", "--as", "王五", "--json"];
+    let tables = site.run(&detach).ok().json();
+    assert_eq!(tables["tables"].as_array().map(Vec::len), Some(5), "{tables}");
+    heard(next.no).await;
+    assert_eq!(reach(&site, "1"), reached);
+    for command in [&["status"][..], &["status", "1"], &["status", "150"], &["check"], &["store", "partitions"]] {
+        let run = site.run(command);
+        assert!(run.code == Some(0), "{command:?}: {run:?}");
+    }
+    // A receipt that comes a year late finds nothing and breaks nothing.
+    let id = app.store.vault.client_id(DeliveryRef { dispatch_no: 1, ordinal: 1, attempt: 1 });
+    let late = [ReceiptKey::Client(id), ReceiptKey::Gateway("of long ago".to_owned())].map(|key| Receipt {
+        key,
+        word: Some(Word::Read),
+        gone: true,
+        code: String::new(),
+        event_at: None,
+        raw: "late".to_owned(),
+    });
+    app.store.record_receipts(app.store.channel_no("sms").await.unwrap(), &late).await.unwrap();
+    // Whoever was told of the old one is nobody now; everybody is told of a new one.
+    let last = site.send(&app, &notice, &wish("all", "sms")).await;
+    assert_eq!(heard(last.no).await.no, 151);
+    let there: i64 = sqlx::query_scalar(AssertSqlSafe(format!("SELECT COUNT(*) FROM {name}.detached_deliveries_0")))
+        .fetch_one(&admin)
+        .await
+        .unwrap();
+    assert_eq!(there, old_deliveries(&site));
+    serving.stop().await;
+    gateway.stop().await;
+    app.store.close().await;
+    sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
+}
+
+/// How many deliveries dispatch 1 had, by its own word.
+fn old_deliveries(site: &Site) -> i64 {
+    site.run(&["status", "1", "--json"]).ok().json()["deliveries"].as_i64().unwrap()
 }

@@ -109,7 +109,7 @@ fn the_tour_of_the_readme_ends_as_it_says() {
     assert!(rejected.contains("r6,") && rejected.lines().count() == 2, "{rejected}");
     let unreached: Vec<_> = said["gong unreached 1"].lines().collect();
     assert_eq!(unreached.len(), 2, "one head, one person: {unreached:?}");
-    assert!(unreached[1].contains("没有地址") && !unreached[1].contains("四四"), "{unreached:?}");
+    assert!(unreached[1].contains("没有联系方式") && !unreached[1].contains("四四"), "{unreached:?}");
     check_end(&tour);
 }
 

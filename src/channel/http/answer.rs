@@ -196,6 +196,7 @@ fn unforeseen(status: u16, wait: Option<Duration>) -> Outcome {
     let class = match status {
         429 => Class::Throttled,
         300..=399 | 401 | 403 | 404 | 405 | 407 => Class::Misconfigured,
+        410 => Class::Withdrawn,
         408 | 502 | 504 => Class::Unknown,
         400..=499 => Class::Permanent,
         500..=599 => Class::Temporary,

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::chart::{Row, bars, counted, curve};
-use super::{level, mode_notice, people_headings, proof, reason, share, span};
+use super::{level, mode_notice, people_headings, proof, share, span};
 use crate::cli::output::number;
-use crate::cli::plan::yuan;
+use crate::domain::figures::yuan_rounded;
 use crate::domain::reach::{Proof, ReachReport, RegionRow};
 use crate::lang::{self, Lang};
 use crate::say;
@@ -66,7 +66,7 @@ fn figures(report: &ReachReport) -> String {
         (say!("未到达", "unreached"), part(people.unreached)),
         (say!("到达 50% 用时", "time to 50%"), span(report.time_to_50_s)),
         (say!("到达 90% 用时", "time to 90%"), span(report.time_to_90_s)),
-        (say!("费用（元）", "cost (yuan)"), yuan(report.cost_milli)),
+        (say!("费用（元）", "cost (yuan)"), yuan_rounded(report.cost_milli)),
     ];
     let boards = boards.then(|| (say!("公告栏覆盖户数", "households covered"), number(report.covered_households)));
     let tiles =
@@ -194,7 +194,7 @@ fn channels(report: &ReachReport) -> String {
     ];
     let cells = report.by_channel.iter().map(|c| {
         let counts = [c.deliveries, c.handed_over, c.reached, c.failed, c.undelivered, c.unknown, c.parts].map(number);
-        [c.channel.clone(), proof(c.evidence)].into_iter().chain(counts).chain([yuan(c.cost_milli)]).collect()
+        [c.channel.clone(), proof(c.evidence)].into_iter().chain(counts).chain([yuan_rounded(c.cost_milli)]).collect()
     });
     let title = say!("按渠道（发送记录）", "By channel (deliveries)");
     let key = legend(&[
@@ -216,7 +216,7 @@ fn reasons(report: &ReachReport) -> String {
     let whole = report.people.unreached;
     let found = report.people.unreached_by_reason.list().into_iter().filter(|(_, n)| *n > 0);
     let rows: Vec<Row> = found
-        .map(|(why, n)| Row { label: reason(why), parts: vec![("gone", n)], whole, note: counted(n, whole) })
+        .map(|(why, n)| Row { label: why.words(), parts: vec![("gone", n)], whole, note: counted(n, whole) })
         .collect();
     let title = say!("为什么没有到达", "Why people were not reached");
     section(&title, &figure(&bars(&title, &rows)))

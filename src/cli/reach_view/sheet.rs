@@ -1,6 +1,6 @@
 //! The report and the unreached as CSV that spreadsheets open safely.
 
-use super::{level, proof, reason, yuan};
+use super::{level, proof, yuan};
 use crate::domain::reach::{ChannelRow, People, ReachReport};
 use crate::say;
 use crate::store::reach::UnreachedRow;
@@ -53,7 +53,7 @@ pub fn csv_row(row: &UnreachedRow) -> String {
         row.region.clone(),
         row.household_no.map(|no| no.to_string()).unwrap_or_default(),
         if row.away { say!("是", "yes") } else { say!("否", "no") },
-        reason(row.reason),
+        row.reason.words(),
         row.channel.clone().unwrap_or_default(),
         row.address.clone().unwrap_or_default(),
     ])
@@ -77,7 +77,7 @@ fn csv_head() -> Vec<String> {
         say!("未到达", "unreached"),
         say!("无回执", "accept-only"),
     ];
-    head.extend(People::default().unreached_by_reason.list().map(|(why, _)| reason(why)));
+    head.extend(People::default().unreached_by_reason.list().map(|(why, _)| why.words()));
     head.extend([
         say!("户数", "households"),
         say!("覆盖户数（估算）", "covered households (estimate)"),
@@ -182,7 +182,7 @@ mod tests {
             channel: Some("sms".into()),
             address: Some("139****1234".into()),
         };
-        assert_eq!(csv_row(&row), "9,12,\"张,三\",河口县/东村,,是,尚无回音,sms,139****1234\r\n");
+        assert_eq!(csv_row(&row), "9,12,\"张,三\",河口县/东村,,是,已提交尚无回执,sms,139****1234\r\n");
         assert_eq!(csv_row_head(true).split(',').count(), 9);
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::print;
 use crate::app::App;
-use crate::cli::{Context, Ended, output, reach_view, words};
+use crate::cli::{Context, Ended, output, words};
 use crate::domain::delivery::Reason;
 use crate::domain::reach::facts::Unreached;
 use crate::domain::recipient::{Phone, masked, masked_name};
@@ -236,9 +236,9 @@ fn why(door: &Door, has_phone: bool) -> String {
         Unreached::NoAddress => say!("没有电话", "no phone"),
         Unreached::Failed => {
             let class = door.failure.map(failure).unwrap_or_default();
-            if class.is_empty() { reach_view::reason(why) } else { format!("{}（{class}）", reach_view::reason(why)) }
+            if class.is_empty() { why.words() } else { format!("{}（{class}）", why.words()) }
         }
-        other => reach_view::reason(other),
+        other => other.words(),
     };
     let (away, people) = (door.away, door.people);
     match (away, why) {
@@ -256,6 +256,7 @@ pub(in crate::cli) fn failure(reason: Reason) -> String {
         Reason::Expired => say!("过期未发出", "expired"),
         Reason::TooManyAttempts => say!("多次未成", "too many attempts"),
         Reason::Misconfigured => say!("渠道配置有误", "channel misconfigured"),
+        Reason::Withdrawn => say!("接收方停止接收", "receiver withdrew"),
         _ => String::new(),
     }
 }

@@ -82,7 +82,8 @@ impl Ending {
 
     /// The open dispatches that nobody looks at now, and how many are open.
     async fn due(&self, looks: &mut HashMap<i64, Option<Look>>) -> VecDeque<(Dispatch, u32)> {
-        let open = match self.scheduler.store.dispatches(true).await {
+        let store = &self.scheduler.store;
+        let open = match store.soon(store.dispatches(true)).await {
             Ok(open) => open,
             Err(error) => {
                 tracing::warn!(%error, "cannot see which dispatches are open; trying again");
@@ -115,11 +116,11 @@ impl Ending {
             *look = Look { over, scan_at: Instant::now() + pause, ..*look };
             moved?;
         }
-        let dispatch = store.dispatch(&dispatch.no.to_string()).await?;
+        let dispatch = store.soon(store.dispatch(&dispatch.no.to_string())).await?;
         if dispatch.phase == "done" {
             let waits: Vec<i32> =
                 if dispatch.mode == Mode::Dry { Vec::new() } else { self.waits().map(|w| w.no).collect() };
-            if store.finish_dispatch(dispatch.no, &waits, &mut look.open).await? {
+            if store.at_last(store.finish_dispatch(dispatch.no, &waits, &mut look.open)).await? {
                 tracing::info!(dispatch = dispatch.no, "finished");
             }
         }
@@ -131,14 +132,14 @@ impl Ending {
         let store = &self.scheduler.store;
         let mut moved = 0;
         if over {
-            moved += store.sweep_dispatch(dispatch.no, dispatch.state == "cancelled").await?;
+            moved += store.at_last(store.sweep_dispatch(dispatch.no, dispatch.state == "cancelled")).await?;
         }
         if steady {
             let before = |way: &Way| (way.no, store.now() - receipt_wait(&*way.channel));
             // What was handed over since the dispatch began cannot be overdue earlier.
             let overdue: Vec<(i32, Millis)> =
                 self.waits().map(before).filter(|(_, before)| *before >= dispatch.created_at).collect();
-            moved += store.give_up_waiting(dispatch.no, &overdue).await?;
+            moved += store.at_last(store.give_up_waiting(dispatch.no, &overdue)).await?;
         }
         Ok(moved)
     }

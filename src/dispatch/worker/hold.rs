@@ -175,7 +175,7 @@ impl Worker {
         let (store, owner) = (Arc::clone(&self.tools.store), self.tools.owner.clone());
         let answer = self.hold.renewed.0.clone();
         tokio::spawn(async move {
-            let lost = if held.is_empty() { Ok(Vec::new()) } else { store.heartbeat(&owner, &held).await };
+            let lost = if held.is_empty() { Ok(Vec::new()) } else { store.soon(store.heartbeat(&owner, &held)).await };
             // The worker may be gone by now.
             let _ = answer.send((now, lost));
         });

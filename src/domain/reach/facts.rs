@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::say;
+
 /// An electronic delivery exists, in whatever state.
 pub const ELECTRONIC: i32 = 1;
 /// One of them is not suppressed.
@@ -53,6 +55,20 @@ pub enum Unreached {
 }
 
 impl Unreached {
+    /// The word people read.
+    #[must_use]
+    pub fn words(self) -> String {
+        match self {
+            Self::NoAddress => say!("没有联系方式", "no address"),
+            Self::OptedOut => say!("已退订", "opted out"),
+            Self::Away => say!("外出", "away"),
+            Self::Failed => say!("发送失败", "failed"),
+            Self::NoWord => say!("已提交尚无回执", "no word yet"),
+            Self::Pending => say!("待发送", "pending"),
+            Self::Cancelled => say!("已取消", "cancelled"),
+        }
+    }
+
     /// The name programs read.
     #[must_use]
     pub const fn name(self) -> &'static str {

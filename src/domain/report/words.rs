@@ -5,7 +5,6 @@ use jiff::tz::TimeZone;
 use super::{Next, Row, Section, Situation, Table, date_time};
 use crate::domain::calls::Village;
 use crate::domain::figures::{share, span, yuan_rounded};
-use crate::domain::reach::facts::Unreached;
 use crate::domain::reach::{ChannelRow, Proof};
 use crate::say;
 
@@ -202,7 +201,7 @@ pub(super) fn unreached(s: &Situation) -> Option<Section> {
         .into_iter()
         .filter(|(_, n)| *n > 0)
         .map(|(why, n)| {
-            let why = reason(why);
+            let why = why.words();
             say!("{why} {n} 人", "{why} {n}")
         })
         .collect();
@@ -212,18 +211,6 @@ pub(super) fn unreached(s: &Situation) -> Option<Section> {
         "Not told: {n} people ({reasons}). Their list: gong unreached {no}."
     )];
     Some(Section { heading: say!("未通知到的人员", "Not told"), lines, table: None })
-}
-
-fn reason(why: Unreached) -> String {
-    match why {
-        Unreached::NoAddress => say!("没有联系方式", "no address"),
-        Unreached::OptedOut => say!("已退订", "opted out"),
-        Unreached::Away => say!("外出", "away"),
-        Unreached::Failed => say!("发送失败", "failed"),
-        Unreached::NoWord => say!("已提交尚无回执", "no word yet"),
-        Unreached::Pending => say!("待发送", "pending"),
-        Unreached::Cancelled => say!("已取消", "cancelled"),
-    }
 }
 
 pub(super) fn next(s: &Situation, zone: &TimeZone) -> Section {

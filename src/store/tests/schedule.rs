@@ -92,6 +92,23 @@ async fn the_last_open_delivery_is_found_wherever_it_is() {
 }
 
 #[tokio::test]
+async fn what_was_misconfigured_is_due_for_who_serves_its_channel() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 3).await;
+        let d = planned(store, 3, 10, 1).await;
+        let later = Some(NOON + 3_600_000);
+        put(store, &d, 1, (State::Retry, Reason::Misconfigured), later).await;
+        put(store, &d, 2, (State::Retry, Reason::Temporary), later).await;
+        assert_eq!(store.retry_misconfigured(&[SMS + 1]).await.unwrap(), 0, "{}", t.engine);
+        assert_eq!(store.retry_misconfigured(&[SMS + 1, SMS]).await.unwrap(), 1, "{}", t.engine);
+        assert_eq!(store.take_due().await.unwrap(), 1);
+        let states: Vec<_> = rows(store, d.no).await.iter().map(Row::state).collect();
+        assert_eq!(states, [State::Queued, State::Retry, State::Queued]);
+    }
+}
+
+#[tokio::test]
 async fn a_called_off_dispatch_stops_what_has_not_left() {
     let all = [
         (State::Planned, State::Cancelled),
