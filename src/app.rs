@@ -164,7 +164,7 @@ impl App {
     /// Whoever takes receipts in.
     pub async fn desk(&self) -> Result<ReceiptDesk, StoreError> {
         let ways = Arc::new(self.ways().await?);
-        Ok(ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::default() })
+        Ok(ReceiptDesk::open(Arc::clone(&self.store), ways, Arc::default()))
     }
 
     /// Whether an engine holds the embedded store.
@@ -198,4 +198,10 @@ fn lock_path(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(".engine.lock");
     path.into()
+}
+
+/// The folder a file lies in.
+fn folder(file: Option<&Path>) -> Option<PathBuf> {
+    let folder = file?.parent().filter(|p| !p.as_os_str().is_empty());
+    Some(folder.unwrap_or(Path::new(".")).to_owned())
 }

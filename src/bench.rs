@@ -6,16 +6,22 @@
 //! the preparations forgotten first.
 
 mod bare_client;
+mod broker;
+mod callbacks;
 mod dispatch;
 mod email;
 pub mod gateway;
 mod import;
+mod lanes;
 mod peak;
+mod processes;
+mod queue;
 mod receipts;
 mod sheets;
 mod site;
 mod sms;
 mod snapshot;
+mod workers;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,8 +30,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use self::broker::Broker;
 use crate::channel::registry::ChannelSettings;
 use crate::planner::REHEARSAL;
+use crate::say;
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,10 +48,18 @@ pub enum Name {
     Email,
     /// a CSV of recipients
     Import,
-    /// receipts, a hundred a callback
+    /// receipts, one a callback
     Receipts,
+    /// the engine on a channel that costs nothing, and 5,000 callbacks a second beside it
+    Callbacks,
     /// sheets on paper, by one printing process
     Sheets,
+    /// an immediate dispatch beside a routine one, on a channel with a rate
+    Lanes,
+    /// batches from their table through the broker to a worker's claim
+    Queue,
+    /// one sending process against two
+    Workers,
 }
 
 /// How to measure.
@@ -55,13 +71,19 @@ pub struct Settings {
     pub runs: usize,
     /// A database server (`postgres://…`); a fresh SQLite file when not given.
     pub store: Option<String>,
+    /// A virtual host of a RabbitMQ that holds no gong (`amqp://…`); no broker when not given.
+    pub broker: Option<String>,
     /// Where the temporary folder goes: a real disk, or durability costs nothing.
     pub dir: PathBuf,
     pub seed: u64,
-    /// How long the gateway takes over an answer, in milliseconds.
-    pub latency_ms: u64,
-    /// Requests under way at once.
-    pub in_flight: usize,
+    /// How long the gateway takes over an answer, in milliseconds; `workers` has a default.
+    pub latency_ms: Option<u64>,
+    /// Requests under way at once; each bench has a default.
+    pub in_flight: Option<usize>,
+    /// Numbers that the gateway takes in one request.
+    pub numbers: usize,
+    /// Parts a second that the channel of `lanes` allows.
+    pub rate: f64,
     /// The gateway sends receipts, and they are waited for.
     pub receipts: bool,
 }
@@ -90,6 +112,7 @@ pub struct Report {
     /// Of the first run, from the end of its preparations on.
     pub peak_rss_bytes: u64,
     pub store: &'static str,
+    pub queue: &'static str,
     /// What the ceiling is.
     pub ceiling: &'static str,
     runs: Vec<Run>,
@@ -105,16 +128,31 @@ struct Measured {
     details: Map<String, Value>,
 }
 
+impl Settings {
+    /// Requests under way at once, where the bench has no default of its own.
+    fn at_once(&self) -> usize {
+        self.in_flight.unwrap_or(256)
+    }
+}
+
 impl Name {
     fn default_n(self) -> i64 {
         match self {
             Self::Snapshot | Self::Import => 1_000_000,
-            Self::Dispatch => 200_000,
+            Self::Dispatch | Self::Callbacks => 200_000,
             Self::Sms => 50_000,
             Self::Email => 20_000,
             Self::Receipts => 100_000,
             Self::Sheets => 2_000,
+            Self::Lanes => 200_000,
+            Self::Queue => 10_000,
+            Self::Workers => 60_000,
         }
+    }
+
+    /// Runs through a broker where one is given.
+    fn takes_broker(self) -> bool {
+        matches!(self, Self::Dispatch | Self::Sms | Self::Lanes | Self::Queue | Self::Workers)
     }
 }
 
@@ -125,19 +163,38 @@ impl Name {
 /// has to be.
 pub async fn run(name: Name, settings: &Settings) -> anyhow::Result<Report> {
     let n = settings.n.unwrap_or_else(|| name.default_n()).max(1);
-    let measured = match name {
-        Name::Snapshot => snapshot::run(settings, n).await?,
-        Name::Dispatch => dispatch::run(settings, n).await?,
-        Name::Sms => sms::run(settings, n).await?,
-        Name::Email => email::run(settings, n).await?,
-        Name::Import => import::run(settings, n).await?,
-        Name::Receipts => receipts::run(settings, n).await?,
-        Name::Sheets => sheets::run(settings, n).await?,
+    let broker = match &settings.broker {
+        Some(url) if name.takes_broker() => Some(Broker::enter(url).await?),
+        Some(_) => anyhow::bail!(say!(
+            "这项测试不经过消息队列，不要写 --broker",
+            "this bench uses no broker: leave --broker out"
+        )),
+        None => None,
     };
-    Ok(report(measured, if settings.store.is_some() { "postgres" } else { "sqlite" }))
+    let measured = measure(name, settings, n).await;
+    if let Some(broker) = broker {
+        broker.clean().await?;
+    }
+    Ok(report(measured?, settings))
 }
 
-fn report(m: Measured, store: &'static str) -> Report {
+async fn measure(name: Name, settings: &Settings, n: i64) -> anyhow::Result<Measured> {
+    match name {
+        Name::Snapshot => snapshot::run(settings, n).await,
+        Name::Dispatch => dispatch::run(settings, n).await,
+        Name::Sms => sms::run(settings, n).await,
+        Name::Email => email::run(settings, n).await,
+        Name::Import => import::run(settings, n).await,
+        Name::Receipts => receipts::run(settings, n).await,
+        Name::Callbacks => callbacks::run(settings, n).await,
+        Name::Sheets => sheets::run(settings, n).await,
+        Name::Lanes => lanes::run(settings, n).await,
+        Name::Queue => queue::run(settings, n).await,
+        Name::Workers => workers::run(settings, n).await,
+    }
+}
+
+fn report(m: Measured, settings: &Settings) -> Report {
     #[allow(clippy::cast_precision_loss)] // counts of rows
     let per_second = |seconds: fn(&Run) -> f64| median(m.runs.iter().map(|r| r.n as f64 / seconds(r).max(1e-9)));
     let (own, ceiling) = (per_second(|r| r.seconds), per_second(|r| r.bare_seconds));
@@ -151,7 +208,8 @@ fn report(m: Measured, store: &'static str) -> Report {
         times_bare: ceiling / own,
         // Later runs still hold what the ceiling before them took.
         peak_rss_bytes: m.runs.first().map_or(0, |r| r.peak_rss_bytes),
-        store,
+        store: if settings.store.is_some() { "postgres" } else { "sqlite" },
+        queue: if settings.broker.is_some() { "rabbitmq" } else { "embedded" },
         ceiling: m.ceiling,
         runs: m.runs,
         details: m.details,

@@ -146,7 +146,7 @@ impl Planner {
     /// Plans one chunk of the most urgent dispatch that has something to plan.
     pub async fn step(&self, pace: &mut Pace) -> Result<bool> {
         let now = self.store.now();
-        let mut open = self.store.dispatches(true).await?;
+        let mut open = self.store.soon(self.store.dispatches(true)).await?;
         open.retain(|d| {
             let due = d.phase == "waiting" && d.step_due_at.is_some_and(|at| at <= now);
             let put_off = pace.put_off.get(&d.no).is_some_and(|at| *at > Instant::now());

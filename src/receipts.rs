@@ -1,11 +1,16 @@
 //! Receipts come in: believed only when authenticated, answered only when on disk.
 
+mod line;
 mod replies;
 
+use std::collections::HashMap;
 use std::sync::Arc;
+
+use self::line::Line;
 
 use crate::channel::{Callback, CallbackError, Intake, Receipt};
 use crate::dispatch::worker::Way;
+use crate::say;
 use crate::store::receipts::Taken;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Counts;
@@ -19,8 +24,18 @@ pub enum IntakeError {
     NoChannel,
     #[error(transparent)]
     Callback(#[from] CallbackError),
+    /// Not on disk; one failure may be that of many callbacks.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(Arc<StoreError>),
+    /// More come than can be kept: the gateway has to repeat it.
+    #[error("{}", say!("回执太多，来不及写入，请稍后重发", "too many receipts wait to be written; repeat it in a moment"))]
+    Busy,
+}
+
+impl From<StoreError> for IntakeError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
 }
 
 /// Takes callbacks for every channel.
@@ -29,11 +44,23 @@ pub struct ReceiptDesk {
     pub store: Arc<Store>,
     pub ways: Arc<Vec<Way>>,
     pub counts: Arc<Counts>,
+    /// By the channel's number.
+    lines: Arc<HashMap<i32, Line>>,
 }
 
 impl ReceiptDesk {
+    /// Opens a desk; inside a runtime, since what comes together is written by a task a
+    /// channel, until the last desk is gone and what waited is answered.
+    #[must_use]
+    pub fn open(store: Arc<Store>, ways: Arc<Vec<Way>>, counts: Arc<Counts>) -> Self {
+        let line = |way: &Way| (way.no, Line::open(Arc::clone(&store), way.no, counts.receipt_groups.clone()));
+        let lines = Arc::new(ways.iter().map(line).collect());
+        Self { store, ways, counts, lines }
+    }
+
     /// Reads, keeps and applies the receipts of one callback. When this returns they
-    /// are on disk, and what it returns is what the gateway wants to hear.
+    /// are on disk, and what it returns is what the gateway wants to hear; the receipts
+    /// themselves have gone their way.
     pub async fn take(&self, channel: &str, callback: &Callback<'_>) -> Result<Intake, IntakeError> {
         self.take_of(channel, None, callback).await
     }
@@ -50,8 +77,8 @@ impl ReceiptDesk {
             None => way.channel.receipts(callback),
             Some(gateway) => way.channel.receipts_of(gateway, callback),
         };
-        let intake = read.inspect_err(|error| self.refused(channel, error))?;
-        self.keep(way, &intake.receipts).await?;
+        let mut intake = read.inspect_err(|error| self.refused(channel, error))?;
+        self.keep(way, std::mem::take(&mut intake.receipts)).await?;
         Ok(intake)
     }
 
@@ -60,7 +87,7 @@ impl ReceiptDesk {
     pub async fn take_mail(&self, channel: &str, mail: &[u8]) -> Result<Taken, IntakeError> {
         let way = self.way(channel)?;
         let receipts = way.channel.bounce(mail).inspect_err(|error| self.refused(channel, error))?;
-        Ok(self.keep(way, &receipts).await?)
+        self.keep(way, receipts).await
     }
 
     fn way(&self, channel: &str) -> Result<&Way, IntakeError> {
@@ -72,9 +99,11 @@ impl ReceiptDesk {
         tracing::warn!(channel, %error, "refused a callback");
     }
 
-    async fn keep(&self, way: &Way, receipts: &[Receipt]) -> Result<Taken, StoreError> {
-        let taken = self.store.soon(self.store.record_receipts(way.no, receipts)).await?;
-        self.counts.receipts(&way.name, receipts.len());
+    async fn keep(&self, way: &Way, receipts: Vec<Receipt>) -> Result<Taken, IntakeError> {
+        let n = receipts.len();
+        let line = self.lines.get(&way.no).ok_or(IntakeError::NoChannel)?;
+        let taken = line.keep(receipts).await?;
+        self.counts.receipts(&way.name, n);
         if taken.waiting > 0 {
             tracing::debug!(channel = way.name, waiting = taken.waiting, "receipts wait for their message");
         }

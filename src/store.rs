@@ -75,7 +75,7 @@ use crate::vault::Vault;
 /// Longer than the server itself lets anybody wait for a lock.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A chunk of the planner's or a page of a large dispatch, on a slow disk, with room.
-const LONG_PATIENCE: Duration = Duration::from_mins(10);
+const LONG_PATIENCE: Duration = Duration::from_mins(3);
 
 /// A result of the store.
 pub type Result<T> = std::result::Result<T, StoreError>;

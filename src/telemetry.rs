@@ -89,6 +89,8 @@ pub struct Counts {
     pub gauges: Gauges,
     /// Transactions of workers that recorded results.
     pub turns: Counter,
+    /// Transactions that kept receipts, of one callback or of many.
+    pub receipt_groups: Counter,
     /// Dispatches with work left.
     pub open_dispatches: Gauge,
     /// Receipts whose message is not known yet.
@@ -115,6 +117,8 @@ impl Default for Counts {
         let gauges = Gauges::register(&mut registry);
         let turns = Counter::default();
         registry.register("turns", "Transactions of workers that recorded results", turns.clone());
+        let receipt_groups = Counter::default();
+        registry.register("receipt_groups", "Transactions that kept receipts", receipt_groups.clone());
         let open_dispatches = Gauge::default();
         registry.register("open_dispatches", "Dispatches with work left", open_dispatches.clone());
         let unmatched = Gauge::default();
@@ -133,6 +137,7 @@ impl Default for Counts {
             alarms,
             gauges,
             turns,
+            receipt_groups,
             open_dispatches,
             unmatched,
             low_disk,

@@ -114,6 +114,7 @@ fn refusal(error: &IntakeError) -> Response {
         IntakeError::Callback(CallbackError::NotTaken) => StatusCode::NOT_FOUND.into_response(),
         IntakeError::Callback(CallbackError::Malformed(_)) => StatusCode::BAD_REQUEST.into_response(),
         // Not on disk: the gateway must try again.
+        IntakeError::Busy => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         IntakeError::Store(error) => {
             tracing::error!(%error, "a callback could not be kept; the gateway will repeat it");
             StatusCode::SERVICE_UNAVAILABLE.into_response()

@@ -2,7 +2,6 @@
 //! some of them, as its [`Roles`] say. Drains on shutdown.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -12,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{App, lock_database};
+use super::{App, folder, lock_database};
 use crate::cluster::granter::{Granter, SCHEDULER};
 use crate::cluster::leading::{Leading, Seat};
 use crate::cluster::presence::{self, Board};
@@ -247,8 +246,7 @@ impl App {
         let (store, served) = (Arc::clone(&self.store), serves.iter().map(|w| w.no).collect::<Vec<_>>());
         let stop = common.stop.clone();
         common.supervise(async move {
-            if let Some(Err(error)) = stop.run_until_cancelled(store.at_last(store.retry_misconfigured(&served))).await
-            {
+            if let Some(Err(error)) = stop.run_until_cancelled(store.retry_misconfigured(&served)).await {
                 tracing::warn!(%error, "what waits for better settings waits for its own time");
             }
         });
@@ -260,7 +258,7 @@ impl App {
 
     fn shared(&self, common: &Common) -> anyhow::Result<web::Shared> {
         let (ways, counts) = (Arc::clone(&common.ways), Arc::clone(&common.counts));
-        let desk = ReceiptDesk { store: Arc::clone(&self.store), ways, counts: Arc::clone(&counts) };
+        let desk = ReceiptDesk::open(Arc::clone(&self.store), ways, Arc::clone(&counts));
         let templates = self.config.path("templates".as_ref());
         let page = web::calls::CallPage::load(&templates, &self.config.zone()?)?;
         let pages = web::page::Pages::load(&templates, self.config.zone()?, self.site())?;
@@ -305,12 +303,6 @@ impl Common {
             self.supervise(maildir::watch(desk.clone(), way.name.clone(), dir.to_owned(), self.stop.clone()));
         }
     }
-}
-
-/// The folder a file lies in.
-pub(super) fn folder(file: Option<&Path>) -> Option<PathBuf> {
-    let folder = file?.parent().filter(|p| !p.as_os_str().is_empty());
-    Some(folder.unwrap_or(Path::new(".")).to_owned())
 }
 
 /// A running engine.

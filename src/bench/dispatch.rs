@@ -2,28 +2,34 @@
 //! marking, rendering and recording, every result on disk.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Map;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 
-use super::site::{CHANNEL, Site};
+use super::site::{Ask, CHANNEL, Site};
 use super::{Measured, Run, Settings, peak, rehearsal};
 use crate::channel::CLASS_ACCEPTED;
 use crate::domain::delivery::State;
 use crate::domain::item::Lane;
 use crate::store::Store;
 use crate::store::batches::Lease;
+use crate::store::dispatches::Dispatch;
 use crate::store::turn::{BatchTurn, Record, TAKEN};
+use crate::telemetry::Counts;
 
 /// How often we look whether it is done.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
     let site = Site::open(settings, rehearsal(), None).await?;
     site.people(persons_for(n)).await?;
     let (mut runs, mut details) = (Vec::new(), Map::new());
     for _ in 0..settings.runs {
-        let (n, took, turns, held) = engine(&site).await?;
+        let (n, took, turns, held) = engine(&site, Ask::default()).await?;
         site.app.store.empty_ledger().await?;
         let group = n / turns.max(1);
         let bare = bare(&site, usize::try_from(group).unwrap_or(1)).await?;
@@ -43,17 +49,56 @@ pub(super) fn persons_for(n: i64) -> i64 {
     n * 100 / 86 + 1
 }
 
-/// Plans a dispatch, runs the engine over it; deliveries, time, turns, memory.
-pub(super) async fn engine(site: &Site) -> anyhow::Result<(i64, Duration, i64, u64)> {
-    let dispatch = site.planned().await?;
+/// An engine at work, warmed up on a village.
+pub(super) struct Warm {
+    pub wake: Arc<Notify>,
+    pub counts: Arc<Counts>,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Warm {
+    /// Starts an engine, which answers on `listener` where there is one, and waits
+    /// until it has sent to a village.
+    pub async fn start(site: &Site, ask: Ask, listener: Option<TcpListener>) -> anyhow::Result<Self> {
+        let village = site.planned_of(ask.village()).await?;
+        let engine = site.app.start_engine().await?;
+        let (wake, counts) = (Arc::clone(&engine.wake), engine.counts());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let until = async {
+            let _ = stopped.await;
+        };
+        let running = tokio::spawn(engine.run(listener, until));
+        wait_done(&site.app.store, village.no).await?;
+        Ok(Self { wake, counts, stop, running })
+    }
+
+    /// Lets it send a dispatch that was held back; until all of it is recorded.
+    pub async fn send(&self, site: &Site, dispatch: &Dispatch) -> anyhow::Result<()> {
+        site.app.store.hold_batches(dispatch.no, false).await?;
+        self.wake.notify_waiters();
+        wait_done(&site.app.store, dispatch.no).await
+    }
+
+    /// Drains it.
+    pub async fn end(self) -> anyhow::Result<()> {
+        drop(self.stop);
+        self.running.await?
+    }
+}
+
+/// Plans a dispatch, has a warm engine send it; deliveries, time, turns, memory.
+pub(super) async fn engine(site: &Site, ask: Ask) -> anyhow::Result<(i64, Duration, i64, u64)> {
+    let dispatch = site.held(ask.clone()).await?;
+    let warm = Warm::start(site, ask, None).await?;
+    let before = warm.counts.turns.get();
     peak::reset();
     let began = Instant::now();
-    let engine = site.app.start_engine().await?;
-    wait_done(&site.app.store, dispatch.no).await?;
+    warm.send(site, &dispatch).await?;
     let took = began.elapsed();
     let held = peak::read();
-    let turns = i64::try_from(engine.counts().turns.get()).unwrap_or(i64::MAX);
-    engine.drain().await;
+    let turns = i64::try_from(warm.counts.turns.get() - before).unwrap_or(i64::MAX);
+    warm.end().await?;
     check_sent(&site.app.store, dispatch.no, dispatch.deliveries).await?;
     Ok((dispatch.deliveries, took, turns, held))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use super::dispatch::{engine, persons_for};
-use super::site::{Site, TEXT};
+use super::site::{Ask, Site, TEXT};
 use super::{Measured, Run, Settings};
 use crate::channel::AddressKind;
 use crate::channel::declaration::LimitsSpec;
@@ -32,7 +32,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     let length = length(&site)?;
     let (mut runs, mut details) = (Vec::new(), Map::new());
     for _ in 0..settings.runs {
-        let (n, took, turns, held) = engine(&site).await?;
+        let (n, took, turns, held) = engine(&site, Ask::default()).await?;
         site.app.store.empty_ledger().await?;
         let bare = source(sink.addr, n, length)?;
         details.insert("turns".into(), turns.into());

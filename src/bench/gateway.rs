@@ -4,10 +4,19 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
 use crate::loopback::{Behaviour, Credentials, Loopback, Running, Span};
 
 /// This program, whichever name it was started by (proc(5)).
-const SELF: &str = "/proc/self/exe";
+pub(super) const SELF: &str = "/proc/self/exe";
 /// What its clients say; everything about it is made up.
 pub const USERNAME: &str = "gong";
 pub const PASSWORD: &str = "bench";
@@ -35,6 +44,44 @@ impl Process {
         let addr = addr.map_err(|_| anyhow::anyhow!("the gateway did not say where it listens but {line:?}"))?;
         Ok(Self { child, addr })
     }
+
+    /// What it answers to a GET.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
+        let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let answer = client.get(format!("http://{}{path}", self.addr).parse()?).await?;
+        Ok(answer.into_body().collect().await?.to_bytes())
+    }
+
+    /// How many numbers it has taken.
+    pub async fn messages(&self) -> anyhow::Result<i64> {
+        let stats: Value = serde_json::from_slice(&self.get("/stats").await?)?;
+        Ok(stats["messages"].as_i64().unwrap_or(0))
+    }
+
+    /// What it took from the `since`-th on: client id and time in epoch milliseconds.
+    pub async fn took(&self, mut since: i64) -> anyhow::Result<Vec<(Uuid, i64)>> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.get(&format!("/log?since={since}")).await?;
+            let before = all.len();
+            for line in page.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+                let entry: Entry = serde_json::from_slice(line)?;
+                since = entry.seq + 1;
+                all.push((entry.client_id.parse()?, entry.at_ms));
+            }
+            if all.len() == before {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// A line of the gateway's log.
+#[derive(Deserialize)]
+struct Entry {
+    seq: i64,
+    client_id: String,
+    at_ms: i64,
 }
 
 impl Drop for Process {

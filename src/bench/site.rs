@@ -1,12 +1,14 @@
 //! A site to measure in: made-up people, one approved notice, one channel named sms.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Settings;
+use super::gateway::USERNAME;
+use super::{Settings, broker, rehearsal};
 use crate::app::App;
 use crate::channel::AddressKind;
 use crate::channel::registry::ChannelSettings;
@@ -17,19 +19,42 @@ use crate::domain::plan::Plan;
 use crate::planner::Planner;
 use crate::store::dispatches::{Dispatch, Mode, NewDispatch};
 use crate::store::items::ApprovalType;
-use crate::store::made_up::MadeUp;
+use crate::store::made_up::{MadeUp, village_code};
 use crate::store::operators::Role;
 use crate::store::schema;
 use crate::vault::Vault;
 
 /// The channel under measurement.
 pub const CHANNEL: &str = "sms";
+/// A channel whose gateway only calls back.
+pub const BACK: &str = "back";
 /// What everybody is told: two SMS parts, as notices are.
 pub const TEXT: &str = "各位村民：今年城乡居民医保集中缴费期到12月31日止，请尽早通过手机或到村委会缴费，逾期将影响明年待遇。咨询电话见村务公开栏。";
-const WHO: &str = "bench";
+pub const WHO: &str = "bench";
 const DAY: Millis = 86_400_000;
 /// Persons a village.
 const VILLAGE: i64 = 2_000;
+
+/// What a dispatch asks for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub audience: String,
+    pub plan: &'static str,
+    pub lane: Lane,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self { audience: "all".to_owned(), plan: CHANNEL, lane: Lane::Routine }
+    }
+}
+
+impl Ask {
+    /// To one village alone.
+    pub fn village(self) -> Self {
+        Self { audience: format!("region:{}", village_code(0)), ..self }
+    }
+}
 
 /// An open site and what has to go when it closes.
 pub struct Site {
@@ -46,6 +71,28 @@ impl Site {
         channel: ChannelSettings,
         public_url: Option<String>,
     ) -> anyhow::Result<Self> {
+        Self::open_with(settings, [(CHANNEL.to_owned(), channel)].into(), public_url).await
+    }
+
+    /// A site that sends through the rehearsal channel, and is called back at
+    /// `public_url` as Kannel does it.
+    pub async fn open_heard(settings: &Settings, public_url: &str) -> anyhow::Result<Self> {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let back = ChannelSettings {
+            gateway: "kannel".to_owned(),
+            vars: [pair("url", "http://127.0.0.1:1"), pair("username", USERNAME)].into(),
+            secrets: [pair("password", "file:secret"), pair("token", "file:secret")].into(),
+            ..ChannelSettings::default()
+        };
+        let channels = [(CHANNEL.to_owned(), rehearsal()), (BACK.to_owned(), back)].into();
+        Self::open_with(settings, channels, Some(public_url.to_owned())).await
+    }
+
+    async fn open_with(
+        settings: &Settings,
+        channels: BTreeMap<String, ChannelSettings>,
+        public_url: Option<String>,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("gong-bench-").tempdir_in(&settings.dir)?;
         let mut config = Config { base: std::path::absolute(folder.path())?, ..Config::default() };
         let schema = match &settings.store {
@@ -57,10 +104,13 @@ impl Site {
             None => "sqlite:bench.db".to_owned(),
         };
         config.store.key_file = "bench.key".into();
+        if let Some(url) = &settings.broker {
+            config.queue = broker::settings(url);
+        }
         config.server.public_url = public_url;
         // No quiet hours: it is measured at night, too.
         config.quiet_hours.from.clone_from(&config.quiet_hours.to);
-        config.channels.insert(CHANNEL.to_owned(), channel);
+        config.channels = channels;
         std::fs::write(folder.path().join("secret"), "bench")?;
         Vault::create(&config.path(&config.store.key_file))?;
         let app = App::open(config).await?;
@@ -82,6 +132,11 @@ impl Site {
 
     /// A new dispatch to everybody, not yet planned.
     pub async fn dispatch(&self) -> anyhow::Result<Dispatch> {
+        self.dispatch_of(Ask::default()).await
+    }
+
+    /// A new dispatch, not yet planned.
+    pub async fn dispatch_of(&self, ask: Ask) -> anyhow::Result<Dispatch> {
         let store = &self.app.store;
         let operator = store.acting(Some(WHO)).await?;
         let content =
@@ -91,12 +146,12 @@ impl Site {
         let new = NewDispatch {
             item_id: item.id,
             item_version: item.version,
-            audience: "all".into(),
-            canonical: "all".into(),
+            canonical: ask.audience.clone(),
+            audience: ask.audience,
             mode: Mode::Live,
-            lane: Lane::Routine as i32,
+            lane: ask.lane.number(),
             lane_reason: String::new(),
-            plan: Plan::parse(CHANNEL)?,
+            plan: Plan::parse(ask.plan)?,
             list_no: None,
             parent_no: None,
             expected: "{}".into(),
@@ -112,9 +167,23 @@ impl Site {
         self.app.planner(Arc::new(Notify::new()), CancellationToken::new()).await
     }
 
-    /// A new dispatch, planned to its end.
+    /// A new dispatch to everybody, planned to its end.
     pub async fn planned(&self) -> anyhow::Result<Dispatch> {
-        let dispatch = self.dispatch().await?;
+        self.planned_of(Ask::default()).await
+    }
+
+    /// The same, with no batch ready before [`Store::hold_batches`] lets them go.
+    ///
+    /// [`Store::hold_batches`]: crate::store::Store::hold_batches
+    pub async fn held(&self, ask: Ask) -> anyhow::Result<Dispatch> {
+        let dispatch = self.planned_of(ask).await?;
+        self.app.store.hold_batches(dispatch.no, true).await?;
+        Ok(dispatch)
+    }
+
+    /// A new dispatch, planned to its end.
+    pub async fn planned_of(&self, ask: Ask) -> anyhow::Result<Dispatch> {
+        let dispatch = self.dispatch_of(ask).await?;
         let planner = self.planner().await?;
         let mut pace = crate::planner::Pace::default();
         while planner.step(&mut pace).await? {}

@@ -1,87 +1,119 @@
-//! The engine over HTTP: one request a message, to a gateway in another process.
+//! The engine over HTTP, to a gateway in another process: one request a message, or
+//! many numbers in each.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Map;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 
-use super::dispatch::{check_sent, persons_for, wait_done};
+use super::dispatch::{self, Warm, check_sent, persons_for};
 use super::gateway::{Process, USERNAME};
-use super::site::{CHANNEL, Site};
+use super::site::{Ask, CHANNEL, Site};
 use super::{Measured, Run, Settings, bare_client, peak};
 use crate::channel::Evidence;
 use crate::channel::declaration::LimitsSpec;
 use crate::channel::registry::ChannelSettings;
 use crate::domain::delivery::State;
+use crate::planner::REHEARSAL;
 use crate::store::Store;
 
 const LOOK: Duration = Duration::from_millis(20);
+/// Faster than any machine here: the rate is not what limits.
+pub(super) const FAST: f64 = 1e6;
 
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
-    let gateway = Process::start(settings.latency_ms, settings.receipts)?;
+    let in_flight = settings.at_once();
+    let gateway = Process::start(settings.latency_ms.unwrap_or(0), settings.receipts)?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     let public_url = format!("http://{}", listener.local_addr()?);
-    let site = Site::open(settings, channel(&gateway, settings), Some(public_url.clone())).await?;
+    let evidence = if settings.receipts { Evidence::Receipts } else { Evidence::AcceptOnly };
+    let limits = LimitsSpec { evidence: Some(evidence), ..limits(FAST, in_flight) };
+    let channel = if settings.numbers > 1 {
+        many(&gateway, LimitsSpec { batch: Some(settings.numbers), ..limits })
+    } else {
+        kannel(&gateway, limits)
+    };
+    let site = Site::open(settings, channel, Some(public_url.clone())).await?;
     site.people(persons_for(n)).await?;
     let mut runs = Vec::new();
     let mut details = Map::new();
     for _ in 0..settings.runs {
         let listener = TcpListener::from_std(listener.try_clone()?)?;
-        let (n, took, turns, held) = engine(&site, settings, listener).await?;
+        let (n, took, turns, held) = engine(&site, settings.receipts, listener).await?;
         site.app.store.empty_ledger().await?;
-        let requests = bare_client::requests(gateway.addr, &format!("{public_url}/callbacks/{CHANNEL}"), n)?;
-        let bare = bare_client::send(requests, settings.in_flight).await?;
+        let bare = if settings.numbers > 1 {
+            let (_, took, _, _) = dispatch::engine(&site, Ask { plan: REHEARSAL, ..Ask::default() }).await?;
+            site.app.store.empty_ledger().await?;
+            took
+        } else {
+            let requests = bare_client::requests(gateway.addr, &format!("{public_url}/callbacks/{CHANNEL}"), n)?;
+            bare_client::send(requests, in_flight).await?
+        };
         details.insert("turns".into(), turns.into());
         runs.push(Run::new(n, took, bare, held));
     }
     site.close().await?;
-    details.insert("latency_ms".into(), settings.latency_ms.into());
-    details.insert("in_flight".into(), settings.in_flight.into());
+    details.insert("latency_ms".into(), settings.latency_ms.unwrap_or(0).into());
+    details.insert("in_flight".into(), in_flight.into());
+    details.insert("numbers".into(), settings.numbers.into());
     details.insert("receipts".into(), settings.receipts.into());
-    let ceiling = "a plain HTTP client with as many requests under way, rendered beforehand, to the same gateway";
+    let ceiling = if settings.numbers > 1 {
+        "the same dispatch on the rehearsal channel, which sends nothing"
+    } else {
+        "a plain HTTP client with as many requests under way, rendered beforehand, to the same gateway"
+    };
     Ok(Measured { name: "sms", ceiling, runs, details })
 }
 
-fn channel(gateway: &Process, settings: &Settings) -> ChannelSettings {
+/// Parts a second and requests at once; nothing comes back.
+pub(super) fn limits(rate: f64, in_flight: usize) -> LimitsSpec {
+    let (rate, in_flight) = (Some(rate), Some(in_flight));
+    LimitsSpec { rate, in_flight, evidence: Some(Evidence::AcceptOnly), ..LimitsSpec::default() }
+}
+
+/// One number a request.
+pub(super) fn kannel(gateway: &Process, limits: LimitsSpec) -> ChannelSettings {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     ChannelSettings {
         gateway: "kannel".to_owned(),
         gateways: Vec::new(),
         vars: [pair("url", &format!("http://{}", gateway.addr)), pair("username", USERNAME)].into(),
         secrets: [pair("password", "file:secret"), pair("token", "file:secret")].into(),
-        limits: LimitsSpec {
-            rate: Some(1e6),
-            in_flight: Some(settings.in_flight),
-            evidence: Some(if settings.receipts { Evidence::Receipts } else { Evidence::AcceptOnly }),
-            ..LimitsSpec::default()
-        },
+        limits,
         signature: None,
     }
 }
 
-async fn engine(site: &Site, settings: &Settings, listener: TcpListener) -> anyhow::Result<(i64, Duration, u64, u64)> {
-    let dispatch = site.planned().await?;
-    let store = std::sync::Arc::clone(&site.app.store);
-    let (stop, stopped) = oneshot::channel::<()>();
+/// Many numbers a request, signed.
+fn many(gateway: &Process, limits: LimitsSpec) -> ChannelSettings {
+    ChannelSettings {
+        gateway: "json-hmac".to_owned(),
+        gateways: Vec::new(),
+        vars: [("url".to_owned(), format!("http://{}", gateway.addr))].into(),
+        secrets: [("key".to_owned(), "file:secret".to_owned())].into(),
+        limits,
+        signature: None,
+    }
+}
+
+async fn engine(site: &Site, receipts: bool, listener: TcpListener) -> anyhow::Result<(i64, Duration, u64, u64)> {
+    let dispatch = site.held(Ask::default()).await?;
+    let store = Arc::clone(&site.app.store);
+    let warm = Warm::start(site, Ask::default(), Some(listener)).await?;
+    let before = warm.counts.turns.get();
     peak::reset();
     let began = Instant::now();
-    let engine = site.app.start_engine().await?;
-    let counts = engine.counts();
-    let serving = tokio::spawn(engine.serve(listener, async {
-        let _ = stopped.await;
-    }));
-    wait_done(&store, dispatch.no).await?;
-    if settings.receipts {
+    warm.send(site, &dispatch).await?;
+    if receipts {
         wait_delivered(&store, dispatch.no, dispatch.deliveries).await?;
     }
     let took = began.elapsed();
-    let held = peak::read();
-    drop(stop);
-    serving.await??;
+    let (held, turns) = (peak::read(), warm.counts.turns.get() - before);
+    warm.end().await?;
     check_sent(&store, dispatch.no, dispatch.deliveries).await?;
-    Ok((dispatch.deliveries, took, counts.turns.get(), held))
+    Ok((dispatch.deliveries, took, turns, held))
 }
 
 async fn wait_delivered(store: &Store, dispatch_no: i64, n: i64) -> anyhow::Result<()> {

@@ -9,8 +9,11 @@ fn settings(dir: &std::path::Path) -> Settings {
         store: None,
         dir: dir.to_owned(),
         seed: 1,
-        latency_ms: 0,
-        in_flight: 8,
+        broker: None,
+        latency_ms: None,
+        in_flight: None,
+        numbers: 1,
+        rate: 4_000.0,
         receipts: false,
     }
 }
@@ -18,7 +21,7 @@ fn settings(dir: &std::path::Path) -> Settings {
 #[tokio::test(flavor = "multi_thread")]
 async fn benches_measure_and_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    for name in [Name::Snapshot, Name::Dispatch, Name::Import, Name::Receipts] {
+    for name in [Name::Snapshot, Name::Dispatch, Name::Import, Name::Receipts, Name::Callbacks] {
         let report = run(name, &settings(dir.path())).await.unwrap();
         assert!((200..=400).contains(&report.n), "{report:?}");
         assert!(report.ratio > 0.0 && report.ceiling_per_second > 0.0 && report.peak_rss_bytes > 0, "{report:?}");

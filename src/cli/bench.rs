@@ -13,7 +13,7 @@ use crate::say;
 /// Measures with made-up data, in a folder of its own that is removed afterwards.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "gong bench snapshot\ngong bench sms --latency 20 --json\ngong bench import --n 100000 --runs 1"
+    after_help = "gong bench snapshot\ngong bench sms --latency 20 --json\ngong bench import --n 100000 --runs 1\ngong bench dispatch --store postgres://gong@db/gong --broker amqp://gong@mq/bench"
 )]
 pub struct BenchArgs {
     #[arg(value_enum, value_name = "NAME")]
@@ -27,18 +27,27 @@ pub struct BenchArgs {
     /// A PostgreSQL server, in place of a fresh SQLite file; a schema is made and dropped.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// A RabbitMQ, with --store: a virtual host of its own, in which no gong lives.
+    #[arg(long, value_name = "URL", requires = "store")]
+    broker: Option<String>,
     /// Where the temporary folder goes; choose the disk that matters.
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dir: PathBuf,
     /// The same seed makes the same people.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// sms: milliseconds until the gateway answers.
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    latency: u64,
-    /// sms: requests under way at once.
-    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    in_flight: u16,
+    /// sms, workers: milliseconds until the gateway answers (workers: 20).
+    #[arg(long, value_name = "MS")]
+    latency: Option<u64>,
+    /// sms, receipts, lanes, workers: requests under way at once (256; a worker of workers: 64).
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    in_flight: Option<u16>,
+    /// sms: numbers that the gateway takes in one request; beside it, the rehearsal channel.
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    numbers: u16,
+    /// lanes: parts a second that the channel allows.
+    #[arg(long, value_name = "PARTS", default_value_t = 4_000.0)]
+    rate: f64,
     /// sms: the gateway sends receipts, and they are waited for.
     #[arg(long)]
     receipts: bool,
@@ -76,8 +85,11 @@ pub(super) async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<En
         store: args.store,
         dir: args.dir,
         seed: args.seed,
+        broker: args.broker,
         latency_ms: args.latency,
-        in_flight: args.in_flight.into(),
+        in_flight: args.in_flight.map(Into::into),
+        numbers: args.numbers.into(),
+        rate: args.rate,
         receipts: args.receipts,
     };
     let report = bench::run(name, &settings).await?;
@@ -91,7 +103,7 @@ pub(super) async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<En
 
 /// Serves until whoever started us closes our standard input, or ends.
 async fn gateway(args: &BenchArgs) -> anyhow::Result<Ended> {
-    let running = bench::gateway::listen(args.latency, args.receipts).await?;
+    let running = bench::gateway::listen(args.latency.unwrap_or(0), args.receipts).await?;
     output::line(running.addr);
     tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await??;
     running.stop().await;
@@ -104,7 +116,7 @@ fn show(r: &Report) {
     let (rate, ceiling, peak) =
         (r.per_second.round() as i64, r.ceiling_per_second.round() as i64, r.peak_rss_bytes as f64 / 1_048_576.0);
     let rows = [
-        (say!("测试", "bench"), format!("{} ({})", r.name, r.store)),
+        (say!("测试", "bench"), format!("{} ({}, {})", r.name, r.store, r.queue)),
         (say!("数量", "n"), output::number(r.n)),
         (say!("用时（秒，中位数）", "seconds (median)"), format!("{:.2}", r.seconds)),
         (say!("每秒", "per second"), output::number(rate)),

@@ -262,8 +262,8 @@ impl Monitor {
         let repeat = self.limits.repeat_ms() - Millis::try_from(EVERY.as_millis()).unwrap_or(0);
         tokio::spawn(async move {
             let mine = match ring {
-                Ring::Over(..) => store.clear_alarm(&alarm.key).await,
-                _ => store.claim_alarm(&alarm.key, repeat).await,
+                Ring::Over(..) => store.soon(store.clear_alarm(&alarm.key)).await,
+                _ => store.soon(store.claim_alarm(&alarm.key, repeat)).await,
             };
             // A store that does not answer must not keep its own alarm back.
             if !mine.unwrap_or(true) {
@@ -276,7 +276,7 @@ impl Monitor {
                 }
             }
             // Another process may have a way that works.
-            let _ = store.clear_alarm(&alarm.key).await;
+            let _ = store.soon(store.clear_alarm(&alarm.key)).await;
         });
     }
 }

@@ -9,6 +9,7 @@ mod ending;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -42,6 +43,11 @@ const SILENT: Millis = GRANT + 1_000;
 const FORGET_EVERY: Duration = Duration::from_hours(1);
 const KEEP_UNMATCHED: Millis = 7 * 86_400_000;
 
+/// How often receipts that a crash left unmatched are looked for.
+const MATCH_EVERY: Duration = Duration::from_secs(1);
+/// It costs no more than this share of the time.
+const MATCH_SHARE: u32 = 20;
+
 /// What the scheduler works with.
 #[derive(Clone)]
 pub struct Scheduler {
@@ -58,14 +64,15 @@ pub struct Scheduler {
 impl Scheduler {
     /// Runs until told to stop.
     pub async fn run(self) {
-        let newest = self.store.health().await.ok().and_then(|h| h.newest_at).unwrap_or(0);
+        let newest = self.store.soon(self.store.health()).await.ok().and_then(|h| h.newest_at).unwrap_or(0);
         let guard = ClockGuard::new(self.store.clock.clone(), newest);
         let steady = Arc::new(AtomicBool::new(false));
         let ending = Ending { scheduler: self.clone(), steady: Arc::clone(&steady) };
         tokio::join!(
             self.rounds(guard, &steady),
             self.unless_stopped(ending.run()),
-            self.unless_stopped(self.forget())
+            self.unless_stopped(self.forget()),
+            self.unless_stopped(self.match_unmatched())
         );
     }
 
@@ -125,6 +132,28 @@ impl Scheduler {
                 Err(error) => tracing::warn!(%error, "cannot forget old receipts"),
             }
             tokio::time::sleep(FORGET_EVERY).await;
+        }
+    }
+
+    async fn match_unmatched(&self) {
+        let mut looked = HashMap::new();
+        loop {
+            let began = Instant::now();
+            if self.leading.holds() {
+                self.match_left(&mut looked).await;
+            }
+            tokio::time::sleep((began.elapsed() * MATCH_SHARE).max(MATCH_EVERY)).await;
+        }
+    }
+
+    /// Looks at some of what is unmatched; `looked` says how far, by the channel's number.
+    async fn match_left(&self, looked: &mut HashMap<i32, String>) {
+        for way in self.ways.iter() {
+            let after = looked.entry(way.no).or_default();
+            match self.store.soon(self.store.match_left(way.no, after)).await {
+                Ok(next) => *after = next,
+                Err(error) => tracing::warn!(channel = way.name, %error, "cannot look for unmatched receipts"),
+            }
         }
     }
 

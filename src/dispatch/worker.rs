@@ -227,7 +227,10 @@ impl Worker {
     async fn wait(&mut self, due: Option<Instant>) {
         let now = Instant::now();
         let mut until = now + IDLE;
-        for at in [due, self.line.flush_at(FLUSH), Some(self.look_at.0).filter(|at| *at > now)].into_iter().flatten() {
+        // Results that are due while a turn runs wait for its end: to wake for them would
+        // be to wake at once, again and again, and keep a core from whoever runs the turn.
+        let flush = self.line.flush_at(FLUSH).filter(|_| self.turn.is_none()).map(|at| at.max(self.turn_not_before));
+        for at in [due, flush, Some(self.look_at.0).filter(|at| *at > now)].into_iter().flatten() {
             until = until.min(at);
         }
         let turn: OptionFuture<_> = self.turn.as_mut().into();

@@ -8,7 +8,6 @@ use super::receipts::rows::{KeptReceipt, ReceiptRows};
 use super::recipients::people;
 use super::{Result, Store, Tx, partitions};
 use crate::clock::Millis;
-use crate::domain::delivery::State;
 
 /// How far a dispatch had come after one chunk of its snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +34,8 @@ impl Filled {
     }
 }
 
+/// The state of a batch that a bench keeps back; no part of the engine knows it.
+const HELD: i32 = -1;
 /// The tables that a snapshot fills.
 const SNAPSHOT: [&str; 4] = ["members", "deliveries", "delivery_members", "batches"];
 /// The tables that a dispatch fills, from its snapshot to its receipts.
@@ -174,7 +175,6 @@ impl Store {
                 .bind(vec![callback.dispatch_no; n])
                 .bind(&callback.ordinals)
                 .bind(vec![callback.state; n])
-                .bind(vec![State::Sent.code(); n])
                 .bind(vec![Some(at); n])
                 .bind(vec![Some(at); n])
                 .bind(vec![None::<Millis>; n])
@@ -215,6 +215,15 @@ impl Store {
         }
         tx.commit().await?;
         self.settle().await
+    }
+
+    /// Keeps the batches of a dispatch that are ready from everybody, or lets them go.
+    pub async fn hold_batches(&self, dispatch_no: i64, hold: bool) -> Result<()> {
+        let (from, to) = if hold { (0, HELD) } else { (HELD, 0) };
+        let mut tx = self.begin().await?;
+        let sql = "UPDATE batches SET state = $3 WHERE dispatch_no = $1 AND state = $2";
+        exec!(&mut tx, sqlx::query(sql).bind(dispatch_no).bind(from).bind(to))?;
+        tx.commit().await
     }
 
     /// Batches of a dispatch that are not done.

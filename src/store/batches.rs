@@ -302,7 +302,7 @@ impl Tx {
 
     /// Whatever this lease still has `sending` when nothing of it is under way was marked
     /// by a turn of which nobody heard that it was on disk: it never left.
-    async fn unmark(&mut self, lease: Lease) -> Result<()> {
+    pub(super) async fn unmark(&mut self, lease: Lease) -> Result<()> {
         let sql = format!(
             "UPDATE deliveries SET state = {} WHERE batch = $1 AND batch > 0 AND state = {} AND epoch = $2{}",
             State::Queued.code(),
@@ -336,11 +336,10 @@ impl Tx {
         Ok(())
     }
 
-    /// Closes batches of which nothing is under way; one that has queued rows after all
-    /// (its dispatch was paused while they were being marked) goes back to be leased again.
+    /// Closes batches; one that has queued rows after all (its dispatch was paused
+    /// while they were being marked) goes back to be leased again.
     pub(super) async fn close_batches(&mut self, leases: &[Lease]) -> Result<()> {
         for lease in leases {
-            self.unmark(*lease).await?;
             let within = self.within(*lease);
             let sql = format!(
                 "UPDATE batches SET owner = '', lease_until = NULL, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries \

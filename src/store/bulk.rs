@@ -1,6 +1,41 @@
 //! Many rows in one statement: one JSON parameter, unpacked by the database.
 
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, Postgres};
+use sqlx::sqlite::{Sqlite, SqliteArgumentsBuffer, SqliteTypeInfo};
+use sqlx::types::Type;
+
 use super::Tx;
+
+/// Numbers as one parameter: an array on a server, which looks each up by its hash,
+/// and a JSON text on the embedded engine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbers<'a>(pub &'a [i64]);
+
+impl Type<Sqlite> for Numbers<'_> {
+    fn type_info() -> SqliteTypeInfo {
+        <String as Type<Sqlite>>::type_info()
+    }
+}
+
+impl Encode<'_, Sqlite> for Numbers<'_> {
+    fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
+        Encode::<Sqlite>::encode(serde_json::to_string(self.0)?, buffer)
+    }
+}
+
+impl Type<Postgres> for Numbers<'_> {
+    fn type_info() -> PgTypeInfo {
+        <[i64] as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Numbers<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        Encode::<Postgres>::encode_by_ref(&self.0, buffer)
+    }
+}
 
 /// One value of a bulk row.
 #[derive(Clone, Copy)]

@@ -45,6 +45,11 @@ pub enum StoreError {
         "the backup before the upgrade failed ({_0}), so the database was not upgraded and nothing was changed. See whether its folder can be written and the disk is full, then run it again"
     ))]
     Backup(String),
+    #[error("{}", say!(
+        "要写入的行一直被另一个事务占用，这次没有写入。请稍后再试",
+        "another transaction held the rows all the time; nothing was written. Try again in a moment"
+    ))]
+    Held,
     #[error("{0}")]
     Migrate(String),
     #[error("{}", say!(
@@ -80,6 +85,12 @@ impl StoreError {
         matches!(e.code().as_deref(), Some("13" | "53100"))
     }
 
+    /// The database broke off one of two transactions that were in each other's way.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Db(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("40001" | "40P01")))
+    }
+
     /// The database is well and will never take these data: they break a rule of a table
     /// or are none of its type. PostgreSQL's classes 22 and 23; SQLite's `SQLITE_TOOBIG`,
     /// `SQLITE_CONSTRAINT` and `SQLITE_MISMATCH`, whose extended codes hold them in the
@@ -103,7 +114,7 @@ impl StoreError {
                     Some("5" | "517" | "25P03" | "40001" | "40P01" | "55P03" | "57P01" | "57P03")
                 )
             }
-            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) | Self::Silent(_) => true,
+            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) | Self::Silent(_) | Self::Held => true,
             _ => false,
         }
     }

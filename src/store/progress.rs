@@ -53,12 +53,11 @@ impl Store {
         for (mut at, end) in [(from, self.last_ordinal(no).await? + 1), (0, from)] {
             while at < end {
                 let to = end.min(at + RANGE);
-                let found: Option<i64> = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone()))
-                    .bind(no)
-                    .bind(at)
-                    .bind(to)
-                    .fetch_optional(db)
-                    .await)?;
+                let sql = sqlx::AssertSqlSafe(sql.clone());
+                let look = async {
+                    Ok(read!(self, |db| sqlx::query_scalar(sql).bind(no).bind(at).bind(to).fetch_optional(db).await)?)
+                };
+                let found: Option<i64> = self.soon(look).await?;
                 if found.is_some() {
                     return Ok(found);
                 }

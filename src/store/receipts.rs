@@ -1,31 +1,37 @@
 //! Receipts: kept first, matched when they can be, applied so that evidence only rises.
+//!
+//! Several at once on a server, and beside the turns of workers: who records receipts
+//! never waits for a delivery's row. What another transaction holds just now is left
+//! out and recorded a moment later, so nobody can wait for us in a circle. Addresses,
+//! then the counter (one such transaction at a time), then deliveries, then handles.
 
 pub(super) mod claims;
+pub(super) mod meeting;
+pub(super) mod parts;
 pub mod rows;
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use serde_json::json;
 
+use self::claims::{Raised, Wait};
 use self::rows::{KeptReceipt, ReceiptRows};
-use super::{Result, Store, Tx};
+use super::{Result, Store, StoreError, Tx};
 use crate::channel::{Receipt, ReceiptKey};
 use crate::clock::Millis;
 use crate::domain::delivery::Word;
 use crate::vault::Owner;
-
-pub(super) const WAITING_SQLITE: &str = "SELECT no, gateway_id, state FROM receipts WHERE channel = $1 AND dispatch_no IS NULL \
-     AND gateway_id IN (SELECT value FROM json_each($2)) ORDER BY no";
 
 const HANDLES_SQLITE: &str = "SELECT h.gateway_id, h.dispatch_no, h.ordinal, h.attempt, h.part, h.parts FROM handles h \
      WHERE h.channel = $1 AND h.gateway_id IN (SELECT value FROM json_each($2))";
 pub(super) const HANDLES_POSTGRES: &str = "SELECT h.gateway_id, h.dispatch_no, h.ordinal, h.attempt, h.part, h.parts FROM handles h \
      WHERE h.channel = $1 AND h.gateway_id IN (SELECT unnest($2::text[]) COLLATE \"C\") AND h.dispatch_no >= $3";
 
-/// The advisory lock (with the channel's number) of those who store handles and
-/// those who look for them.
-pub(super) const HANDLES_LOCK: i32 = 7032;
+/// How long rows that others hold are left alone before the next try, in milliseconds:
+/// transactions of ours stay under 100 ms.
+const PAUSES: [u64; 8] = [1, 2, 5, 10, 20, 50, 200, 1_000];
 
 /// What a gateway said, without the NULs that PostgreSQL's text cannot hold.
 pub(super) fn storable(text: &str) -> Cow<'_, str> {
@@ -51,6 +57,30 @@ pub struct Taken {
     pub waiting: usize,
 }
 
+/// What became of one receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Matched,
+    /// Kept; its message is not known (yet).
+    Waiting,
+    /// Not kept: another transaction held its delivery all the time.
+    Held,
+}
+
+impl Taken {
+    /// Counts the fates of a callback's receipts.
+    ///
+    /// # Errors
+    /// When one of them could not be kept: the callback has to be repeated.
+    pub fn of(fates: &[Fate]) -> Result<Self> {
+        let n = |fate| fates.iter().filter(|f| **f == fate).count();
+        if n(Fate::Held) > 0 {
+            return Err(StoreError::Held);
+        }
+        Ok(Self { matched: n(Fate::Matched), waiting: n(Fate::Waiting) })
+    }
+}
+
 #[derive(sqlx::FromRow)]
 struct Handle {
     gateway_id: String,
@@ -61,17 +91,35 @@ struct Handle {
     parts: i32,
 }
 
+impl Handle {
+    fn claim(&self, word: Word, at: Millis) -> Claim {
+        let part = (self.parts > 1).then_some((self.part, self.parts));
+        Claim { dispatch_no: self.dispatch_no, ordinal: self.ordinal, attempt: self.attempt, part, word, at }
+    }
+}
+
+impl Claim {
+    fn key(&self) -> Key {
+        (self.dispatch_no, self.ordinal)
+    }
+}
+
 type Key = (i64, i64);
 
 /// Receipts a transaction: well under 100 ms on either engine.
-const CHUNK: usize = 500;
+pub const GROUP: usize = 500;
 
 /// What is known of receipts when they are written.
 struct Kept<'a> {
     /// The delivery of each, in order.
     matches: &'a [Option<Claim>],
-    /// Dispatches whose data was destroyed; no raw text is kept of theirs.
-    purged: &'a [i64],
+    /// Deliveries that others hold: their receipts are not written.
+    held: &'a HashSet<Key>,
+    /// Deliveries of dispatches whose data was destroyed: what a gateway says of them
+    /// afterwards (numbers, names) must not bring it back.
+    purged: &'a HashSet<Key>,
+    /// The number of the first.
+    first: i64,
     now: Millis,
 }
 
@@ -80,46 +128,82 @@ impl Store {
     /// them: when this returns they are on disk. A long callback is kept in several
     /// transactions, so that others get their turn; where one fails the gateway repeats
     /// the whole, and what it says twice counts once.
+    ///
+    /// # Errors
+    /// When the database fails, or another transaction holds a delivery for seconds.
     pub async fn record_receipts(&self, channel: i32, receipts: &[Receipt]) -> Result<Taken> {
         let mut taken = Taken::default();
-        for some in receipts.chunks(CHUNK) {
-            let now = self.record_some(channel, some).await?;
+        for some in receipts.chunks(GROUP) {
+            let now = Taken::of(&self.record_group(channel, some).await?)?;
             taken = Taken { matched: taken.matched + now.matched, waiting: taken.waiting + now.waiting };
         }
         Ok(taken)
     }
 
-    async fn record_some(&self, channel: i32, receipts: &[Receipt]) -> Result<Taken> {
+    /// The same for receipts of several callbacks, in one transaction: says what became
+    /// of each.
+    ///
+    /// # Errors
+    /// When the database fails; then none of them is kept.
+    pub async fn record_group(&self, channel: i32, receipts: &[Receipt]) -> Result<Vec<Fate>> {
+        let mut fates = vec![Fate::Held; receipts.len()];
+        let mut pauses = PAUSES.iter();
+        loop {
+            let left: Vec<usize> = (0..fates.len()).filter(|i| fates[*i] == Fate::Held).collect();
+            if left.is_empty() {
+                break;
+            }
+            let some: Vec<&Receipt> = left.iter().map(|i| &receipts[*i]).collect();
+            match self.record_some(channel, &some).await {
+                Ok(now) => left.iter().zip(now).for_each(|(i, fate)| fates[*i] = fate),
+                Err(error) if error.is_conflict() => {}
+                // The others are kept.
+                Err(error) if left.len() < fates.len() => {
+                    tracing::warn!(channel, %error, "some receipts of a group could not be kept");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            if fates.contains(&Fate::Held) {
+                let Some(pause) = pauses.next() else { break };
+                tokio::time::sleep(Duration::from_millis(*pause)).await;
+            }
+        }
+        self.look_again(channel, receipts, &fates).await;
+        Ok(fates)
+    }
+
+    async fn record_some(&self, channel: i32, receipts: &[&Receipt]) -> Result<Vec<Fate>> {
         let now = self.now();
         let mut tx = self.begin_hot().await?;
-        if let Tx::Postgres(_) = tx {
-            // A worker that stores the handles of this channel goes before or after.
-            let sql = "SELECT pg_advisory_xact_lock($1, $2)";
-            exec!(&mut tx, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
-        }
         let matches = tx.match_receipts(self, channel, receipts).await?;
-        let purged = tx.purged_of(&matches).await?;
-        let kept = Kept { matches: &matches, purged: &purged, now };
+        tx.mark_targets_gone(receipts, &matches).await?;
+        let first = tx.take_numbers("receipt", i64::try_from(receipts.len()).unwrap_or(i64::MAX)).await?;
+        let keys: BTreeSet<Key> = matches.iter().flatten().map(Claim::key).collect();
+        let rows = tx.lock_deliveries(&keys, Wait::No).await?;
+        let held = tx.held_by_others(&keys, &rows).await?;
+        let is_held = |m: &Option<Claim>| m.is_some_and(|m| held.contains(&m.key()));
+        let mut purged: HashSet<Key> = rows.iter().filter(|(_, row)| row.purged).map(|(key, _)| *key).collect();
+        purged.extend(tx.purged_without_rows(&keys, &rows).await?);
+        let kept = Kept { matches: &matches, held: &held, purged: &purged, first, now };
         tx.insert_receipts(self, channel, receipts, &kept).await?;
         let claims: Vec<Claim> = receipts
             .iter()
             .zip(&matches)
+            .filter(|(_, m)| !is_held(m))
             .filter_map(|(r, m)| {
                 let (m, word) = (m.as_ref()?, r.word?);
                 Some(Claim { word, at: now, ..*m })
             })
             .collect();
-        tx.apply_claims(channel, &claims).await?;
-        let gone: Vec<Key> = receipts
-            .iter()
-            .zip(&matches)
-            .filter(|(r, _)| r.gone)
-            .filter_map(|(_, m)| m.as_ref().map(|m| (m.dispatch_no, m.ordinal)))
-            .collect();
-        tx.mark_targets_gone(&gone).await?;
+        tx.fold_claims(channel, &claims, rows).await?;
         tx.commit().await?;
-        let known = matches.iter().flatten().count();
-        Ok(Taken { matched: known, waiting: receipts.len() - known })
+        let fate = |m: &Option<Claim>| match m {
+            None => Fate::Waiting,
+            m if is_held(m) => Fate::Held,
+            Some(_) => Fate::Matched,
+        };
+        Ok(matches.iter().map(fate).collect())
     }
 
     /// Receipts that wait for their message, over all channels.
@@ -135,25 +219,17 @@ impl Tx {
         &mut self,
         store: &Store,
         channel: i32,
-        receipts: &[Receipt],
+        receipts: &[&Receipt],
     ) -> Result<Vec<Option<Claim>>> {
         let ids: Vec<Cow<'_, str>> = receipts
             .iter()
             .filter_map(|r| if let ReceiptKey::Gateway(id) = &r.key { Some(storable(id)) } else { None })
             .collect();
         let handles = self.handles(channel, &ids.iter().map(AsRef::as_ref).collect::<Vec<_>>()).await?;
-        let claim = |h: &Handle| Claim {
-            dispatch_no: h.dispatch_no,
-            ordinal: h.ordinal,
-            attempt: h.attempt,
-            part: (h.parts > 1).then_some((h.part, h.parts)),
-            word: Word::Sent,
-            at: 0,
-        };
         Ok(receipts
             .iter()
             .map(|r| match &r.key {
-                ReceiptKey::Gateway(id) => handles.get(storable(id).as_ref()).map(claim),
+                ReceiptKey::Gateway(id) => handles.get(storable(id).as_ref()).map(|h| h.claim(Word::Sent, 0)),
                 ReceiptKey::Client(id) => store.vault.read_client_id(*id).map(|of| Claim {
                     dispatch_no: i64::from(of.dispatch_no),
                     ordinal: i64::from(of.ordinal),
@@ -166,16 +242,20 @@ impl Tx {
             .collect())
     }
 
-    /// Marks the addresses that these deliveries went to: they do not exist.
-    async fn mark_targets_gone(&mut self, deliveries: &[Key]) -> Result<()> {
+    /// Marks the addresses that do not exist. One that is held is being marked by another:
+    /// nothing else changes an address.
+    async fn mark_targets_gone(&mut self, receipts: &[&Receipt], matches: &[Option<Claim>]) -> Result<()> {
+        let gone = receipts.iter().zip(matches).filter(|(r, _)| r.gone);
+        let deliveries: Vec<Key> = gone.filter_map(|(_, m)| m.as_ref().map(Claim::key)).collect();
         if deliveries.is_empty() {
             return Ok(());
         }
         let sql = self.pick(
             "UPDATE addresses SET gone = 1 WHERE id IN (SELECT d.target FROM json_each($1) j \
              JOIN deliveries d ON d.dispatch_no = j.value->>0 AND d.ordinal = j.value->>1)",
-            "UPDATE addresses SET gone = 1 WHERE id IN (SELECT d.target FROM json_array_elements($1::json) j \
-             JOIN deliveries d ON d.dispatch_no = (j->>0)::bigint AND d.ordinal = (j->>1)::bigint)",
+            "UPDATE addresses SET gone = 1 WHERE id IN (SELECT a.id FROM json_array_elements($1::json) j \
+             JOIN deliveries d ON d.dispatch_no = (j->>0)::bigint AND d.ordinal = (j->>1)::bigint \
+             JOIN addresses a ON a.id = d.target AND a.gone = 0 FOR NO KEY UPDATE OF a SKIP LOCKED)",
         );
         exec!(self, sqlx::query(sql).bind(json!(deliveries).to_string()))?;
         Ok(())
@@ -217,13 +297,14 @@ impl Tx {
         &mut self,
         store: &Store,
         channel: i32,
-        receipts: &[Receipt],
+        receipts: &[&Receipt],
         kept: &Kept<'_>,
     ) -> Result<()> {
-        let first = self.take_numbers("receipt", i64::try_from(receipts.len()).unwrap_or(i64::MAX)).await?;
-        let rows = receipts.iter().zip(kept.matches).zip(first..).map(|((r, m), no)| {
+        let numbered = receipts.iter().zip(kept.matches).zip(kept.first..);
+        let free = numbered.filter(|((_, m), _)| !m.is_some_and(|m| kept.held.contains(&m.key())));
+        let rows = free.map(|((r, m), no)| {
             let to = m.as_ref().map(|m| (m.dispatch_no, m.ordinal, m.attempt));
-            let purged = to.is_some_and(|(dispatch, ..)| kept.purged.contains(&dispatch));
+            let purged = m.is_some_and(|m| kept.purged.contains(&m.key()));
             KeptReceipt {
                 no,
                 gateway_id: if let ReceiptKey::Gateway(id) = &r.key {
@@ -242,65 +323,33 @@ impl Tx {
         self.keep_receipts(channel, kept.now, &rows).await
     }
 
-    /// Those of the dispatches spoken of whose people's data was destroyed: what a
-    /// gateway says of them afterwards (numbers, names) must not bring it back.
-    async fn purged_of(&mut self, matches: &[Option<Claim>]) -> Result<Vec<i64>> {
-        let mut dispatches: Vec<i64> = matches.iter().flatten().map(|m| m.dispatch_no).collect();
-        dispatches.sort_unstable();
-        dispatches.dedup();
-        if dispatches.is_empty() {
-            return Ok(dispatches);
+    /// The same of deliveries that are no longer there.
+    async fn purged_without_rows(&mut self, keys: &BTreeSet<Key>, rows: &BTreeMap<Key, Raised>) -> Result<Vec<Key>> {
+        let missing: Vec<Key> = keys.iter().filter(|k| !rows.contains_key(*k)).copied().collect();
+        if missing.is_empty() {
+            return Ok(missing);
         }
+        let dispatches: BTreeSet<i64> = missing.iter().map(|k| k.0).collect();
         let sql = self.pick(
             "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no IN (SELECT value FROM json_each($1))",
             "SELECT no FROM dispatches WHERE purged_at IS NOT NULL AND no = ANY (translate($1, '[]', '{}')::bigint[])",
         );
-        Ok(run!(self, |c| sqlx::query_scalar(sql).bind(json!(dispatches).to_string()).fetch_all(c).await)?)
+        let purged: Vec<i64> =
+            run!(self, |c| sqlx::query_scalar(sql).bind(json!(dispatches).to_string()).fetch_all(c).await)?;
+        Ok(missing.into_iter().filter(|k| purged.contains(&k.0)).collect())
     }
 
-    /// Receipts that came before their message's handle: their time is now.
-    pub(super) async fn match_waiting(&mut self, store: &Store, channel: i32, ids: &[&str]) -> Result<()> {
-        let any: Option<i64> = run!(self, |c| sqlx::query_scalar(
-            "SELECT no FROM receipts WHERE channel = $1 AND dispatch_no IS NULL LIMIT 1"
-        )
-        .bind(channel)
-        .fetch_optional(c)
-        .await)?;
-        if any.is_none() {
-            return Ok(());
+    /// Those of the deliveries that exist and could not be locked.
+    async fn held_by_others(&mut self, keys: &BTreeSet<Key>, rows: &BTreeMap<Key, Raised>) -> Result<HashSet<Key>> {
+        let Self::Postgres(t) = self else { return Ok(HashSet::new()) };
+        let missing: Vec<&Key> = keys.iter().filter(|k| !rows.contains_key(*k)).collect();
+        if missing.is_empty() {
+            return Ok(HashSet::new());
         }
-        let sql = self.pick(
-            WAITING_SQLITE,
-            "SELECT no, gateway_id, state FROM receipts WHERE channel = $1 AND dispatch_no IS NULL AND gateway_id IN \
-             (SELECT j COLLATE \"C\" FROM json_array_elements_text($2::json) j) ORDER BY no",
-        );
-        let waiting: Vec<(i64, String, i32)> =
-            run!(self, |c| sqlx::query_as(sql).bind(channel).bind(json!(ids).to_string()).fetch_all(c).await)?;
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        let handles = self.handles(channel, ids).await?;
-        let mut claims = Vec::new();
-        for (no, id, state) in waiting {
-            let Some(handle) = handles.get(&id) else { continue };
-            let sql = "UPDATE receipts SET dispatch_no = $2, ordinal = $3, attempt = $4 WHERE no = $1";
-            exec!(self, sqlx::query(sql).bind(no).bind(handle.dispatch_no).bind(handle.ordinal).bind(handle.attempt))?;
-            let Some(word) = word_of(state) else { continue };
-            claims.push(Claim {
-                dispatch_no: handle.dispatch_no,
-                ordinal: handle.ordinal,
-                attempt: handle.attempt,
-                part: (handle.parts > 1).then_some((handle.part, handle.parts)),
-                word,
-                at: store.now(),
-            });
-        }
-        self.apply_claims(channel, &claims).await
+        let sql = "SELECT d.dispatch_no, d.ordinal FROM unnest($1::bigint[], $2::bigint[]) AS j (dn, o) \
+                   JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o";
+        let (dispatches, ordinals): (Vec<i64>, Vec<i64>) = missing.into_iter().copied().unzip();
+        let found: Vec<Key> = sqlx::query_as(sql).bind(dispatches).bind(ordinals).fetch_all(&mut **t).await?;
+        Ok(found.into_iter().collect())
     }
-}
-
-fn word_of(state: i32) -> Option<Word> {
-    [Word::Sent, Word::Undelivered, Word::Delivered, Word::Read, Word::Confirmed]
-        .into_iter()
-        .find(|w| w.state().code() == state)
 }

@@ -187,26 +187,32 @@ impl Store {
     /// any transaction, a range at a time, since most looks find nothing; the writing
     /// statement checks again.
     async fn move_rows(&self, dispatch_no: i64, which: &str, change: &str) -> Result<u64> {
-        let last = self.last_ordinal(dispatch_no).await?;
+        let last = self.soon(self.last_ordinal(dispatch_no)).await?;
         let (mut after, mut moved) = (0_i64, 0);
         while after < last {
-            let within = within(which);
             let to = after + RANGE;
-            let sql = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {within})");
-            let any: bool = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-                .bind(dispatch_no)
-                .bind(after)
-                .bind(to)
-                .fetch_one(db)
-                .await)?;
-            if any {
-                let mut tx = self.begin().await?;
-                let sql = format!("UPDATE deliveries SET {change} WHERE {within}");
-                moved += exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(after).bind(to))?;
-                tx.commit().await?;
-            }
+            moved += self.soon(self.move_range((dispatch_no, after, to), which, change)).await?;
             after = to;
         }
+        Ok(moved)
+    }
+
+    async fn move_range(&self, (no, after, to): (i64, i64, i64), which: &str, change: &str) -> Result<u64> {
+        let within = within(which);
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {within})");
+        let any: bool = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .bind(no)
+            .bind(after)
+            .bind(to)
+            .fetch_one(db)
+            .await)?;
+        if !any {
+            return Ok(0);
+        }
+        let mut tx = self.begin().await?;
+        let sql = format!("UPDATE deliveries SET {change} WHERE {within}");
+        let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(after).bind(to))?;
+        tx.commit().await?;
         Ok(moved)
     }
 

@@ -70,6 +70,13 @@ impl Store {
         read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(db).await).unwrap()
     }
 
+    /// Runs a statement that only a test has a use for.
+    pub(crate) async fn probe_run(&self, sql: &'static str) {
+        let mut tx = self.begin().await.unwrap();
+        exec!(&mut tx, sqlx::query(sql)).unwrap();
+        tx.commit().await.unwrap();
+    }
+
     /// A key and the sealed bytes beside it.
     pub(crate) async fn probe_sealed(&self, sql: &'static str) -> (i64, Vec<u8>) {
         read!(self, |db| sqlx::query_as(sql).fetch_one(db).await).unwrap()

@@ -5,6 +5,7 @@ mod batches;
 mod calls;
 mod events;
 mod histories;
+mod meetings;
 mod moving;
 mod outbox;
 mod partitions;

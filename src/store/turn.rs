@@ -6,12 +6,14 @@
 //! in the leased batch with the leased epoch. A late result finds nothing to
 //! change and enters like a receipt.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::json;
 
 use super::batches::Lease;
-use super::receipts::{Claim, HANDLES_LOCK, storable};
+use super::bulk::Numbers;
+use super::receipts::{Claim, storable};
 use super::{Result, Store, Tx};
 use crate::channel::{CLASS_ACCEPTED, Class};
 use crate::clock::Millis;
@@ -22,12 +24,10 @@ pub(super) const MARK_SQLITE: &str = "UPDATE deliveries SET state = 2, epoch = $
      AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
      AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
 
-pub(super) const MARK_POSTGRES: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT unnest(translate($5, '[]', '{}')::bigint[])) AND batch = $2 AND state = 1 \
+pub(super) const MARK_POSTGRES: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal = ANY($5) AND batch = $2 AND state = 1 \
              AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
              AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
-pub(super) const TAKEN_POSTGRES: &str = "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal IN \
-                 (SELECT unnest(translate($6, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2";
+pub(super) const TAKEN_POSTGRES: &str = "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal = ANY($6) AND batch = $2 AND epoch = $3 AND state = 2";
 
 /// What became of one marked delivery.
 #[derive(Debug, Clone)]
@@ -81,16 +81,22 @@ impl Store {
         let now = self.now();
         let mut tx = self.begin_hot().await?;
         let mut marked = Vec::with_capacity(turns.len());
-        tx.hold_back(channel, turns).await?;
+        tx.hold_back(turns).await?;
         for turn in turns {
-            tx.record(self, channel, turn).await?;
+            tx.record(channel, turn).await?;
             tx.give_back(turn).await?;
             marked.push(tx.mark(turn, now).await?);
         }
         let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
         tx.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        for turn in &other {
+            tx.unmark(turn.lease).await?;
+        }
         tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         tx.commit().await?;
+        let handles = turns.iter().flat_map(|t| &t.records).flat_map(|r| &r.handles);
+        let handles: Vec<Cow<'_, str>> = handles.map(|id| storable(id)).collect();
+        self.look_for_waiting(channel, &handles).await;
         Ok(marked)
     }
 
@@ -119,7 +125,7 @@ impl Store {
             whole: false,
         };
         let mut tx = self.begin_hot().await?;
-        tx.hold_back(0, std::slice::from_ref(&turn)).await?;
+        tx.hold_back(std::slice::from_ref(&turn)).await?;
         // Through `sending`, as every delivery goes; nobody sees it in between.
         let marked = tx.mark(&turn, at).await?;
         // A row that changed meanwhile was not refused, and the ledger must not say so.
@@ -132,20 +138,14 @@ impl Store {
 
 impl Tx {
     /// On a server others write at the same time. A takeover of one of these batches
-    /// comes wholly before or after the turn, and so does a callback of the channel:
-    /// a receipt and its handle cannot miss each other, nor lock rows in another order.
-    async fn hold_back(&mut self, channel: i32, turns: &[BatchTurn]) -> Result<()> {
+    /// comes wholly before or after the turn.
+    async fn hold_back(&mut self, turns: &[BatchTurn]) -> Result<()> {
         if let Self::Sqlite(_) = self {
             return Ok(());
         }
-        if turns.iter().any(|t| !t.records.is_empty()) {
-            let sql = "SELECT pg_advisory_xact_lock_shared($1, $2)";
-            exec!(self, sqlx::query(sql).bind(HANDLES_LOCK).bind(channel))?;
-        }
         let batches: Vec<i64> = turns.iter().map(|t| t.lease.no).collect();
-        let sql = "SELECT no FROM batches WHERE no IN (SELECT unnest(translate($1, '[]', '{}')::bigint[])) \
-                   ORDER BY no FOR UPDATE";
-        exec!(self, sqlx::query(sql).bind(json!(batches).to_string()))?;
+        let sql = "SELECT no FROM batches WHERE no = ANY($1) ORDER BY no FOR UPDATE";
+        exec!(self, sqlx::query(sql).bind(Numbers(&batches)))?;
         Ok(())
     }
 
@@ -156,15 +156,19 @@ impl Tx {
         }
         let lease = turn.lease;
         let sql = self.pick(MARK_SQLITE, MARK_POSTGRES);
-        let ordinals = json!(turn.mark).to_string();
         let changed = exec!(
             self,
-            sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(now).bind(&ordinals)
+            sqlx::query(sql)
+                .bind(lease.dispatch_no)
+                .bind(lease.no)
+                .bind(lease.epoch)
+                .bind(now)
+                .bind(Numbers(&turn.mark))
         )?;
         let mut marked = if changed == turn.mark.len() as u64 {
             turn.mark.clone()
         } else {
-            self.marked_of(lease, &ordinals).await?
+            self.marked_of(lease, &turn.mark).await?
         };
         marked.sort_unstable();
         Ok(marked)
@@ -172,18 +176,17 @@ impl Tx {
 
     /// Which of these rows are marked: asked only where some had changed meanwhile, or a
     /// turn before this one marked them and nobody heard that it was on disk.
-    async fn marked_of(&mut self, lease: Lease, ordinals: &str) -> Result<Vec<i64>> {
+    async fn marked_of(&mut self, lease: Lease, ordinals: &[i64]) -> Result<Vec<i64>> {
         let sql = self.pick(
             "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
              AND batch = $2 AND epoch = $3 AND state = 2",
-            "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT unnest(translate($4, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
+            "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal = ANY($4) AND batch = $2 AND epoch = $3 AND state = 2",
         );
         Ok(run!(self, |c| sqlx::query_scalar(sql)
             .bind(lease.dispatch_no)
             .bind(lease.no)
             .bind(lease.epoch)
-            .bind(ordinals)
+            .bind(Numbers(ordinals))
             .fetch_all(c)
             .await)?)
     }
@@ -195,15 +198,14 @@ impl Tx {
         let sql = self.pick(
             "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
              AND batch = $2 AND epoch = $3 AND state = 2",
-            "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN \
-             (SELECT unnest(translate($4, '[]', '{}')::bigint[])) AND batch = $2 AND epoch = $3 AND state = 2",
+            "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal = ANY($4) AND batch = $2 AND epoch = $3 AND state = 2",
         );
-        let (lease, unsent) = (turn.lease, json!(turn.unsent).to_string());
+        let (lease, unsent) = (turn.lease, Numbers(&turn.unsent));
         exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(unsent))?;
         Ok(())
     }
 
-    async fn record(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+    async fn record(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
         if turn.records.is_empty() {
             return Ok(());
         }
@@ -212,7 +214,7 @@ impl Tx {
         let mut changed = self.record_taken(turn.lease, &taken).await?;
         changed += self.record_other(turn.lease, &other).await?;
         self.mark_gone(&turn.records).await?;
-        self.keep_handles(store, channel, turn).await?;
+        self.keep_handles(channel, turn).await?;
         if changed < turn.records.len() as u64 {
             self.enter_late(channel, turn).await?;
         }
@@ -233,7 +235,7 @@ impl Tx {
                 "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
                  SELECT $1, value, $4, $2, $3, $5, $6, $7 FROM json_each($8) WHERE true ON CONFLICT DO NOTHING",
                 "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-                 SELECT $1, unnest(translate($8, '[]', '{}')::bigint[]), $4, $2, $3, $5, $6, $7 ON CONFLICT DO NOTHING",
+                 SELECT $1, unnest($8::bigint[]), $4, $2, $3, $5, $6, $7 ON CONFLICT DO NOTHING",
             );
             exec!(
                 self,
@@ -245,7 +247,7 @@ impl Tx {
                     .bind(class)
                     .bind(storable(code))
                     .bind(at)
-                    .bind(json!(ordinals).to_string())
+                    .bind(Numbers(&ordinals))
             )?;
         }
         Ok(())
@@ -274,7 +276,7 @@ impl Tx {
                     .bind(lease.epoch)
                     .bind(parts)
                     .bind(at)
-                    .bind(json!(rows).to_string())
+                    .bind(Numbers(&rows))
                     .bind(state.code())
             )?;
         }
@@ -321,7 +323,7 @@ impl Tx {
         Ok(())
     }
 
-    async fn keep_handles(&mut self, store: &Store, channel: i32, turn: &BatchTurn) -> Result<()> {
+    async fn keep_handles(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
         let mut rows = Vec::new();
         for record in &turn.records {
             for (part, id) in record.handles.iter().enumerate() {
@@ -338,7 +340,7 @@ impl Tx {
              SELECT $1, j->>0, $2, (j->>1)::bigint, (j->>2)::int, (j->>3)::int, (j->>4)::int FROM json_array_elements($3::json) j ON CONFLICT DO NOTHING",
         );
         exec!(self, sqlx::query(sql).bind(channel).bind(turn.lease.dispatch_no).bind(json!(rows).to_string()))?;
-        self.match_waiting(store, channel, &rows.iter().map(|r| r.0.as_ref()).collect::<Vec<_>>()).await
+        Ok(())
     }
 
     /// Results that found their row in another state: a receipt was faster, or the

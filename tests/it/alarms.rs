@@ -167,3 +167,32 @@ async fn traces_name_dispatch_batch_and_delivery_and_nobody() {
     assert!(!phone.is_match(&logs) && !logs.contains("居民"), "a person stands in the log");
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_say_who_leads_who_is_there_and_what_was_granted() {
+    let gateway = gateway(Behaviour::default()).await;
+    let site = Site::new().await.with(AWAKE).with_kannel(gateway.addr, "rate = 500");
+    let Some(mut site) = site.on_postgres().await else { return };
+    let app = site.open().await;
+    let serving = site.serve(&app).await;
+    let wanted = [
+        "gong_leads{role=\"planner\"} 1",
+        "gong_leads{role=\"scheduler\"} 1",
+        "gong_leader_term{role=\"planner\"} 1",
+        "gong_leaderless_seconds{role=\"planner\"} 0.0",
+        "gong_engines{role=\"workers\"} 1",
+        "gong_engines{role=\"web\"} 1",
+        "gong_channel_granted{channel=\"sms\"} 500.0",
+    ];
+    until("the engine shows itself", SOON, async || {
+        let metrics = get(site.address(), "/metrics").await;
+        wanted.iter().all(|w| metrics.lines().any(|line| line == *w))
+    })
+    .await;
+    // Another one sees that nobody leads any more, and since when.
+    serving.stop().await;
+    let vacant = app.store.crew().await.unwrap().unwrap();
+    assert!(vacant.roles.iter().all(|r| (1..60_000).contains(&r.vacant_ms)) && vacant.roles.len() >= 2, "{vacant:?}");
+    assert_eq!(vacant.engines["workers"], 0, "{vacant:?}");
+    gateway.stop().await;
+}

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
 use crate::ledger::Ledger;
-use crate::rabbit::rig::{broker, engines, schema};
+use crate::rabbit::rig::{broker, engines};
 use crate::rig::{self, AWAKE, Entry, SOON, delivery_of, until};
 use crate::site::{ALERT, NOTICE, Site, finished, gateway, in_state, wish};
 
@@ -77,8 +77,8 @@ async fn what_is_immediate_overtakes_and_the_routine_keeps_its_floor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_floor_is_kept_however_long_the_urgent_lasts() {
     let mut sites = vec![("sqlite", Site::new().await)];
-    if let Some(store) = schema().await {
-        sites.push(("postgres", Site::new().await.with(&store)));
+    if let Some(site) = Site::new().await.on_postgres().await {
+        sites.push(("postgres", site));
     }
     let broker = broker().await;
     if let Some(broker) = &broker {

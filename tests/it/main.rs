@@ -8,6 +8,7 @@
 mod agency;
 mod alarms;
 mod backups;
+mod bench;
 mod calls;
 mod chains;
 mod commands;

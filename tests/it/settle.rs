@@ -17,8 +17,9 @@ use crate::site::{ALERT, NOTICE, Site, credentials, finished, gateway, in_state,
 
 const QUICKLY: &str = "[retry]\ninitial_ms = 20\nmax_ms = 200\nsettle_ms = 100";
 
+/// Not even that it was taken is said later.
 fn silent() -> Behaviour {
-    Behaviour { no_receipt: 1.0, ..Behaviour::default() }
+    Behaviour { no_receipt: 1.0, disordered: 1.0, ..Behaviour::default() }
 }
 
 /// (dispatch, delivery) of every attempt that the ledger says nobody heard back from.
@@ -54,7 +55,6 @@ async fn an_alert_without_an_answer_is_repeated_under_its_id_and_flagged() {
     let twice: HashSet<(i64, i64)> =
         ids.iter().filter(|(_, ids)| ids.iter().any(|id| taken[id] > 1)).map(|(key, _)| *key).collect();
     assert!(twice.len() > 40, "{}", twice.len());
-    // Some doubts end without a repeat: the word "taken" came from the gateway's other side.
     assert!(twice.is_subset(&flagged), "what the gateway has twice is flagged");
     serving.stop().await;
     gateway.stop().await;
@@ -63,7 +63,8 @@ async fn an_alert_without_an_answer_is_repeated_under_its_id_and_flagged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_routine_notice_without_an_answer_waits_for_its_receipt() {
     // The receipts come when they have been given up.
-    let late = Behaviour { lost_answer: 0.5, receipt_delay: Span::fixed(4_000), ..Behaviour::default() };
+    let late =
+        Behaviour { lost_answer: 0.5, disordered: 1.0, receipt_delay: Span::fixed(4_000), ..Behaviour::default() };
     let gateway = gateway(late).await;
     let limits = "rate = 1000, in_flight = 16, receipt_wait = \"2s\"";
     let mut site = Site::new().await.with(AWAKE).with(QUICKLY).with_kannel(gateway.addr, limits);

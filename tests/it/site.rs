@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::support::Gong;
+use crate::support::{Gong, postgres_server};
 
 pub const ALERT: &str = "+++\nkind = \"alert\"\ntitle = \"暴雨红色预警\"\nlevel = \"red\"\nphone = \"0873-5550000\"\n\
     area_text = \"河口镇沿河各村\"\nactions = [\"立即转移到高处\"]\n+++\n请沿河各村立即转移。\n";
@@ -100,6 +100,17 @@ impl Site {
             "[channels.sms]\ngateway = \"json-hmac\"\nsignature = \"【河口应急】\"\n\
              vars = {{ url = \"http://{gateway}\" }}\nsecrets = {{ key = \"file:data/key\" }}\nlimits = {{ {limits} }}"
         ))
+    }
+
+    /// The same site in a schema of its own on PostgreSQL, where a server was named.
+    pub async fn on_postgres(self) -> Option<Self> {
+        let server = postgres_server()?;
+        let schema = format!("it_{}", uuid::Uuid::now_v7().simple());
+        let admin = sqlx::PgPool::connect(&server).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
+        admin.close().await;
+        let joint = if server.contains('?') { '&' } else { '?' };
+        Some(self.with(&format!("[store]\nurl = \"{server}{joint}options[search_path]={schema}\"")))
     }
 
     /// Gives the callbacks' port to another process.

@@ -120,7 +120,7 @@ impl Ending {
         if dispatch.phase == "done" {
             let waits: Vec<i32> =
                 if dispatch.mode == Mode::Dry { Vec::new() } else { self.waits().map(|w| w.no).collect() };
-            if store.at_last(store.finish_dispatch(dispatch.no, &waits, &mut look.open)).await? {
+            if store.finish_dispatch(dispatch.no, &waits, &mut look.open).await? {
                 tracing::info!(dispatch = dispatch.no, "finished");
             }
         }
@@ -132,14 +132,14 @@ impl Ending {
         let store = &self.scheduler.store;
         let mut moved = 0;
         if over {
-            moved += store.at_last(store.sweep_dispatch(dispatch.no, dispatch.state == "cancelled")).await?;
+            moved += store.sweep_dispatch(dispatch.no, dispatch.state == "cancelled").await?;
         }
         if steady {
             let before = |way: &Way| (way.no, store.now() - receipt_wait(&*way.channel));
             // What was handed over since the dispatch began cannot be overdue earlier.
             let overdue: Vec<(i32, Millis)> =
                 self.waits().map(before).filter(|(_, before)| *before >= dispatch.created_at).collect();
-            moved += store.at_last(store.give_up_waiting(dispatch.no, &overdue)).await?;
+            moved += store.give_up_waiting(dispatch.no, &overdue).await?;
         }
         Ok(moved)
     }

@@ -8,7 +8,7 @@
 mod work;
 
 use super::*;
-use crate::store::receipts::{self, claims, rows::KEEP};
+use crate::store::receipts::{self, claims, meeting, parts, rows::KEEP};
 use crate::store::testing::{TestStore, many_deliveries, stores};
 use crate::store::{batches, schedule, turn};
 
@@ -55,7 +55,6 @@ async fn plan(store: &Store, sql: &str, arguments: &str, hot: bool) -> String {
 async fn plan_in(mut tx: Tx, sql: &str, arguments: &str) -> String {
     let Tx::Postgres(t) = &mut tx else { return String::new() };
     let c = &mut **t;
-    sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *c).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PREPARE looked_at AS {sql}"))).execute(&mut *c).await.unwrap();
     let explain = format!("EXPLAIN EXECUTE looked_at ({arguments})");
     let lines: Vec<String> = sqlx::raw_sql(sqlx::AssertSqlSafe(explain))
@@ -65,6 +64,7 @@ async fn plan_in(mut tx: Tx, sql: &str, arguments: &str) -> String {
         .iter()
         .map(|row| sqlx::Row::get(row, 0))
         .collect();
+    sqlx::raw_sql("DEALLOCATE looked_at").execute(&mut *c).await.unwrap();
     lines.join("\n")
 }
 
@@ -95,23 +95,31 @@ async fn nothing_hot_reads_a_table_from_end_to_end() {
 
 async fn hot_statements_go_by_index(t: &TestStore) {
     let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
-    let list = "'[1,2,3,4,5,6,7,8,9]'";
+    let list = "'{1,2,3,4,5,6,7,8,9}'";
     // (statement, arguments, on the hot path, the one range of deliveries or handles)
     let range = schedule::within("state = 3 AND (channel = 1 AND handed_at <= 1)");
     let any = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {range})");
     let move_on = format!("UPDATE deliveries SET state = 4 WHERE {range}");
     let forget = schedule::forget_sql();
+    let strays = batches::strays_sql(" AND dispatch_no = 111");
     let cases = [
         (batches::MOST_URGENT, "1, 1, 2".to_owned(), false, ""),
         (&*lease, "1, 'w', 1, 1, 2, 2, 10".to_owned(), true, ""),
         (batches::LOAD_POSTGRES, "900003, 111".to_owned(), true, "deliveries_100"),
+        (&*strays, "900003".to_owned(), true, "deliveries_100"),
         (turn::MARK_POSTGRES, format!("111, 900003, 1, 1, {list}"), true, "deliveries_100"),
         (turn::TAKEN_POSTGRES, format!("111, 900003, 1, 1, 1, {list}, 3"), true, "deliveries_100"),
         (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 101".to_owned(), true, "handles_100"),
         (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 0".to_owned(), true, ""),
         (KEEP, "1, 1, '{1}', '{a}', '{1}', '{a}', '{1}', '{1}', '{1}', '{1}', '{a}'".to_owned(), true, ""),
-        (claims::CURRENT, "'[[111,1],[111,2]]'".to_owned(), true, ""),
-        (claims::RAISE, "'{111}', '{1}', '{5}', '{3}', '{1}', '{1}', '{1}'".to_owned(), true, ""),
+        (claims::LOCK_FREE, "'{111,111}', '{1,2}'".to_owned(), true, ""),
+        (claims::RAISE, "'{111}', '{1}', '{5}', '{1}', '{1}', '{1}'".to_owned(), true, ""),
+        (parts::NOTE_POSTGRES, "1, '{101}', '{1}', '{1}', '{1}', '{3}'".to_owned(), true, ""),
+        (parts::SAID_POSTGRES, "1, '{101}', '{1}', '{1}'".to_owned(), true, ""),
+        (meeting::WAITING_POSTGRES, "1, '{g1,g2,g3}'".to_owned(), true, ""),
+        (meeting::STILL_WAITING, "'{1,2,3}'".to_owned(), true, ""),
+        (meeting::ANY_WAITS, "1".to_owned(), true, ""),
+        (meeting::LEFT, "1, 'g1', 500".to_owned(), true, ""),
         (&*any, "111, 0, 5000".to_owned(), false, "deliveries_100"),
         (&*move_on, "111, 0, 5000".to_owned(), false, "deliveries_100"),
         (&*forget, "1".to_owned(), false, ""),

@@ -8,13 +8,11 @@ use gong::app::App;
 use gong::telemetry::Counts;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use sqlx::AssertSqlSafe;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
 use crate::ledger::Ledger;
 use crate::site::{Serving, Site};
-use crate::support::postgres_server;
 
 pub const ROUTINE: &str = "gong.sms.routine";
 
@@ -146,20 +144,9 @@ pub async fn sqlite_with(url: &str, queue: &str) -> Site {
     Site::new().await.with(&format!("{queue}url = [\"{url}\"]"))
 }
 
-/// `[store]` of a PostgreSQL schema of its own, where a server was named.
-pub async fn schema() -> Option<String> {
-    let server = postgres_server()?;
-    let schema = format!("it_{}", uuid::Uuid::now_v7().simple());
-    let admin = sqlx::PgPool::connect(&server).await.unwrap();
-    sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
-    admin.close().await;
-    let joint = if server.contains('?') { '&' } else { '?' };
-    Some(format!("[store]\nurl = \"{server}{joint}options[search_path]={schema}\""))
-}
-
-/// A site with this broker on PostgreSQL, where a server was named.
+/// A site with this broker on PostgreSQL, in a schema of its own, where a server was named.
 pub async fn postgres(url: &str) -> Option<Site> {
-    Some(sqlite(url).await.with(&schema().await?))
+    sqlite(url).await.on_postgres().await
 }
 
 /// Sites on every store there is.

@@ -62,7 +62,7 @@ pub(super) async fn reads_what_it_needs(store: &Store, n: i64) {
     let settling = Settling { repeat: true, at: NOON, leased_before: i64::MAX };
     let window = part(store, "takeover", 10_000, store.take_over(leases[2], settling)).await.unwrap();
     assert_eq!(window, 1_000);
-    part(store, "give back", 100, store.release_batch(leases[3])).await.unwrap();
+    part(store, "give back", 10_000, store.release_batch(leases[3])).await.unwrap();
     part(store, "put off", 10_000, store.defer_batch(leases[0], NOON + DAY, Reason::QuietHours)).await.unwrap();
     for moved in [1_000, 100] {
         assert_eq!(part(store, "retry", 20_000, store.take_due()).await.unwrap(), moved);

@@ -1,0 +1,189 @@
+//! Sends, and beside them receipts over HTTP at a steady rate: one a callback, over many
+//! connections, to the web side of the engine that sends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::Uri;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Map;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::dispatch::{check_sent, persons_for, wait_done};
+use super::site::{BACK, Site};
+use super::{Measured, Run, Settings, median, peak, receipts};
+use crate::domain::delivery::State;
+
+/// Callbacks a second.
+const RATE: u32 = 5_000;
+/// Connections that they come over.
+const CONNECTIONS: usize = 256;
+
+pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let addr = listener.local_addr()?;
+    let site = Site::open_heard(settings, &format!("http://{addr}")).await?;
+    site.people(persons_for(n)).await?;
+    let (mut runs, mut heard) = (Vec::new(), Vec::new());
+    for turn in 0..settings.runs {
+        let listen = || TcpListener::from_std(listener.try_clone()?);
+        // The messages that the receipts are about.
+        let Sends { dispatch_no, n, .. } = sends(&site, listen()?, None).await?;
+        let uris = Arc::new(uris(&site, addr, (dispatch_no, n))?);
+        let (mut alone, mut beside) = (Duration::ZERO, Duration::ZERO);
+        peak::reset();
+        // Whoever comes second finds a larger ledger: they take turns.
+        for called in [turn % 2 == 1, turn % 2 == 0] {
+            let sends = sends(&site, listen()?, called.then(|| Arc::clone(&uris))).await?;
+            *(if called { &mut beside } else { &mut alone }) = sends.took;
+            heard.extend(sends.heard);
+        }
+        check(&site, (dispatch_no, n), heard.last()).await?;
+        runs.push(Run::new(n, beside, alone, peak::read()));
+        site.app.store.empty_ledger().await?;
+    }
+    site.close().await?;
+    let mut details = Map::new();
+    details.insert("receipts_per_second".into(), median(heard.iter().map(|h| h.per_second)).round().into());
+    details.insert("answered_ms_median".into(), median(heard.iter().map(|h| h.median_ms)).into());
+    details.insert("answered_ms_p99".into(), median(heard.iter().map(|h| h.p99_ms)).into());
+    details.insert("not_taken".into(), heard.iter().map(|h| h.refused).sum::<u64>().into());
+    let ceiling = "the same sends with no callback beside them";
+    Ok(Measured { name: "callbacks", ceiling, runs, details })
+}
+
+/// A dispatch that was sent, and what was heard beside it.
+struct Sends {
+    dispatch_no: i64,
+    n: i64,
+    took: Duration,
+    heard: Option<Heard>,
+}
+
+/// Plans a dispatch and runs an engine with its web side over it, called back `by` these or by nobody.
+async fn sends(site: &Site, listener: TcpListener, by: Option<Arc<Vec<Uri>>>) -> anyhow::Result<Sends> {
+    let dispatch = site.planned().await?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let began = Instant::now();
+    let engine = site.app.start_engine().await?;
+    let serving = tokio::spawn(engine.serve(listener, async {
+        let _ = stopped.await;
+    }));
+    let caller = by.map(Caller::start);
+    wait_done(&site.app.store, dispatch.no).await?;
+    let took = began.elapsed();
+    // The engine still listens: whatever is under way is answered.
+    let heard = match caller {
+        Some(caller) => Some(caller.stop().await?),
+        None => None,
+    };
+    drop(stop);
+    serving.await??;
+    check_sent(&site.app.store, dispatch.no, dispatch.deliveries).await?;
+    Ok(Sends { dispatch_no: dispatch.no, n: dispatch.deliveries, took, heard })
+}
+
+fn uris(site: &Site, addr: SocketAddr, (dispatch_no, n): (i64, i64)) -> anyhow::Result<Vec<Uri>> {
+    let query = |query: Vec<(String, String)>| {
+        let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Ok(format!("http://{addr}/callbacks/{BACK}?{}", query.join("&")).parse()?)
+    };
+    receipts::queries(&site.app.store, dispatch_no, n).into_iter().map(query).collect()
+}
+
+/// Every receipt that was answered is on disk, and what it says was applied.
+async fn check(site: &Site, (dispatch_no, n): (i64, i64), heard: Option<&Heard>) -> anyhow::Result<()> {
+    let counts = site.app.store.delivery_counts(dispatch_no).await?;
+    let delivered = counts.iter().find(|c| c.state == State::Delivered.code()).map_or(0, |c| c.n);
+    let answered = heard.map_or(0, |h| h.taken).min(n);
+    anyhow::ensure!(delivered >= answered, "{answered} receipts were answered, {delivered} deliveries know of it");
+    Ok(())
+}
+
+/// What came of the callbacks.
+struct Heard {
+    taken: i64,
+    refused: u64,
+    per_second: f64,
+    /// From when each was due, not from when it was our turn to send it.
+    median_ms: f64,
+    p99_ms: f64,
+}
+
+/// A gateway that calls back from a thread of its own, at its own pace, until it is told
+/// to stop.
+struct Caller {
+    stop: CancellationToken,
+    thread: JoinHandle<anyhow::Result<Heard>>,
+}
+
+impl Caller {
+    fn start(uris: Arc<Vec<Uri>>) -> Self {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(call(uris, stopped))
+        });
+        Self { stop, thread }
+    }
+
+    async fn stop(self) -> anyhow::Result<Heard> {
+        self.stop.cancel();
+        let ended = tokio::task::spawn_blocking(|| self.thread.join()).await?;
+        ended.map_err(|_| anyhow::anyhow!("the caller broke"))?
+    }
+}
+
+async fn call(uris: Arc<Vec<Uri>>, stop: CancellationToken) -> anyhow::Result<Heard> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    let client: Client<HttpConnector, Empty<Bytes>> =
+        Client::builder(TokioExecutor::new()).pool_max_idle_per_host(CONNECTIONS).build(connector);
+    let (next, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let mut callers: JoinSet<anyhow::Result<(Vec<Duration>, u64)>> = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (client, uris, next, stop) = (client.clone(), Arc::clone(&uris), Arc::clone(&next), stop.clone());
+        callers.spawn(async move {
+            let (mut took, mut refused) = (Vec::new(), 0);
+            while !stop.is_cancelled() {
+                let no = next.fetch_add(1, Ordering::Relaxed);
+                let due = began + Duration::from_secs(1) * u32::try_from(no)? / RATE;
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep_until(due.into()) => {}
+                }
+                let uri = uris[usize::try_from(no)? % uris.len()].clone();
+                match client.get(uri).await {
+                    Ok(answer) if answer.status().is_success() => {
+                        answer.into_body().collect().await?;
+                        took.push(due.elapsed());
+                    }
+                    Ok(_) | Err(_) => refused += 1,
+                }
+            }
+            Ok((took, refused))
+        });
+    }
+    let (mut took, mut refused) = (Vec::new(), 0);
+    while let Some(done) = callers.join_next().await {
+        let (some, not) = done??;
+        took.extend(some);
+        refused += not;
+    }
+    took.sort_unstable();
+    let at = |share: usize| took.get(took.len() * share / 100).map_or(0.0, |t| t.as_secs_f64() * 1e3);
+    #[allow(clippy::cast_precision_loss)] // counts of receipts
+    let per_second = took.len() as f64 / began.elapsed().as_secs_f64();
+    Ok(Heard { taken: i64::try_from(took.len())?, refused, per_second, median_ms: at(50), p99_ms: at(99) })
+}
