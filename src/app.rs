@@ -68,7 +68,7 @@ impl App {
             .entry(REHEARSAL.to_owned())
             .or_insert_with(|| ChannelSettings { gateway: REHEARSAL.to_owned(), ..ChannelSettings::default() });
         let vault = Vault::open(&config.path(&config.store.key_file))?;
-        let store = Store::open(&config.store_url(), vault, clock.clone()).await?;
+        let store = Store::open(&config.store_url(), vault, clock).await?;
         let zone = config.zone()?;
         let messages = Messages::load(Some(&config.path("templates".as_ref())), &zone)?;
         let (channels_dir, public_url) = (config.path("channels".as_ref()), config.public_url());
@@ -79,7 +79,7 @@ impl App {
             env: &config::env,
             public_url: &public_url,
             zone,
-            clock,
+            clock: store.clock.clone(),
             to_send,
             press: press.clone(),
         };
@@ -198,4 +198,10 @@ fn lock_path(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(".engine.lock");
     path.into()
+}
+
+/// The folder a file lies in.
+fn folder(file: Option<&Path>) -> Option<PathBuf> {
+    let folder = file?.parent().filter(|p| !p.as_os_str().is_empty());
+    Some(folder.unwrap_or(Path::new(".")).to_owned())
 }

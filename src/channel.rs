@@ -290,6 +290,10 @@ pub trait Channel: Send + Sync {
     /// longer than its declared time-out.
     fn send<'a>(&'a self, batch: &'a [Outgoing]) -> BoxFuture<'a, Vec<Outcome>>;
 
+    /// From now on this process sends at this rate, in parts a second: what it was
+    /// granted of the channel's, or what an operator set.
+    fn pace(&self, _rate: f64) {}
+
     /// Reads the receipts in a callback.
     fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError>;
 

@@ -5,3 +5,4 @@
 pub mod granter;
 pub mod leading;
 pub mod presence;
+pub mod timekeeper;

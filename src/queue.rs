@@ -18,6 +18,7 @@ mod shelf;
 mod steady;
 pub mod topology;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 pub use error::QueueError;
@@ -46,12 +47,12 @@ impl Queue {
         }
     }
 
-    /// Leases the most urgent batches of a channel up to a lane, at most `most`; none
-    /// when none is ready, or no word of it has come.
-    pub async fn lease(&self, channel: i32, owner: &str, last_lane: i32, most: i64) -> Result<Vec<Lease>> {
+    /// Leases the most urgent batches of a channel within these lanes, at most `most`;
+    /// none when none is ready, or no word of it has come.
+    pub async fn lease(&self, channel: i32, owner: &str, lanes: RangeInclusive<i32>, most: i64) -> Result<Vec<Lease>> {
         match self {
-            Self::Embedded(store) => store.soon(store.lease_batches(channel, owner, last_lane, most)).await,
-            Self::Rabbit(rabbit) => rabbit.lease(channel, owner, last_lane, most).await,
+            Self::Embedded(store) => store.soon(store.lease_batches(channel, owner, lanes, most)).await,
+            Self::Rabbit(rabbit) => rabbit.lease(channel, owner, lanes, most).await,
         }
     }
 

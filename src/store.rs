@@ -56,6 +56,7 @@ pub mod snapshot;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod time;
 pub mod trial;
 pub mod turn;
 pub mod upkeep;
@@ -99,8 +100,9 @@ impl Store {
     /// is a server's that has to be migrated first, or was moved away.
     pub async fn open(url: &str, vault: Vault, clock: Clock) -> Result<Self> {
         let (pool, file) = Pool::open(url).await?;
-        migrate::run(&pool, file.as_deref(), clock.now()).await?;
-        let store = Self { pool, vault, clock, file };
+        let mut store = Self { pool, vault, clock, file };
+        store.follow_clock().await?;
+        migrate::run(&store.pool, store.file.as_deref(), store.now()).await?;
         store.check_moved().await?;
         store.check_key().await?;
         Ok(store)
@@ -143,7 +145,8 @@ impl Store {
         tokio::time::timeout(limit, asked).await.unwrap_or(Err(StoreError::Silent(limit.as_secs())))
     }
 
-    /// Now, in epoch milliseconds.
+    /// Now, in epoch milliseconds: on a server by the database's clock, which all who
+    /// work on it share.
     #[must_use]
     pub fn now(&self) -> crate::clock::Millis {
         self.clock.now()

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::App;
-use super::engine::{Common, folder};
+use super::engine::Common;
+use super::folder;
 use crate::dispatch::alarm::tell::{AlarmError, Teller};
 use crate::dispatch::disk::Disk;
 use crate::dispatch::monitor::Monitor;

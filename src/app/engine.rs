@@ -2,7 +2,6 @@
 //! some of them, as its [`Roles`] say. Drains on shutdown.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -12,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{App, lock_database};
+use super::{App, folder, lock_database};
 use crate::cluster::granter::{Granter, SCHEDULER};
 use crate::cluster::leading::{Leading, Seat};
 use crate::cluster::presence::{self, Board};
@@ -117,7 +116,7 @@ impl App {
         let queue = self.queue(&common)?;
         if lock.is_some() {
             // Holding the lock we know that whoever held these leases is gone.
-            self.scheduler(&common, Leading::always()).take_over(true).await?;
+            self.scheduler(&common, Leading::always()).take_over_all().await?;
         }
         common.supervise(self.monitor(&common)?.run());
         if roles.planner {
@@ -186,6 +185,7 @@ impl App {
             pid: i64::from(std::process::id()),
             roles: roles.words(),
         };
+        common.supervise(crate::cluster::timekeeper::keep_time(Arc::clone(&self.store), common.stop.clone()));
         let (stop, board) = (CancellationToken::new(), Arc::clone(&common.board));
         Presence { task: tokio::spawn(presence::be_present(Arc::clone(&self.store), me, board, stop.clone())), stop }
     }
@@ -243,9 +243,10 @@ impl App {
             counts: Arc::clone(&common.counts),
             board: Arc::clone(&common.board),
         };
-        let (store, served) = (Arc::clone(&self.store), serves.iter().map(|w| w.no).collect::<Vec<_>>());
+        let (store, channels) = (Arc::clone(&self.store), serves.iter().map(|w| w.no).collect::<Vec<_>>());
+        let stop = common.stop.clone();
         common.supervise(async move {
-            if let Err(error) = store.retry_misconfigured(&served).await {
+            if let Some(Err(error)) = stop.run_until_cancelled(store.retry_misconfigured(&channels)).await {
                 tracing::warn!(%error, "what waits for better settings waits for its own time");
             }
         });
@@ -302,12 +303,6 @@ impl Common {
             self.supervise(maildir::watch(desk.clone(), way.name.clone(), dir.to_owned(), self.stop.clone()));
         }
     }
-}
-
-/// The folder a file lies in.
-pub(super) fn folder(file: Option<&Path>) -> Option<PathBuf> {
-    let folder = file?.parent().filter(|p| !p.as_os_str().is_empty());
-    Some(folder.unwrap_or(Path::new(".")).to_owned())
 }
 
 /// A running engine.

@@ -14,6 +14,7 @@ use super::site::{Ask, CHANNEL, Site};
 use super::{Measured, Run, Settings, peak, rehearsal};
 use crate::channel::CLASS_ACCEPTED;
 use crate::domain::delivery::State;
+use crate::domain::item::Lane;
 use crate::store::Store;
 use crate::store::batches::Lease;
 use crate::store::dispatches::Dispatch;
@@ -123,8 +124,8 @@ async fn bare(site: &Site, group: usize) -> anyhow::Result<Duration> {
     let dispatch = site.planned().await?;
     let channel = store.channel_no(CHANNEL).await?;
     let mut rows: Vec<(Lease, i64)> = Vec::new();
-    let lane = crate::domain::item::Lane::Routine.number();
-    for lease in store.lease_batches(channel, "bare", lane, i64::MAX).await? {
+    let lanes = Lane::Call.number()..=Lane::Routine.number();
+    for lease in store.lease_batches(channel, "bare", lanes, i64::MAX).await? {
         rows.extend(store.load_batch(lease).await?.into_iter().map(|row| (lease, row.ordinal)));
     }
     let turns = turns(&rows, group.max(1), store.now());

@@ -267,6 +267,10 @@ impl Channel for Failover {
         .boxed()
     }
 
+    fn pace(&self, rate: f64) {
+        self.weights().pace(rate / self.limits.rate, Instant::now());
+    }
+
     fn receipts(&self, callback: &Callback<'_>) -> Result<Intake, CallbackError> {
         self.members[0].read(callback)
     }

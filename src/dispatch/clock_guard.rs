@@ -85,4 +85,13 @@ mod tests {
         assert!(guard.look(3_661_000, at(63)));
         assert!(!guard.look(10_000, at(64)), "and back");
     }
+
+    #[test]
+    fn a_followed_clock_is_doubted_when_the_other_jumps() {
+        let clock = Clock::followed(std::time::Instant::now(), 1_000_000);
+        let mut guard = ClockGuard::new(clock.clone(), 0);
+        assert!(guard.now().steady);
+        clock.hear(std::time::Instant::now(), 4_600_000);
+        assert!(!guard.now().steady, "an hour forward");
+    }
 }

@@ -2,6 +2,7 @@
 //! their marking, so that the window holds nothing but sends.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -30,16 +31,22 @@ pub struct Batch {
 
 /// Batches leased in one transaction.
 const TOGETHER: i64 = 4;
-/// Where other engines wait for batches, too.
+/// Where other engines wait for batches, too, or few of the rows may go.
 const SHARED: i64 = 1;
 
-/// Leases and prepares the most urgent batches up to a lane; none when none is ready.
-pub async fn next_batches(tools: &Tools, way: &Way, wanted: Lane) -> Result<Vec<Batch>> {
-    let last_lane = last_lane(tools.control.borrow().low_disk).min(wanted.number());
-    let most = if tools.control.borrow().is_shared() { SHARED } else { TOGETHER };
+/// Leases and prepares the most urgent batches of these lanes; none when none is ready.
+pub async fn next_batches(tools: &Tools, way: &Way, wanted: RangeInclusive<Lane>) -> Result<Vec<Batch>> {
+    let (first, last) = (wanted.start().number(), wanted.end().number());
+    let lanes = first..=last_lane(tools.control.borrow().low_disk).min(last);
+    let routine_alone = first == Lane::Routine.number();
+    // At night it would but be put off, batch by batch, while something urgent goes.
+    if lanes.is_empty() || routine_alone && tools.quiet.until(tools.store.now()).is_some() {
+        return Ok(Vec::new());
+    }
+    let most = if routine_alone || tools.control.borrow().is_shared() { SHARED } else { TOGETHER };
     loop {
         crate::failpoint::at!("before_claim");
-        let leases = tools.queue.lease(way.no, &tools.owner, last_lane, most).await?;
+        let leases = tools.queue.lease(way.no, &tools.owner, lanes.clone(), most).await?;
         if leases.is_empty() {
             return Ok(Vec::new());
         }

@@ -120,6 +120,17 @@ impl Line {
         })
     }
 
+    /// Whether the routine lane's floor is due while something more urgent goes, and
+    /// nothing of that lane is here: of itself no batch of it would come.
+    #[must_use]
+    pub fn owes_routine(&self) -> bool {
+        let waits = |routine| {
+            let of = move |b: &&Loaded| (b.lease.lane == Lane::Routine.number()) == routine;
+            self.batches.iter().filter(of).any(|b| !b.ready.is_empty())
+        };
+        self.routine_credit >= 100 && waits(false) && !waits(true)
+    }
+
     /// Takes a batch. Before the first of a lane whatever is less urgent gives way, so
     /// that it does not wait behind what was marked earlier.
     pub fn add(&mut self, batch: Loaded) {

@@ -7,6 +7,7 @@
 //! so that a slow gateway does not drain the line.
 
 mod hold;
+mod loads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::hold::Hold;
+use self::loads::Load;
 use super::breaker::Breaker;
 use super::control::Control;
 use super::job::Jobs;
-use super::loading::{self, Batch, Loaded};
 use super::outcome::{Tried, decide, taken_by};
 use super::pacer::Pacer;
 use super::retry::RetrySettings;
@@ -75,8 +76,6 @@ pub struct Way {
     pub signature: String,
 }
 
-/// What was wanted, when that was asked for, and what came.
-type Load = (Lane, Instant, Result<Vec<Batch>>);
 type Turned = (Vec<BatchTurn>, Result<Vec<Vec<i64>>>);
 
 /// The worker itself; [`Worker::run`] is its life.
@@ -94,6 +93,8 @@ pub struct Worker {
     unobeyed: bool,
     /// Nothing was ready up to a lane when last asked; ask again then, or when woken.
     look_at: (Instant, Lane),
+    /// The routine lane alone is asked for again then.
+    floor_at: Instant,
     turn_not_before: Instant,
     breaker: Breaker,
     hold: Hold,
@@ -115,6 +116,7 @@ impl Worker {
             loads: FuturesUnordered::new(),
             unobeyed: true,
             look_at: (now, Lane::Call),
+            floor_at: now,
             turn_not_before: now,
             breaker: Breaker::new(now),
             hold: Hold::new(now),
@@ -184,19 +186,6 @@ impl Worker {
         !self.tools.stop.is_cancelled() && !paused && self.breaker.lets_through(now) && self.hold.may_send(now)
     }
 
-    fn start_load(&mut self) {
-        let (at, empty) = self.look_at;
-        while self.loads.len() < LOADS && self.may_start() {
-            let Some(wanted) = self.line.wanted_lane() else { return };
-            if wanted <= empty && Instant::now() < at {
-                return;
-            }
-            let (tools, way, asked) = (self.tools.clone(), self.way.clone(), Instant::now());
-            self.loads
-                .push(tokio::spawn(async move { (wanted, asked, loading::next_batches(&tools, &way, wanted).await) }));
-        }
-    }
-
     fn start_turn(&mut self) {
         if self.turn.is_some() || Instant::now() < self.turn_not_before {
             return;
@@ -264,30 +253,13 @@ impl Worker {
                 }
             }
             Some(loaded) = self.loads.next(), if !self.loads.is_empty() => {
-                let broken = |e: tokio::task::JoinError| (Lane::Routine, Instant::now(), Err(crate::store::StoreError::Damaged(e.to_string())));
+                let broken = |e: tokio::task::JoinError| (Lane::Call..=Lane::Routine, Instant::now(), Err(crate::store::StoreError::Damaged(e.to_string())));
                 self.loaded(loaded.unwrap_or_else(broken));
             }
             Ok(()) = self.tools.control.changed() => self.unobeyed = true,
             () = self.tools.wake.notified() => self.look_at.0 = Instant::now(),
             () = tokio::time::sleep_until(until) => {}
             () = self.tools.stop.cancelled(), if !self.tools.stop.is_cancelled() => {}
-        }
-    }
-
-    fn loaded(&mut self, (wanted, asked, loaded): Load) {
-        match loaded {
-            Ok(batches) if batches.is_empty() => self.look_at = (Instant::now() + self.hold.looks_every(), wanted),
-            Ok(batches) => {
-                self.hold.leased(asked);
-                for batch in batches {
-                    self.line.add(Loaded::new(batch));
-                }
-                self.unobeyed = true;
-            }
-            Err(error) => {
-                tracing::warn!(channel = self.way.name, %error, "cannot load a batch; trying again");
-                self.look_at = (Instant::now() + STORE_PAUSE, Lane::Routine);
-            }
         }
     }
 

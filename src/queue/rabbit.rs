@@ -2,6 +2,7 @@
 //! what lies in it.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -78,10 +79,16 @@ impl Rabbit {
     /// Claims the batches of messages that came, the most urgent first. Messages whose
     /// batch has gone on are dropped; those of a dispatch that stands still are given
     /// back to the relay.
-    pub(super) async fn lease(&self, channel: i32, owner: &str, last_lane: i32, most: i64) -> Result<Vec<Lease>> {
+    pub(super) async fn lease(
+        &self,
+        channel: i32,
+        owner: &str,
+        lanes: RangeInclusive<i32>,
+        most: i64,
+    ) -> Result<Vec<Lease>> {
         let Some(inbox) = self.inbox(channel) else { return Ok(Vec::new()) };
         loop {
-            let taken = inbox.shelf().take(last_lane, usize::try_from(most).unwrap_or(1));
+            let taken = inbox.shelf().take(lanes.clone(), usize::try_from(most).unwrap_or(1));
             if taken.is_empty() {
                 return Ok(Vec::new());
             }

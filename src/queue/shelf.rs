@@ -2,6 +2,7 @@
 //! the most urgent first, and those whose batch is under way. Bookkeeping only; no I/O.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 
 use tokio::time::Instant;
 
@@ -37,10 +38,10 @@ impl<A> Shelf<A> {
         self.waiting.entry(held.lane).or_default().push_back(held);
     }
 
-    /// Takes up to `most` of the most urgent lanes, down to the last one.
-    pub(super) fn take(&mut self, last_lane: i32, most: usize) -> Vec<Held<A>> {
+    /// Takes up to `most` of these lanes, the most urgent first.
+    pub(super) fn take(&mut self, lanes: RangeInclusive<i32>, most: usize) -> Vec<Held<A>> {
         let mut taken = Vec::new();
-        for (_, lane) in self.waiting.range_mut(..=last_lane) {
+        for (_, lane) in self.waiting.range_mut(lanes) {
             let n = lane.len().min(most - taken.len());
             taken.extend(lane.drain(..n));
         }
@@ -111,12 +112,14 @@ mod tests {
         for (batch, lane) in [(1, 2), (2, 2), (3, 0), (4, -1), (5, 2), (6, 1)] {
             shelf.put(held(batch, lane));
         }
-        assert_eq!(batches(&shelf.take(0, 9)), [4, 3], "no less urgent lane than asked for");
-        let taken = shelf.take(2, 3);
+        assert_eq!(batches(&shelf.take(-1..=0, 9)), [4, 3], "no less urgent lane than asked for");
+        let taken = shelf.take(-1..=2, 3);
         assert_eq!(batches(&taken), [6, 1, 2]);
         shelf.put_back(taken);
-        assert_eq!(batches(&shelf.take(2, 9)), [6, 1, 2, 5]);
-        assert!(shelf.take(2, 9).is_empty());
+        assert_eq!(batches(&shelf.take(2..=2, 1)), [1], "the routine alone, whatever is more urgent");
+        shelf.put_back(vec![held(1, 2)]);
+        assert_eq!(batches(&shelf.take(-1..=2, 9)), [6, 1, 2, 5]);
+        assert!(shelf.take(-1..=2, 9).is_empty());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Batches: the unit that is queued and leased. The row is the outbox; who holds
 //! its newest epoch may send from it.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Deserializer};
 
 use super::{Pool, Result, Store, StoreError, Tx};
@@ -19,7 +21,7 @@ const LEASED: i32 = 1;
 const DONE: i32 = 2;
 
 pub(super) const MOST_URGENT: &str = "SELECT b.lane FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
-     WHERE b.channel = $1 AND b.state = 0 AND d.state = 'active' AND d.expires_at > $2 ORDER BY b.lane, b.no LIMIT 1";
+     WHERE b.channel = $1 AND b.state = 0 AND d.state = 'active' AND d.expires_at > $2 AND b.lane >= $3 ORDER BY b.lane, b.no LIMIT 1";
 
 /// The rows of a batch as one JSON text: a thousand rows handed over one by one cost
 /// the driver more than finding them does the database.
@@ -33,13 +35,13 @@ pub(super) const LOAD_POSTGRES: &str = "SELECT d.ordinal, d.attempt, d.failures,
      LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
      WHERE d.dispatch_no = $2 AND d.batch = $1 AND d.batch > 0 AND d.state = 1";
 
-/// Leases what is ready: `$1` channel, `$2` owner, `$3` until, `$4` now, `$5` the last
-/// lane, `$6` at most.
+/// Leases what is ready: `$1` channel, `$2` owner, `$3` until, `$4` now, `$5` the first
+/// lane, `$6` the last, `$7` at most.
 pub(super) fn lease_sql(lock: &str) -> String {
     format!(
         "UPDATE batches SET state = {LEASED}, owner = $2, lease_until = $3, epoch = epoch + 1 WHERE no IN \
              (SELECT b.no FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
-              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 AND b.lane <= $5 ORDER BY b.lane, b.no LIMIT $6{lock}) \
+              WHERE b.channel = $1 AND b.state = {READY} AND d.state = 'active' AND d.expires_at > $4 AND b.lane BETWEEN $5 AND $6 ORDER BY b.lane, b.no LIMIT $7{lock}) \
              RETURNING no, dispatch_no, lane, epoch"
     )
 }
@@ -109,11 +111,17 @@ impl Store {
         Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(db).await)?)
     }
 
-    /// Leases the most urgent ready batches of a channel up to a lane, at most `most`,
-    /// the most urgent first.
-    pub async fn lease_batches(&self, channel: i32, owner: &str, last_lane: i32, most: i64) -> Result<Vec<Lease>> {
+    /// Leases the most urgent ready batches of a channel within these lanes, at most
+    /// `most`, the most urgent first.
+    pub async fn lease_batches(
+        &self,
+        channel: i32,
+        owner: &str,
+        lanes: RangeInclusive<i32>,
+        most: i64,
+    ) -> Result<Vec<Lease>> {
         // Most of the time nothing is ready; a read finds that out without the write lock.
-        if self.most_urgent_ready(channel).await?.is_none_or(|lane| lane > last_lane) {
+        if self.most_urgent_ready(channel, *lanes.start()).await?.is_none_or(|lane| lane > *lanes.end()) {
             return Ok(Vec::new());
         }
         let (until, now) = (self.db_now().await? + LEASE, self.now());
@@ -124,7 +132,8 @@ impl Store {
             .bind(owner)
             .bind(until)
             .bind(now)
-            .bind(last_lane)
+            .bind(*lanes.start())
+            .bind(*lanes.end())
             .bind(most)
             .fetch_all(c)
             .await)?;
@@ -133,10 +142,15 @@ impl Store {
         Ok(leases)
     }
 
-    /// The lane of the most urgent ready batch of an active dispatch.
-    pub async fn most_urgent_ready(&self, channel: i32) -> Result<Option<i32>> {
+    /// The lane of the most urgent ready batch of an active dispatch, from a lane on.
+    pub async fn most_urgent_ready(&self, channel: i32, first_lane: i32) -> Result<Option<i32>> {
         let now = self.now();
-        Ok(read!(self, |db| sqlx::query_scalar(MOST_URGENT).bind(channel).bind(now).fetch_optional(db).await)?)
+        Ok(read!(self, |db| sqlx::query_scalar(MOST_URGENT)
+            .bind(channel)
+            .bind(now)
+            .bind(first_lane)
+            .fetch_optional(db)
+            .await)?)
     }
 
     /// The queued deliveries of a leased batch, in order.
@@ -195,7 +209,7 @@ impl Store {
     /// Batches whose lease ran out before `before` ([`Millis::MAX`]: all leased ones),
     /// each with its channel.
     pub async fn orphaned_batches(&self, before: Millis) -> Result<Vec<(Lease, i32)>> {
-        let sql = "SELECT no, dispatch_no, lane, epoch, channel FROM batches WHERE state = 1 AND lease_until < $1 ORDER BY no LIMIT 1000";
+        let sql = "SELECT no, dispatch_no, lane, epoch, channel FROM batches WHERE state = 1 AND lease_until < $1 ORDER BY lane, no LIMIT 1000";
         let rows: Vec<(i64, i64, i32, i64, i32)> =
             read!(self, |db| sqlx::query_as(sql).bind(before).fetch_all(db).await)?;
         Ok(rows
@@ -211,7 +225,7 @@ impl Store {
         let sql = format!(
             "SELECT b.no, b.dispatch_no, b.lane, b.epoch, b.channel, w.seen_at + {LAST_RENEWED} AS until_at FROM batches b \
              JOIN workers w ON w.owner = b.owner WHERE b.state = {LEASED} AND w.seen_at < $1 AND b.lease_until < w.seen_at + {LAST_RENEWED} \
-             ORDER BY b.no LIMIT 1000"
+             ORDER BY b.lane, b.no LIMIT 1000"
         );
         let rows: Vec<(i64, i64, i32, i64, i32, i64)> =
             read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(silent_since).fetch_all(db).await)?;

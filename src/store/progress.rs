@@ -1,5 +1,6 @@
 //! How far a dispatch has come, and whether anything is left of it.
 
+use super::schedule::RANGE;
 use super::{Result, Store};
 use crate::domain::delivery::State;
 
@@ -19,22 +20,11 @@ impl Store {
     }
 
     /// Closes a dispatch whose work is done: nothing left to plan, every delivery
-    /// final. `waits` are the channels whose `sent` still waits for a receipt.
-    pub async fn finish_dispatch(&self, no: i64, waits: &[i32]) -> Result<bool> {
-        let open: Vec<String> =
-            State::ALL.iter().filter(|s| !s.is_final(false)).map(|s| s.code().to_string()).collect();
-        let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
-        let waiting = if waits.is_empty() {
-            String::new()
-        } else {
-            format!(" OR (state = {} AND channel IN ({}))", State::Sent.code(), waits.join(","))
-        };
-        let left = format!(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM deliveries WHERE dispatch_no = $1 AND (state IN ({}){waiting}) LIMIT 1) AS open_rows",
-            open.join(",")
-        );
-        let left: i64 = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(left)).bind(no).fetch_one(db).await)?;
-        if left > 0 {
+    /// final. `waits` are the channels whose `sent` still waits for a receipt; `open` is
+    /// a delivery that was not final when last asked, or 0: it is looked at first.
+    pub async fn finish_dispatch(&self, no: i64, waits: &[i32], open: &mut i64) -> Result<bool> {
+        if let Some(left) = self.open_delivery(no, waits, *open).await? {
+            *open = left;
             return Ok(false);
         }
         let mut tx = self.begin().await?;
@@ -43,5 +33,37 @@ impl Store {
         let changed = exec!(&mut tx, sqlx::query(sql).bind(no).bind(self.now()))?;
         tx.commit().await?;
         Ok(changed > 0)
+    }
+
+    /// The first delivery from `from` on, and then from the beginning, that is not
+    /// final; a range at a time, so that no statement is long.
+    async fn open_delivery(&self, no: i64, waits: &[i32], from: i64) -> Result<Option<i64>> {
+        let open: Vec<String> =
+            State::ALL.iter().filter(|s| !s.is_final(false)).map(|s| s.code().to_string()).collect();
+        let waits: Vec<String> = waits.iter().map(ToString::to_string).collect();
+        let waiting = if waits.is_empty() {
+            String::new()
+        } else {
+            format!(" OR (state = {} AND channel IN ({}))", State::Sent.code(), waits.join(","))
+        };
+        let sql = format!(
+            "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal >= $2 AND ordinal < $3 AND (state IN ({}){waiting}) ORDER BY ordinal LIMIT 1",
+            open.join(",")
+        );
+        for (mut at, end) in [(from, self.last_ordinal(no).await? + 1), (0, from)] {
+            while at < end {
+                let to = end.min(at + RANGE);
+                let sql = sqlx::AssertSqlSafe(sql.clone());
+                let look = async {
+                    Ok(read!(self, |db| sqlx::query_scalar(sql).bind(no).bind(at).bind(to).fetch_optional(db).await)?)
+                };
+                let found: Option<i64> = self.soon(look).await?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+                at = to;
+            }
+        }
+        Ok(None)
     }
 }

@@ -5,23 +5,46 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Result, Store};
+use super::{Pool, Result, Store, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
 
 /// Rows taken up in one transaction.
 const CHUNK: i64 = 1_000;
-/// Rows swept in one transaction when a dispatch ends.
-const SWEEP: i64 = 5_000;
+/// Rows of a dispatch looked at in one statement and changed in one transaction, so
+/// that neither is long, however large the dispatch.
+pub(super) const RANGE: i64 = 5_000;
 
-/// Rows whose time has come; `$1` is now.
-pub(super) fn due_sql() -> String {
-    let (retry, uncertain, deferred) = (State::Retry.code(), State::Uncertain.code(), State::Deferred.code());
+/// Rows whose time has come, those of the most urgent dispatches first; `$1` is now. Of
+/// each dispatch no more are read than are taken, however many are due, and what a
+/// paused one has waiting is not even looked at.
+pub(super) fn due_sql(pool: &Pool) -> String {
+    let states = [State::Retry, State::Uncertain, State::Deferred].map(|s| s.code().to_string()).join(",");
+    let open = "finished_at IS NULL AND state = 'active' AND expires_at > $1";
+    let due =
+        format!("dispatch_no = p.no AND next_at IS NOT NULL AND next_at <= $1 AND state IN ({states}) LIMIT {CHUNK}");
+    let columns = "d.dispatch_no, d.ordinal, d.channel, p.lane, d.state, d.reason";
+    pool.pick(
+        format!(
+            "SELECT {columns} FROM (SELECT no, lane FROM dispatches WHERE {open}) p CROSS JOIN deliveries d \
+             WHERE d.dispatch_no = p.no AND d.ordinal IN (SELECT ordinal FROM deliveries WHERE {due}) ORDER BY p.lane, p.no LIMIT {CHUNK}"
+        ),
+        format!(
+            "SELECT {columns} FROM (SELECT no, lane FROM dispatches WHERE {open} ORDER BY lane, no) p CROSS JOIN LATERAL \
+             (SELECT dispatch_no, ordinal, channel, state, reason FROM deliveries WHERE {due}) d ORDER BY p.lane, p.no LIMIT {CHUNK}"
+        ),
+    )
+}
+
+/// Rows of a dispatch (`$1`) after one ordinal (`$2`) up to another (`$3`).
+pub(super) fn within(which: &str) -> String {
+    format!("dispatch_no = $1 AND ordinal > $2 AND ordinal <= $3 AND ({which})")
+}
+
+/// Receipts that came before `$1` and never met their message, a number of them.
+pub(super) fn forget_sql() -> String {
     format!(
-        // From the dispatches on: what a paused one has waiting is not even looked at.
-        "SELECT d.dispatch_no, d.ordinal, d.channel, p.lane, d.state, d.reason FROM dispatches p CROSS JOIN deliveries d \
-         WHERE p.finished_at IS NULL AND p.state = 'active' AND p.expires_at > $1 AND d.dispatch_no = p.no \
-         AND d.next_at IS NOT NULL AND d.next_at <= $1 AND d.state IN ({retry}, {uncertain}, {deferred}) LIMIT {CHUNK}"
+        "DELETE FROM receipts WHERE no IN (SELECT no FROM receipts WHERE dispatch_no IS NULL AND received_at < $1 LIMIT {RANGE})"
     )
 }
 
@@ -45,8 +68,7 @@ impl Store {
     /// The same as of `now`; nothing is given up where that is not to be believed.
     pub async fn take_due_at(&self, now: Millis, believed: bool) -> Result<usize> {
         let is_over = |row: &Due| row.state == State::Uncertain.code() && row.reason != Reason::Repeat.code();
-        let mut due: Vec<Due> =
-            read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(due_sql())).bind(now).fetch_all(db).await)?;
+        let mut due = self.due(now).await?;
         due.retain(|row| believed || !is_over(row));
         if due.is_empty() {
             return Ok(0);
@@ -81,6 +103,24 @@ impl Store {
         }
         tx.commit().await?;
         Ok(due.len())
+    }
+
+    async fn due(&self, now: Millis) -> Result<Vec<Due>> {
+        let sql = due_sql(&self.pool);
+        if let Pool::Sqlite { read, .. } = &self.pool {
+            return Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).fetch_all(read).await?);
+        }
+        let mut tx = self.begin_walk().await?;
+        Ok(run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).fetch_all(c).await)?)
+    }
+
+    /// Begins a transaction in which a server walks its indexes as far as it must: it
+    /// would rather collect all that is due, millions perhaps, and take the first of it.
+    pub(super) async fn begin_walk(&self) -> Result<Tx> {
+        let mut tx = self.begin_hot().await?;
+        let sql = tx.pick("SELECT 1", "SET LOCAL enable_bitmapscan = off");
+        exec!(&mut tx, sqlx::query(sql))?;
+        Ok(tx)
     }
 
     /// Makes due at once what waits on these channels because credentials or a
@@ -130,57 +170,69 @@ impl Store {
         Ok(moved)
     }
 
-    /// `sent` deliveries of a channel whose receipt did not come in its time become
-    /// unknown. Returns how many.
-    pub async fn give_up_waiting(&self, dispatch_no: i64, channel: i32, handed_before: Millis) -> Result<u64> {
-        let which = format!("channel = {channel} AND state = {} AND handed_at <= {handed_before}", State::Sent.code());
+    /// `sent` deliveries whose receipt did not come in its time become unknown: those
+    /// of each of these channels that were handed over before its time. Returns how many.
+    pub async fn give_up_waiting(&self, dispatch_no: i64, handed_before: &[(i32, Millis)]) -> Result<u64> {
+        if handed_before.is_empty() {
+            return Ok(0);
+        }
+        let of = |(channel, before): &(i32, Millis)| format!("channel = {channel} AND handed_at <= {before}");
+        let overdue: Vec<String> = handed_before.iter().map(of).collect();
+        let which = format!("state = {} AND ({})", State::Sent.code(), overdue.join(" OR "));
         self.move_rows(dispatch_no, &which, &format!("state = {}", State::Unknown.code())).await
     }
 
-    /// Changes the rows of a dispatch that `which` names. They are looked for outside
-    /// any transaction, a page at a time, since most looks find nothing; the writing
-    /// statement checks again.
-    async fn move_rows(&self, dispatch_no: i64, which: &str, change: &str) -> Result<u64> {
-        let (mut after, mut moved) = (0_i64, 0);
-        loop {
-            let sql = format!(
-                "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal > $2 AND {which} ORDER BY ordinal LIMIT {SWEEP}"
-            );
-            let page: Vec<i64> = self
-                .at_last(async {
-                    Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-                        .bind(dispatch_no)
-                        .bind(after)
-                        .fetch_all(db)
-                        .await)?)
-                })
-                .await?;
-            let Some(last) = page.last() else { return Ok(moved) };
-            after = *last;
-            moved += self.at_last(self.move_page(dispatch_no, &page, (which, change))).await?;
-        }
+    /// The highest ordinal of a dispatch's deliveries; 0 where it has none.
+    pub(super) async fn last_ordinal(&self, dispatch_no: i64) -> Result<i64> {
+        let sql = "SELECT COALESCE(MAX(ordinal), 0) FROM deliveries WHERE dispatch_no = $1";
+        Ok(read!(self, |db| sqlx::query_scalar(sql).bind(dispatch_no).fetch_one(db).await)?)
     }
 
-    async fn move_page(&self, dispatch_no: i64, page: &[i64], (which, change): (&str, &str)) -> Result<u64> {
+    /// Changes the rows of a dispatch that `which` names. They are looked for outside
+    /// any transaction, a range at a time, since most looks find nothing; the writing
+    /// statement checks again.
+    async fn move_rows(&self, dispatch_no: i64, which: &str, change: &str) -> Result<u64> {
+        let last = self.soon(self.last_ordinal(dispatch_no)).await?;
+        let (mut after, mut moved) = (0_i64, 0);
+        while after < last {
+            let to = after + RANGE;
+            moved += self.soon(self.move_range((dispatch_no, after, to), which, change)).await?;
+            after = to;
+        }
+        Ok(moved)
+    }
+
+    async fn move_range(&self, (no, after, to): (i64, i64, i64), which: &str, change: &str) -> Result<u64> {
+        let within = within(which);
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {within})");
+        let any: bool = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .bind(no)
+            .bind(after)
+            .bind(to)
+            .fetch_one(db)
+            .await)?;
+        if !any {
+            return Ok(0);
+        }
         let mut tx = self.begin().await?;
-        let these = tx.pick(
-            "SELECT value FROM json_each($2)",
-            "SELECT CAST(j AS BIGINT) FROM json_array_elements_text($2::json) j",
-        );
-        let sql = format!("UPDATE deliveries SET {change} WHERE dispatch_no = $1 AND ordinal IN ({these}) AND {which}");
-        let json = json!(page).to_string();
-        let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).bind(json))?;
+        let sql = format!("UPDATE deliveries SET {change} WHERE {within}");
+        let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(after).bind(to))?;
         tx.commit().await?;
         Ok(moved)
     }
 
     /// Forgets receipts that came before `before` and never met their message.
     pub async fn forget_unmatched(&self, before: Millis) -> Result<u64> {
-        let mut tx = self.begin().await?;
-        let sql = "DELETE FROM receipts WHERE dispatch_no IS NULL AND received_at < $1";
-        let gone = exec!(&mut tx, sqlx::query(sql).bind(before))?;
-        tx.commit().await?;
-        Ok(gone)
+        let mut all = 0;
+        loop {
+            let mut tx = self.begin().await?;
+            let gone = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(forget_sql())).bind(before))?;
+            tx.commit().await?;
+            all += gone;
+            if gone == 0 {
+                return Ok(all);
+            }
+        }
     }
 
     /// Puts the queued rows of a leased batch to sleep until then, and closes the batch.

@@ -59,6 +59,13 @@ impl Store {
         read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(db).await).unwrap()
     }
 
+    /// Writes straight into them.
+    pub(crate) async fn probe_write(&self, sql: String) {
+        let mut tx = self.begin().await.unwrap();
+        exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql))).unwrap();
+        tx.commit().await.unwrap();
+    }
+
     pub(crate) async fn probe_lines(&self, sql: String) -> Vec<String> {
         read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(db).await).unwrap()
     }

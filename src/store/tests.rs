@@ -175,7 +175,7 @@ async fn again(store: &Store, dispatch: &Dispatch) -> Dispatch {
 }
 
 async fn lease(store: &Store) -> Lease {
-    store.lease_batches(SMS, "w", 2, 1).await.unwrap().remove(0)
+    store.lease_batches(SMS, "w", -1..=2, 1).await.unwrap().remove(0)
 }
 
 fn turn(lease: Lease) -> BatchTurn {

@@ -91,12 +91,7 @@ impl Store {
 
     /// Makes the unsent rows of one dispatch uncertain, by ranges of ordinals.
     async fn doubt(&self, dispatch_no: i64) -> Result<u64> {
-        let last: i64 = read!(self, |db| sqlx::query_scalar(
-            "SELECT COALESCE(MAX(ordinal), 0) FROM deliveries WHERE dispatch_no = $1"
-        )
-        .bind(dispatch_no)
-        .fetch_one(db)
-        .await)?;
+        let last = self.last_ordinal(dispatch_no).await?;
         let waiting = [State::Planned, State::Queued, State::Retry, State::Deferred].map(|s| s.code().to_string());
         let (sending, uncertain) = (State::Sending.code(), State::Uncertain.code());
         let (no_answer, restored) = (Reason::NoAnswer.code(), Reason::Restored.code());

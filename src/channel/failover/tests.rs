@@ -181,3 +181,24 @@ fn limits_are_joined_and_ids_kept_apart() {
     let members = members.into_iter().map(|channel| Member { name: "x".into(), channel }).collect();
     assert!(Failover::new("sms", members).is_none());
 }
+
+/// Two engines, each with half of the channel's rate; one of two gateways is dead.
+#[tokio::test]
+async fn the_rate_of_a_gateway_holds_over_all_engines() {
+    let (mut a, mut b) = (told(false), told(false));
+    for gateway in [&mut a, &mut b] {
+        Arc::get_mut(gateway).unwrap().limits.rate = 50.0;
+    }
+    answers(&b, Class::Unreachable);
+    let engines = [over(&[&a, &b]), over(&[&a, &b])];
+    let began = Instant::now();
+    let engine = async |engine: &Failover, first: u128| {
+        engine.pace(50.0);
+        for n in (first..).take(60) {
+            engine.send(&[message(n)]).await;
+        }
+    };
+    tokio::join!(engine(&engines[0], 0), engine(&engines[1], 1_000));
+    let rate = f64::from(u32::try_from(seen(&a)).unwrap()) / began.elapsed().as_secs_f64();
+    assert!((35.0..52.0).contains(&rate), "{rate} a second to the one of 50");
+}

@@ -26,6 +26,10 @@ const ENOUGH: usize = 5;
 const NOTICEABLE: Duration = Duration::from_millis(50);
 /// How far a late sender may catch up.
 const SLACK: Duration = Duration::from_millis(20);
+/// No gateway is paced slower than this many parts a second, if it bears as much: how
+/// much goes out the channel has seen to, and what is under way already must not wait
+/// for as long as this process has no share of the rate.
+const SLOWEST: f64 = 1.0;
 
 /// What a gateway did with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub struct Weights {
 struct Gauge {
     /// Parts a second, declared: its own share.
     rate: f64,
+    /// Parts a second that this process may send to it.
+    paced: f64,
     /// What is left of that share, [`FLOOR`] to 1.
     weight: f64,
     /// Recent share of errors.
@@ -80,6 +86,7 @@ impl Weights {
     pub fn new(rates: &[f64], now: Instant) -> Self {
         let gauge = |rate: &f64| Gauge {
             rate: *rate,
+            paced: rate.max(0.001),
             weight: 1.0,
             errors: 0.0,
             answers: VecDeque::new(),
@@ -124,13 +131,26 @@ impl Weights {
         open
     }
 
+    /// This process may send to each gateway this part of its rate: others send to it,
+    /// too. What is owed for what has been sent goes on being owed.
+    pub fn pace(&mut self, part: f64, now: Instant) {
+        for gauge in &mut self.all {
+            let paced = (gauge.rate * part).max(gauge.rate.min(SLOWEST)).max(0.001);
+            if (paced - gauge.paced).abs() > f64::EPSILON {
+                let owed = gauge.free_at.saturating_duration_since(now);
+                gauge.free_at = gauge.free_at.min(now) + owed.mul_f64(gauge.paced / paced);
+                gauge.paced = paced;
+            }
+        }
+    }
+
     /// Takes permits of a gateway for `parts` and says from when they hold: what drifts
     /// to it must not exceed what it was declared to bear.
     pub fn reserve(&mut self, gateway: usize, parts: u32, now: Instant) -> Instant {
         let gauge = &mut self.all[gateway];
         gauge.under_way += 1;
         let at = gauge.free_at.max(now.checked_sub(SLACK).unwrap_or(now));
-        gauge.free_at = at + Duration::from_secs_f64(f64::from(parts) / gauge.rate.max(0.001));
+        gauge.free_at = at + Duration::from_secs_f64(f64::from(parts) / gauge.paced);
         at
     }
 
@@ -288,6 +308,24 @@ mod tests {
         assert!((0..100).all(|_| weights.order(now)[0] == 1));
         weights.returned(0);
         assert!((0..100).any(|_| weights.order(now)[0] == 0));
+    }
+
+    #[test]
+    fn permits_follow_what_this_process_may_send() {
+        let now = Instant::now();
+        let mut weights = Weights::new(&[100.0, 0.5], now);
+        let gap = |w: &mut Weights, g: usize| {
+            let (parts, now) = (1, now + Duration::from_hours(1));
+            let first = w.reserve(g, parts, now);
+            (w.reserve(g, parts, now) - first).as_millis()
+        };
+        weights.pace(0.25, now);
+        assert_eq!([gap(&mut weights, 0), gap(&mut weights, 1)], [40, 2_000]);
+        // What it owes shrinks as it may send more, and is never owed for ever.
+        weights.pace(0.0, now);
+        assert_eq!(gap(&mut weights, 0), 1_000);
+        weights.pace(2.0, now);
+        assert_eq!(gap(&mut weights, 0), 5);
     }
 
     #[test]

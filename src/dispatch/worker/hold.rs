@@ -104,7 +104,9 @@ impl Worker {
     /// what it could do with.
     pub(super) fn take_rate(&mut self, control: &Control, now: Instant) {
         if !control.is_shared() {
-            self.pacer.declare(control.rate(self.way.no).unwrap_or(self.way.channel.limits().rate), now);
+            let rate = control.rate(self.way.no).unwrap_or(self.way.channel.limits().rate);
+            self.pacer.declare(rate, now);
+            self.way.channel.pace(rate);
             return;
         }
         let share = control.share(self.way.no);
@@ -114,6 +116,7 @@ impl Worker {
                 self.pacer.put_back(at);
             }
             self.pacer.allow(share.rate, now);
+            self.way.channel.pace(share.rate);
         }
         self.report(share.map_or(0, |s| s.seq), now);
     }

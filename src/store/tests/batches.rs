@@ -19,19 +19,19 @@ async fn the_most_urgent_batch_is_leased_first() {
         store.steer_dispatch(paused.no, "paused", "甲").await.unwrap();
         execute(store, format!("UPDATE dispatches SET expires_at = {NOON} WHERE no = {}", over.no)).await;
 
-        assert_eq!(store.most_urgent_ready(SMS).await.unwrap(), Some(0));
-        assert_eq!(store.most_urgent_ready(SMS + 1).await.unwrap(), None);
-        assert!(store.lease_batches(SMS + 1, "w", 2, 1).await.unwrap().is_empty());
+        assert_eq!(store.most_urgent_ready(SMS, -1).await.unwrap(), Some(0));
+        assert_eq!(store.most_urgent_ready(SMS + 1, -1).await.unwrap(), None);
+        assert!(store.lease_batches(SMS + 1, "w", -1..=2, 1).await.unwrap().is_empty());
         let mut order = Vec::new();
-        while let Some(&lease) = store.lease_batches(SMS, "w", 2, 1).await.unwrap().first() {
+        while let Some(&lease) = store.lease_batches(SMS, "w", -1..=2, 1).await.unwrap().first() {
             assert_eq!(lease.epoch, 1);
             order.push((lease.lane, lease.dispatch_no));
             let ready = store.load_batch(lease).await.unwrap();
             assert!(ready.iter().all(|w| w.attempt == 1 && w.gone == Some(0) && w.vars_sealed.is_none()));
             if lease.lane == 0 && order.len() == 2 {
                 // Immediate work only: the rest stays.
-                assert!(store.lease_batches(SMS, "w", 0, 1).await.unwrap().is_empty());
-                assert_eq!(store.most_urgent_ready(SMS).await.unwrap(), Some(1));
+                assert!(store.lease_batches(SMS, "w", -1..=0, 1).await.unwrap().is_empty());
+                assert_eq!(store.most_urgent_ready(SMS, -1).await.unwrap(), Some(1));
             }
         }
         let expected = [(0, immediate.no), (0, immediate.no), (1, prompt.no), (2, routine.no), (2, routine.no)];
@@ -51,7 +51,9 @@ async fn many_workers_lease_every_batch_once() {
                 let store = t.store.clone();
                 tokio::spawn(async move {
                     let mut mine = Vec::new();
-                    while let Some(&lease) = store.lease_batches(SMS, &format!("w{w}"), 2, 1).await.unwrap().first() {
+                    while let Some(&lease) =
+                        store.lease_batches(SMS, &format!("w{w}"), -1..=2, 1).await.unwrap().first()
+                    {
                         mine.push(lease.no);
                     }
                     mine
@@ -64,7 +66,7 @@ async fn many_workers_lease_every_batch_once() {
         }
         // A worker that finds the ready ones locked may leave early; nobody leases twice.
         assert_eq!(all.len(), all.iter().collect::<HashSet<_>>().len());
-        while let Some(&lease) = t.store.lease_batches(SMS, "last", 2, 1).await.unwrap().first() {
+        while let Some(&lease) = t.store.lease_batches(SMS, "last", -1..=2, 1).await.unwrap().first() {
             all.push(lease.no);
         }
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), 40, "{}", t.engine);
@@ -150,7 +152,7 @@ async fn a_batch_closes_only_when_nothing_waits_in_it() {
         mark(store, third, &[2]).await;
         run(store, BatchTurn { records: vec![taken(2, &["b"])], close: true, ..turn(third) }).await;
         assert_eq!(state().await, 2, "{}", t.engine);
-        assert!(store.lease_batches(SMS, "w", 2, 1).await.unwrap().is_empty());
+        assert!(store.lease_batches(SMS, "w", -1..=2, 1).await.unwrap().is_empty());
     }
 }
 
@@ -161,8 +163,8 @@ async fn a_heartbeat_keeps_leases_and_orphans_are_found() {
         people(store, 2).await;
         planned(store, 2, 1, 1).await;
         let (a, b) = (
-            store.lease_batches(SMS, "a", 2, 1).await.unwrap()[0],
-            store.lease_batches(SMS, "b", 2, 1).await.unwrap()[0],
+            store.lease_batches(SMS, "a", -1..=2, 1).await.unwrap()[0],
+            store.lease_batches(SMS, "b", -1..=2, 1).await.unwrap()[0],
         );
         let orphans = async |all| -> Vec<Lease> {
             store

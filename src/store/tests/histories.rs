@@ -34,7 +34,7 @@ impl History<'_> {
         let (store, dice) = (self.store, self.rng.random_range(0..20));
         match dice {
             0..=3 => {
-                if let Some(&lease) = store.lease_batches(SMS, "w", 2, 1).await.unwrap().first() {
+                if let Some(&lease) = store.lease_batches(SMS, "w", -1..=2, 1).await.unwrap().first() {
                     self.workers.push(Worker { lease, window: Vec::new() });
                 }
             }
@@ -175,7 +175,7 @@ async fn settle(store: &Store, dispatches: &[i64]) {
     for _ in 0..30 {
         store.clock.advance(10);
         store.take_due().await.unwrap();
-        while let Some(&lease) = store.lease_batches(SMS, "good", 2, 1).await.unwrap().first() {
+        while let Some(&lease) = store.lease_batches(SMS, "good", -1..=2, 1).await.unwrap().first() {
             let due: Vec<i64> = store.load_batch(lease).await.unwrap().iter().map(|w| w.ordinal).collect();
             let marked = mark(store, lease, &due).await;
             let records = marked.into_iter().map(|o| taken(o, &[])).collect();
@@ -183,7 +183,7 @@ async fn settle(store: &Store, dispatches: &[i64]) {
         }
     }
     for no in dispatches {
-        assert!(store.finish_dispatch(*no, &[]).await.unwrap(), "dispatch {no}: {:?}", rows(store, *no).await);
+        assert!(store.finish_dispatch(*no, &[], &mut 0).await.unwrap(), "dispatch {no}: {:?}", rows(store, *no).await);
     }
     assert_eq!(store.probe_count("SELECT COUNT(*) FROM batches WHERE state <> 2".into()).await, 0);
 }

@@ -39,8 +39,8 @@ async fn hot_statements_use_their_indexes() {
         }
         uses(store, batches::MOST_URGENT, &["batches_ready"]).await;
         uses(store, batches::LOAD_SQLITE, &["deliveries_batch"]).await;
+        uses(store, &schedule::due_sql(&store.pool), &["deliveries_due"]).await;
         uses(store, &batches::strays_sql(""), &["deliveries_batch"]).await;
-        uses(store, &schedule::due_sql(), &["deliveries_due"]).await;
         uses(store, turn::MARK_SQLITE, &["deliveries USING PRIMARY KEY", "SEARCH batches USING"]).await;
         uses(store, outbox::UNPUBLISHED_SQLITE, &["batches_outbox", "SEARCH d USING"]).await;
         uses(store, outbox::PUBLISHED, &["batches_published"]).await;

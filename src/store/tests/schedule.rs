@@ -55,6 +55,43 @@ async fn what_is_due_is_packed_again() {
 }
 
 #[tokio::test]
+async fn what_is_urgent_is_packed_before_whatever_was_due_earlier() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 1_100).await;
+        let routine = planned(store, 1_100, 1_000, 2).await;
+        let waits = format!("UPDATE deliveries SET state = 12, next_at = {NOON}, batch = 0");
+        execute(store, waits).await;
+        let alert = planned(store, 2, 10, 0).await;
+        put(store, &alert, 2, (State::Retry, Reason::Temporary), Some(NOON)).await;
+        assert_eq!(store.take_due().await.unwrap(), 1_000, "{}", t.engine);
+        assert_eq!(states(store, alert.no).await, [State::Queued; 2]);
+        assert_eq!(store.take_due().await.unwrap(), 101);
+        assert!(states(store, routine.no).await.iter().all(|s| *s == State::Queued));
+    }
+}
+
+#[tokio::test]
+async fn the_last_open_delivery_is_found_wherever_it_is() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 5).await;
+        let d = planned(store, 5, 10, 1).await;
+        execute(store, format!("UPDATE deliveries SET state = {}", State::Delivered.code())).await;
+        // Far apart, so that whole ranges between them hold nothing.
+        execute(store, "UPDATE deliveries SET ordinal = ordinal * 7000").await;
+        let mut open = 0;
+        for at in [3, 5, 1, 4] {
+            put(store, &d, at * 7_000, (State::Uncertain, Reason::Repeat), Some(NOON)).await;
+            assert!(!store.finish_dispatch(d.no, &[SMS], &mut open).await.unwrap());
+            assert_eq!(open, at * 7_000, "{}", t.engine);
+            put(store, &d, at * 7_000, (State::Delivered, Reason::None), None).await;
+        }
+        assert!(store.finish_dispatch(d.no, &[SMS], &mut open).await.unwrap());
+    }
+}
+
+#[tokio::test]
 async fn what_was_misconfigured_is_due_for_who_serves_its_channel() {
     for t in stores().await {
         let store = &t.store;
@@ -93,7 +130,7 @@ async fn a_called_off_dispatch_stops_what_has_not_left() {
             for (ordinal, (from, _)) in (1..).zip(all) {
                 put(store, &d, ordinal, (from, Reason::None), None).await;
             }
-            assert!(!store.finish_dispatch(d.no, &[SMS]).await.unwrap());
+            assert!(!store.finish_dispatch(d.no, &[SMS], &mut 0).await.unwrap());
             if cancelled {
                 store.steer_dispatch(d.no, "cancelled", "甲").await.unwrap();
             } else {
@@ -109,7 +146,7 @@ async fn a_called_off_dispatch_stops_what_has_not_left() {
             assert_eq!(now.iter().map(Row::state).collect::<Vec<_>>(), expected, "{}", t.engine);
             let reason = if cancelled { Reason::Operator } else { Reason::Expired };
             assert_eq!(now[1].reason, reason.code());
-            assert!(store.lease_batches(SMS, "w", 2, 1).await.unwrap().is_empty());
+            assert!(store.lease_batches(SMS, "w", -1..=2, 1).await.unwrap().is_empty());
             let ready = format!("SELECT COUNT(*) FROM batches WHERE state <> 2 AND dispatch_no = {}", d.no);
             assert_eq!(store.probe_count(ready).await, 0);
             ends(store, &d, cancelled).await;
@@ -118,17 +155,17 @@ async fn a_called_off_dispatch_stops_what_has_not_left() {
 }
 
 async fn ends(store: &Store, d: &Dispatch, cancelled: bool) {
-    assert!(!store.finish_dispatch(d.no, &[]).await.unwrap(), "one is on its way");
+    assert!(!store.finish_dispatch(d.no, &[], &mut 0).await.unwrap(), "one is on its way");
     put(store, d, 6, (State::Failed, Reason::Permanent), None).await;
-    assert!(!store.finish_dispatch(d.no, &[SMS]).await.unwrap(), "one waits for its receipt");
+    assert!(!store.finish_dispatch(d.no, &[SMS], &mut 0).await.unwrap(), "one waits for its receipt");
     execute(store, format!("UPDATE deliveries SET handed_at = {NOON} WHERE dispatch_no = {} AND state = 3", d.no))
         .await;
-    assert_eq!(store.give_up_waiting(d.no, SMS, NOON - 1).await.unwrap(), 0);
-    assert_eq!(store.give_up_waiting(d.no, SMS + 1, NOON).await.unwrap(), 0);
-    assert_eq!(store.give_up_waiting(d.no, SMS, NOON).await.unwrap(), 1);
+    assert_eq!(store.give_up_waiting(d.no, &[(SMS, NOON - 1)]).await.unwrap(), 0);
+    assert_eq!(store.give_up_waiting(d.no, &[(SMS + 1, NOON)]).await.unwrap(), 0);
+    assert_eq!(store.give_up_waiting(d.no, &[(SMS, NOON)]).await.unwrap(), 1);
     assert_eq!(states(store, d.no).await[6], State::Unknown);
-    assert!(store.finish_dispatch(d.no, &[SMS]).await.unwrap());
-    assert!(!store.finish_dispatch(d.no, &[SMS]).await.unwrap(), "once");
+    assert!(store.finish_dispatch(d.no, &[SMS], &mut 0).await.unwrap());
+    assert!(!store.finish_dispatch(d.no, &[SMS], &mut 0).await.unwrap(), "once");
     let done = again(store, d).await;
     assert_eq!(done.finished_at, Some(NOON));
     assert_eq!(done.state, if cancelled { "cancelled" } else { "finished" });
@@ -142,11 +179,11 @@ async fn an_accepted_message_is_final_where_no_receipt_comes() {
         people(store, 1).await;
         let d = planned(store, 1, 10, 1).await;
         put(store, &d, 1, (State::Sent, Reason::None), None).await;
-        assert!(!store.finish_dispatch(d.no, &[SMS + 1, SMS]).await.unwrap());
+        assert!(!store.finish_dispatch(d.no, &[SMS + 1, SMS], &mut 0).await.unwrap());
         execute(store, "UPDATE dispatches SET phase = 'waiting'").await;
-        assert!(!store.finish_dispatch(d.no, &[SMS + 1]).await.unwrap(), "a step is left");
+        assert!(!store.finish_dispatch(d.no, &[SMS + 1], &mut 0).await.unwrap(), "a step is left");
         execute(store, "UPDATE dispatches SET phase = 'done'").await;
-        assert!(store.finish_dispatch(d.no, &[SMS + 1]).await.unwrap(), "{}", t.engine);
+        assert!(store.finish_dispatch(d.no, &[SMS + 1], &mut 0).await.unwrap(), "{}", t.engine);
     }
 }
 

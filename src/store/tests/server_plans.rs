@@ -49,7 +49,10 @@ async fn fill(t: &TestStore, n: i64) {
 
 /// The plan of a statement with these arguments, as the hot path or any other has it.
 async fn plan(store: &Store, sql: &str, arguments: &str, hot: bool) -> String {
-    let mut tx = if hot { store.begin_hot().await } else { store.begin().await }.unwrap();
+    plan_in(if hot { store.begin_hot().await } else { store.begin().await }.unwrap(), sql, arguments).await
+}
+
+async fn plan_in(mut tx: Tx, sql: &str, arguments: &str) -> String {
     let Tx::Postgres(t) = &mut tx else { return String::new() };
     let c = &mut **t;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PREPARE looked_at AS {sql}"))).execute(&mut *c).await.unwrap();
@@ -94,11 +97,14 @@ async fn hot_statements_go_by_index(t: &TestStore) {
     let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
     let list = "'{1,2,3,4,5,6,7,8,9}'";
     // (statement, arguments, on the hot path, the one range of deliveries or handles)
-    let due = schedule::due_sql();
+    let range = schedule::within("state = 3 AND (channel = 1 AND handed_at <= 1)");
+    let any = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {range})");
+    let move_on = format!("UPDATE deliveries SET state = 4 WHERE {range}");
+    let forget = schedule::forget_sql();
     let strays = batches::strays_sql(" AND dispatch_no = 111");
     let cases = [
-        (batches::MOST_URGENT, "1, 1".to_owned(), false, ""),
-        (&*lease, "1, 'w', 1, 1, 2, 10".to_owned(), true, ""),
+        (batches::MOST_URGENT, "1, 1, 2".to_owned(), false, ""),
+        (&*lease, "1, 'w', 1, 1, 2, 2, 10".to_owned(), true, ""),
         (batches::LOAD_POSTGRES, "900003, 111".to_owned(), true, "deliveries_100"),
         (&*strays, "900003".to_owned(), true, "deliveries_100"),
         (turn::MARK_POSTGRES, format!("111, 900003, 1, 1, {list}"), true, "deliveries_100"),
@@ -114,7 +120,9 @@ async fn hot_statements_go_by_index(t: &TestStore) {
         (meeting::STILL_WAITING, "'{1,2,3}'".to_owned(), true, ""),
         (meeting::ANY_WAITS, "1".to_owned(), true, ""),
         (meeting::LEFT, "1, 'g1', 500".to_owned(), true, ""),
-        (&*due, "1".to_owned(), false, ""),
+        (&*any, "111, 0, 5000".to_owned(), false, "deliveries_100"),
+        (&*move_on, "111, 0, 5000".to_owned(), false, "deliveries_100"),
+        (&*forget, "1".to_owned(), false, ""),
     ];
     for (sql, arguments, hot, range) in cases {
         let plan = plan(&t.store, sql, &arguments, hot).await;
@@ -140,5 +148,25 @@ async fn a_new_dispatch_finds_its_targets_by_their_index() {
         assert!(plan.contains("step"), "{plan}");
         let index = plan.lines().find(|l| l.contains("Index Cond")).unwrap_or_default();
         assert!(index.contains("target"), "{plan}");
+    }
+}
+
+/// However many rows are due, no more are read than are taken.
+#[tokio::test]
+async fn what_is_due_is_walked_and_not_collected() {
+    for t in stores().await.iter().filter(|t| t.engine == "postgres") {
+        approved(&t.store).await;
+        fill(t, many_deliveries()).await;
+        let sql = schedule::due_sql(&t.store.pool);
+        for analysed in [false, true] {
+            execute(&t.store, "UPDATE deliveries SET state = 12, next_at = 1 WHERE dispatch_no IN (1, 110)").await;
+            if analysed {
+                execute(&t.store, "ANALYZE deliveries").await;
+            }
+            let plan = plan_in(t.store.begin_walk().await.unwrap(), &sql, "2").await;
+            let walks = plan.contains("next_at_idx on deliveries_100") && !plan.contains("Bitmap");
+            assert!(walks, "{plan}");
+            assert!(!plan.contains("Seq Scan on deliveries"), "{plan}");
+        }
     }
 }

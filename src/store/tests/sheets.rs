@@ -21,7 +21,7 @@ async fn village(store: &Store) {
 
 async fn printed(store: &Store, item: &Item) -> Dispatch {
     let d = snapshot(store, &order(item, 2), "TRUE", &mut StdRng::seed_from_u64(1)).await;
-    let lease = store.lease_batches(BOARD, "w", 2, 1).await.unwrap().remove(0);
+    let lease = store.lease_batches(BOARD, "w", -1..=2, 1).await.unwrap().remove(0);
     let marked = store.turn(BOARD, &[BatchTurn { mark: vec![1, 2], ..turn(lease) }]).await.unwrap().remove(0);
     assert_eq!(marked, [1, 2]);
     let change = super::super::turn::PRINTED;
@@ -50,7 +50,7 @@ async fn a_sheet_is_printed_then_posted_then_taken_down_and_each_is_said_once() 
         assert!(rows(store, d.no).await.iter().all(|r| r.handed_at == Some(NOON + 1) && r.reached_at.is_none()));
         // Finished as soon as it is printed: nothing is left to gong but the last step's end.
         execute(store, format!("UPDATE dispatches SET phase = 'done' WHERE no = {}", d.no)).await;
-        assert!(store.finish_dispatch(d.no, &[BOARD]).await.unwrap());
+        assert!(store.finish_dispatch(d.no, &[BOARD], &mut 0).await.unwrap());
         let until = Posting { take_down_at: Some(NOON + DAY), ..posting(1, Action::Posted, Some(NOON - 500)) };
         let down = posting(1, Action::TakenDown, Some(NOON));
         assert_eq!(say(store, &d, std::slice::from_ref(&until)).await, [Recorded::New]);

@@ -17,13 +17,13 @@ async fn unheard(store: &Store) -> (Dispatch, Lease) {
 
 /// Whether a dispatch ends once all that can be sent of it is.
 async fn ends(store: &Store, no: i64) -> bool {
-    while let Some(&lease) = store.lease_batches(SMS, "w", 2, 1).await.unwrap().first() {
+    while let Some(&lease) = store.lease_batches(SMS, "w", -1..=2, 1).await.unwrap().first() {
         let ready: Vec<i64> = store.load_batch(lease).await.unwrap().iter().map(|w| w.ordinal).collect();
         let marked = mark(store, lease, &ready).await;
         let records = marked.iter().map(|o| taken(*o, &[])).collect();
         run(store, BatchTurn { records, close: true, whole: marked.len() == ready.len(), ..turn(lease) }).await;
     }
-    store.finish_dispatch(no, &[]).await.unwrap()
+    store.finish_dispatch(no, &[], &mut 0).await.unwrap()
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn what_a_turn_marked_unheard_waits_again_when_its_batch_goes() {
         store.sweep_dispatch(d.no, true).await.unwrap();
         store.sweep_dispatch(d.no, true).await.unwrap();
         assert_eq!(states(store, d.no).await, [State::Cancelled; 6], "{}", t.engine);
-        assert!(store.finish_dispatch(d.no, &[]).await.unwrap(), "{}", t.engine);
+        assert!(store.finish_dispatch(d.no, &[], &mut 0).await.unwrap(), "{}", t.engine);
     }
 }
 

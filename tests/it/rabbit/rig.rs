@@ -8,7 +8,6 @@ use gong::app::App;
 use gong::telemetry::Counts;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
-use sqlx::AssertSqlSafe;
 
 use crate::ledger::Ledger;
 use crate::site::{Serving, Site};
