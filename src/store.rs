@@ -121,7 +121,7 @@ impl Store {
         Ok(self.pool.begin_hot().await?)
     }
 
-    /// Asks a server for what takes it milliseconds, and no longer than [`PATIENCE`]: a
+    /// Asks a server for what takes it milliseconds, and no longer than `PATIENCE`: a
     /// line can go dead without a word. What was asked may have happened all the same.
     ///
     /// # Errors

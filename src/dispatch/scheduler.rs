@@ -69,7 +69,7 @@ impl Scheduler {
         let ending = Ending { scheduler: self.clone(), seen: shown };
         tokio::join!(
             self.rounds(guard, &seen),
-            self.unless_stopped(ending.run()),
+            self.unless_stopped(Box::pin(ending.run())),
             self.unless_stopped(self.forget()),
             self.unless_stopped(self.match_unmatched())
         );
