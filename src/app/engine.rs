@@ -288,7 +288,8 @@ impl Common {
     /// Runs a part of the engine. One that breaks ends the engine: whoever starts the
     /// program anew finds every lease and takes it over.
     pub(super) fn supervise(&self, part: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
+        // Boxed: the whole of a worker would not fit the stack a few times over.
+        let (stop, part) = (self.stop.clone(), Box::pin(part));
         self.tasks.spawn(async move {
             if std::panic::AssertUnwindSafe(part).catch_unwind().await.is_err() {
                 tracing::error!("a part of the engine broke; the engine stops");

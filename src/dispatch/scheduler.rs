@@ -67,11 +67,12 @@ impl Scheduler {
         let mut guard = ClockGuard::new(self.store.clock.clone(), newest);
         let (seen, shown) = watch::channel(guard.now());
         let ending = Ending { scheduler: self.clone(), seen: shown };
+        // Boxed: what starts this passes it on from stack to stack.
         tokio::join!(
-            self.rounds(guard, &seen),
-            self.unless_stopped(Box::pin(ending.run())),
-            self.unless_stopped(self.forget()),
-            self.unless_stopped(self.match_unmatched())
+            Box::pin(self.rounds(guard, &seen)),
+            Box::pin(self.unless_stopped(ending.run())),
+            Box::pin(self.unless_stopped(self.forget())),
+            Box::pin(self.unless_stopped(self.match_unmatched())),
         );
     }
 

@@ -127,13 +127,13 @@ async fn a_large_dispatch_that_is_swept_keeps_nobody_waiting() {
     for t in stores().await {
         let (store, item) = (&t.store, approved(&t.store).await);
         let large = dispatch(store, &item, Lane::Routine, (2 * MANY, State::Queued)).await;
-        let alert = dispatch(store, &item, Lane::Immediate, (1, State::Planned)).await;
+        let alert = dispatch(store, &item, Lane::Immediate, (1, State::Retry)).await;
+        let soon = NOON + 100;
+        store.probe_write(format!("UPDATE deliveries SET next_at = {soon} WHERE dispatch_no = {}", alert.no)).await;
         store.steer_dispatch(large.no, "cancelled", "甲").await.unwrap();
         let running = start(store);
         until_any(store, count(large.no, State::Cancelled)).await;
-        let (retry, no) = (State::Retry.code(), alert.no);
-        let sql = format!("UPDATE deliveries SET state = {retry}, next_at = {NOON} WHERE dispatch_no = {no}");
-        store.probe_write(sql).await;
+        store.clock.advance(100);
         let retried = until_any(store, count(alert.no, State::Queued)).await;
         let stopped = running.stop().await;
         let left = store.probe_count(count(large.no, State::Queued)).await;
