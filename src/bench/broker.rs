@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
@@ -130,5 +130,9 @@ async fn consume(connection: &Connection, n: i64, prefetch: u16) -> anyhow::Resu
         let Some(delivery) = consumer.next().await else { anyhow::bail!("the broker ended the consumer") };
         delivery?.acker.ack(BasicAckOptions::default()).await?;
     }
+    // One after the other: a channel must not close while the answer to this is on its way.
+    channel.basic_cancel("bench".into(), BasicCancelOptions::default()).await?;
+    drop(consumer);
+    channel.close(200, "done".into()).await?;
     Ok(())
 }

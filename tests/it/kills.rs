@@ -70,6 +70,9 @@ impl Fleet {
         let done = finished(&self.app, dispatch, 2 * SOON).await;
         let arrived = in_state(&self.app, dispatch, State::Delivered).await;
         assert_eq!(arrived, done.deliveries, "{:?}", self.app.store.delivery_counts(dispatch).await);
+        let open = "SELECT COUNT(*) FROM dispatches WHERE finished_at IS NULL";
+        let held = "SELECT COUNT(*) FROM batches WHERE state = 1";
+        until("nothing is under way", 2 * SOON, async || self.count(open).await + self.count(held).await == 0).await;
         self.ledger.assert_settled().await;
         let log = rig::log(self.gateway.addr).await;
         let copies = self.ledger.assert_flagged(&self.app.store.vault, &log).await;

@@ -126,7 +126,7 @@ const ALWAYS: [(&str, &str); 11] = [
     ),
     (
         "every delivery speaks to a member",
-        "SELECT COUNT(*) FROM deliveries d LEFT JOIN delivery_members l ON l.dispatch_no = d.dispatch_no AND l.delivery = d.ordinal WHERE l.member IS NULL",
+        "SELECT COUNT(*) FROM deliveries WHERE (dispatch_no, ordinal) NOT IN (SELECT dispatch_no, delivery FROM delivery_members)",
     ),
     (
         "every link has both ends",
