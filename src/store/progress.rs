@@ -27,6 +27,10 @@ impl Store {
             *open = left;
             return Ok(false);
         }
+        self.soon(self.close_dispatch(no)).await
+    }
+
+    async fn close_dispatch(&self, no: i64) -> Result<bool> {
         let mut tx = self.begin().await?;
         let sql = "UPDATE dispatches SET finished_at = $2, state = CASE WHEN state = 'cancelled' THEN state ELSE 'finished' END \
                    WHERE no = $1 AND finished_at IS NULL AND (phase = 'done' OR state = 'cancelled')";
@@ -50,7 +54,7 @@ impl Store {
             "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal >= $2 AND ordinal < $3 AND (state IN ({}){waiting}) ORDER BY ordinal LIMIT 1",
             open.join(",")
         );
-        for (mut at, end) in [(from, self.last_ordinal(no).await? + 1), (0, from)] {
+        for (mut at, end) in [(from, self.soon(self.last_ordinal(no)).await? + 1), (0, from)] {
             while at < end {
                 let to = end.min(at + RANGE);
                 let sql = sqlx::AssertSqlSafe(sql.clone());

@@ -158,16 +158,19 @@ impl Store {
         );
         let moved = self.move_rows(no, &which, &change).await?;
         if moved == 0 {
-            let mut tx = self.begin().await?;
-            let sql =
-                "UPDATE batches SET state = 2, owner = '', lease_until = NULL WHERE dispatch_no = $1 AND state = 0";
-            exec!(&mut tx, sqlx::query(sql).bind(no))?;
-            // Nothing is planned for it any more.
-            let sql = "UPDATE dispatches SET phase = 'done', step_due_at = NULL WHERE no = $1 AND phase <> 'done'";
-            exec!(&mut tx, sqlx::query(sql).bind(no))?;
-            tx.commit().await?;
+            self.soon(self.drop_batches(no)).await?;
         }
         Ok(moved)
+    }
+
+    /// Nothing is left of a dispatch to send or to plan.
+    async fn drop_batches(&self, no: i64) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let sql = "UPDATE batches SET state = 2, owner = '', lease_until = NULL WHERE dispatch_no = $1 AND state = 0";
+        exec!(&mut tx, sqlx::query(sql).bind(no))?;
+        let sql = "UPDATE dispatches SET phase = 'done', step_due_at = NULL WHERE no = $1 AND phase <> 'done'";
+        exec!(&mut tx, sqlx::query(sql).bind(no))?;
+        tx.commit().await
     }
 
     /// `sent` deliveries whose receipt did not come in its time become unknown: those

@@ -105,7 +105,8 @@ impl<'a> Field<'a> {
         let dispatch = fleet.alert().await;
         let mut next = Instant::now() + Duration::from_millis(500);
         let end = Instant::now() + 2 * SOON;
-        while fleet.app.store.dispatch(&dispatch.to_string()).await.unwrap().finished_at.is_none() {
+        // The database may just have been killed: who cannot be asked has not said that it is over.
+        while fleet.app.store.dispatch(&dispatch.to_string()).await.map_or(true, |d| d.finished_at.is_none()) {
             assert!(Instant::now() < end, "{killed:?} {:?}", fleet.app.store.delivery_counts(dispatch).await);
             self.revive();
             if killed.len() < KILLS as usize && Instant::now() >= next {
