@@ -75,6 +75,8 @@ impl Roles {
     }
 }
 
+/// How long the end waits for its parts: one can hang over a line that went dead.
+const DRAIN: std::time::Duration = std::time::Duration::from_mins(3);
 /// The role of who plans.
 const PLANNER: &str = "planner";
 
@@ -379,7 +381,9 @@ impl Engine {
     /// Stops every task and waits until what was under way is recorded.
     pub async fn drain(self) {
         self.stop.cancel();
-        self.tasks.wait().await;
+        if tokio::time::timeout(DRAIN, self.tasks.wait()).await.is_err() {
+            tracing::error!("a part of the engine does not end; what it holds is taken over by others");
+        }
         if let Some(Presence { stop, task }) = self.presence {
             stop.cancel();
             // An error is a panic, which the hook has shown.
