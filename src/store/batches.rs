@@ -29,10 +29,11 @@ pub(super) const LOAD_SQLITE: &str = "SELECT json_group_array(json_array(d.ordin
      hex(a.sealed), a.gone, m.recipient_no, hex(m.vars_sealed))) FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
      LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
      WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1";
-/// A server makes JSON more slowly than the driver reads rows.
+/// A server makes JSON more slowly than the driver reads rows. Where no variant is asked
+/// for it must find nothing without looking, and `AND d.variant > 0` looks first.
 pub(super) const LOAD_POSTGRES: &str = "SELECT d.ordinal, d.attempt, d.failures, d.target, a.sealed AS address_sealed, a.gone, m.recipient_no, \
      m.vars_sealed FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
-     LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
+     LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = CASE WHEN d.variant > 0 THEN d.variant END \
      WHERE d.dispatch_no = $2 AND d.batch = $1 AND d.batch > 0 AND d.state = 1";
 
 /// Leases what is ready: `$1` channel, `$2` owner, `$3` until, `$4` now, `$5` the first
