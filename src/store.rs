@@ -26,6 +26,7 @@ pub mod health;
 pub mod intake;
 pub mod items;
 pub mod leaders;
+mod lent;
 pub mod lists;
 pub mod made_up;
 pub mod merges;
@@ -55,7 +56,7 @@ pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod time;
 pub mod trial;
 pub mod turn;

@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 mod lines;
 
 use self::lines::{Column, Sum, line};
+use super::lent::Lent;
 use super::partitions::WIDTH;
 use super::{Pool, Result, Store, StoreError, Tx, migrate};
 use crate::say;
@@ -119,7 +120,7 @@ async fn bring(from: &mut SqliteConnection, server: &PgPool, progress: &impl Fn(
     for table in &tables {
         all += count(from, table).await?;
     }
-    let mut tx = server.begin().await?;
+    let mut tx = Lent::begin(server, "BEGIN").await?;
     // The old one may take its time to be read.
     execute(&mut tx, "SET LOCAL idle_in_transaction_session_timeout = 0".to_owned()).await?;
     refuse_filled(&mut tx, &tables).await?;
@@ -192,10 +193,7 @@ async fn execute(to: &mut PgConnection, sql: String) -> Result<()> {
 }
 
 /// The ranges of the ledger that the old dispatches need.
-async fn make_ranges(
-    from: &mut SqliteConnection,
-    tx: sqlx::Transaction<'static, sqlx::Postgres>,
-) -> Result<sqlx::Transaction<'static, sqlx::Postgres>> {
+async fn make_ranges(from: &mut SqliteConnection, tx: Lent) -> Result<Lent> {
     let sql = format!("SELECT DISTINCT no / {WIDTH} * {WIDTH} FROM dispatches");
     let starts: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(from).await?;
     let mut tx = Tx::Postgres(tx);

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Executor as _, Postgres, Row as _, Sqlite, Transaction};
+use sqlx::{Connection as _, Executor as _, Row as _, Sqlite, Transaction};
 
+use super::lent::Lent;
 use super::{Result, StoreError};
 
 /// How long a statement waits for another process's write transaction. Ours stay
@@ -24,6 +25,8 @@ const HOT: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_m
 const PING: Duration = Duration::from_secs(3);
 /// A connection that answered this short a time ago is not asked again.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long the last ones may take to give their connections back.
+const CLOSES: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 const CONNECTIONS: u32 = 12;
 
@@ -42,7 +45,7 @@ pub enum Pool {
 #[derive(Debug)]
 pub enum Tx {
     Sqlite(Transaction<'static, Sqlite>),
-    Postgres(Transaction<'static, Postgres>),
+    Postgres(Lent),
 }
 
 /// Runs a body against the pool: `read!(store, |db| sqlx::query("…").fetch_all(db).await)`.
@@ -53,10 +56,13 @@ macro_rules! read {
                 let $db = read;
                 $body
             }
-            $crate::store::Pool::Postgres(pool) => {
-                let $db = pool;
-                $body
-            }
+            $crate::store::Pool::Postgres(pool) => match $crate::store::lent::Lent::of(pool).await {
+                Ok(mut lent) => {
+                    let $db = &mut *lent;
+                    $body
+                }
+                Err(error) => Err(error.into()),
+            },
         }
     };
 }
@@ -102,8 +108,7 @@ fn greeting() -> String {
     )
 }
 
-/// Whether a connection answers. One whose line is dead never says so by itself, and one
-/// whose question was given up holds its place until it is closed.
+/// Whether a connection answers. One whose line is dead never says so by itself.
 async fn answers(c: &mut PgConnection) -> sqlx::Result<bool> {
     match tokio::time::timeout(PING, c.ping()).await {
         Ok(answered) => answered.map(|()| true),
@@ -125,7 +130,6 @@ impl Pool {
                 .before_acquire(|c, meta| {
                     Box::pin(async move { if meta.idle_for < FRESH { Ok(true) } else { answers(c).await } })
                 })
-                .after_release(|c, _| Box::pin(answers(c)))
                 .after_connect(|c, _| {
                     Box::pin(async move { c.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(greeting()))).await.map(drop) })
                 })
@@ -174,7 +178,7 @@ impl Pool {
     pub(crate) async fn begin(&self) -> sqlx::Result<Tx> {
         match self {
             Self::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
-            Self::Postgres(pool) => pool.begin().await.map(Tx::Postgres),
+            Self::Postgres(pool) => Lent::begin(pool, "BEGIN").await.map(Tx::Postgres),
         }
     }
 
@@ -182,7 +186,7 @@ impl Pool {
     pub(crate) async fn begin_hot(&self) -> sqlx::Result<Tx> {
         match self {
             Self::Sqlite { .. } => self.begin().await,
-            Self::Postgres(pool) => pool.begin_with(HOT).await.map(Tx::Postgres),
+            Self::Postgres(pool) => Lent::begin(pool, HOT).await.map(Tx::Postgres),
         }
     }
 
@@ -201,7 +205,8 @@ impl Pool {
             "SET LOCAL synchronous_commit = off; \
              UPDATE counters SET value = value + {n} WHERE name = '{counter}' RETURNING value"
         );
-        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).fetch_all(pool).await?;
+        let mut lent = Lent::of(pool).await?;
+        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *lent).await?;
         let last: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
         Ok(last - n + 1)
     }
@@ -220,7 +225,8 @@ impl Pool {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            // What a part of the engine that was given up still holds never comes back.
+            Self::Postgres(pool) => drop(tokio::time::timeout(CLOSES, pool.close()).await),
         }
     }
 }

@@ -20,6 +20,7 @@ pub use doors::{Door, DoorFilter, OpenDoor};
 pub use results::{NameCard, Outcome, Standing as MemberStanding};
 pub use unreached::UnreachedRow;
 
+use super::lent::Lent;
 use super::{Pool, Result, Store, StoreError, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::State;
@@ -103,7 +104,7 @@ impl Store {
             Pool::Postgres(pool) => {
                 // A report counts millions between two statements, and holds nobody up.
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0";
-                Tx::Postgres(pool.begin_with(begin).await?)
+                Tx::Postgres(Lent::begin(pool, begin).await?)
             }
         })
     }

@@ -107,14 +107,14 @@ fn content(title: &str) -> Content {
     Content { title: title.into(), body: title.into(), ..Content::new(ItemKind::Notice) }
 }
 
-async fn approved(store: &Store) -> Item {
+pub(crate) async fn approved(store: &Store) -> Item {
     let (author, reviewer) = staff(store).await;
     let item = store.add_item(&content("停水通知"), &author).await.unwrap();
     store.approve_item(&item, ApprovalType::Review, &reviewer, "").await.unwrap();
     store.item(&item.id).await.unwrap()
 }
 
-fn order(item: &Item, lane: i32) -> NewDispatch {
+pub(crate) fn order(item: &Item, lane: i32) -> NewDispatch {
     NewDispatch {
         item_id: item.id.clone(),
         item_version: item.version,

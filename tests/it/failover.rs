@@ -108,7 +108,7 @@ async fn a_gateway_that_dies_costs_no_pause_and_no_unflagged_duplicate() {
     let (before, at) = (b.stats().messages, tokio::time::Instant::now());
     until("the other goes on", SOON, async || b.stats().messages > before + 300).await;
     // At 150 a second it takes two; a channel that paused would take far longer.
-    assert!(at.elapsed() < Duration::from_secs(8), "{:?}", at.elapsed());
+    assert!(at.elapsed() < Duration::from_secs(20), "{:?}", at.elapsed());
 
     let a = Loopback::new(credentials(), lossy()).start(addr).await.unwrap();
     let done = finished(&app, sent.no, SOON).await;

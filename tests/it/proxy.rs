@@ -12,10 +12,17 @@ enum Line {
     Silent,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct State {
+    line: Line,
+    /// How often it has fallen silent: who was connected then stays so when it is healed.
+    silenced: u64,
+}
+
 /// The proxy; it ends with this.
 pub struct Proxy {
     pub port: u16,
-    line: watch::Sender<Line>,
+    state: watch::Sender<State>,
     #[expect(dead_code)]
     alive: oneshot::Sender<()>,
 }
@@ -24,7 +31,7 @@ impl Proxy {
     pub async fn to(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (line, seen) = watch::channel(Line::Whole);
+        let (state, seen) = watch::channel(State { line: Line::Whole, silenced: 0 });
         let (alive, mut stopped) = oneshot::channel();
         tokio::spawn(async move {
             loop {
@@ -34,45 +41,46 @@ impl Proxy {
                 }
             }
         });
-        Self { port, line, alive }
+        Self { port, state, alive }
     }
 
     /// Hangs up on everybody.
     pub fn cut(&self) {
-        self.line.send_replace(Line::Cut);
+        self.state.send_modify(|state| state.line = Line::Cut);
     }
 
     /// As when a host loses its power, or a firewall forgets: nothing comes any more, on
     /// these connections for good.
     pub fn silence(&self) {
-        self.line.send_replace(Line::Silent);
+        self.state.send_modify(|state| *state = State { line: Line::Silent, silenced: state.silenced + 1 });
     }
 
     /// From now on connections work again.
     pub fn heal(&self) {
-        self.line.send_replace(Line::Whole);
+        self.state.send_modify(|state| state.line = Line::Whole);
     }
 }
 
-async fn carry(mut near: TcpStream, server: u16, mut line: watch::Receiver<Line>) {
-    if *line.borrow_and_update() == Line::Whole {
+async fn carry(mut near: TcpStream, server: u16, mut state: watch::Receiver<State>) {
+    let State { line, silenced } = *state.borrow_and_update();
+    if line == Line::Whole {
         let Ok(mut far) = TcpStream::connect(("127.0.0.1", server)).await else { return };
         tokio::select! {
             _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
-            _ = line.wait_for(|line| *line != Line::Whole) => {}
+            _ = state.wait_for(|now| now.line == Line::Cut || now.silenced > silenced) => {}
         }
-        if *line.borrow() == Line::Cut {
+        if state.borrow().silenced == silenced {
             return;
         }
         // The far end knows as little as the near one.
-        gone(&mut line).await;
+        gone(&mut state).await;
         drop(far);
-    } else if *line.borrow() == Line::Silent {
-        gone(&mut line).await;
+    } else if line == Line::Silent {
+        gone(&mut state).await;
     }
 }
 
 /// Until the proxy is.
-async fn gone(line: &mut watch::Receiver<Line>) {
-    while line.changed().await.is_ok() {}
+async fn gone(state: &mut watch::Receiver<State>) {
+    while state.changed().await.is_ok() {}
 }

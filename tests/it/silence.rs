@@ -5,48 +5,11 @@ use std::time::Duration;
 use gong::domain::delivery::State;
 use gong::loopback::Behaviour;
 use sqlx::{AssertSqlSafe, PgPool};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
+use crate::proxy::Proxy;
 use crate::rig::{AWAKE, SOON, until};
 use crate::site::{ALERT, Site, gateway, wish};
 use crate::support::postgres_server;
-
-/// A line to a server of this machine.
-struct Line {
-    port: u16,
-    dead: watch::Sender<()>,
-}
-
-impl Line {
-    async fn to(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (dead, heard) = watch::channel(());
-        tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let mut heard = heard.clone();
-                heard.mark_unchanged();
-                tokio::spawn(async move {
-                    let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
-                        _ = heard.changed() => {}
-                    }
-                    // Neither end hears that the other is gone.
-                    while heard.changed().await.is_ok() {}
-                    drop((near, far));
-                });
-            }
-        });
-        Self { port, dead }
-    }
-
-    /// Nothing comes through any more, in either direction; who connects anew is heard.
-    fn goes_dead(&self) {
-        self.dead.send_replace(());
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_whose_lines_went_dead_goes_on_over_others() {
@@ -55,7 +18,7 @@ async fn an_engine_whose_lines_went_dead_goes_on_over_others() {
     let admin = PgPool::connect(&server).await.unwrap();
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
     let port: u16 = server.rsplit_once('/').unwrap().0.rsplit(':').next().unwrap().parse().unwrap();
-    let line = Line::to(port).await;
+    let line = Proxy::to(port).await;
     let by = server.replace(&format!(":{port}/"), &format!(":{}/", line.port));
     let joint = if by.contains('?') { '&' } else { '?' };
     let gateway = gateway(Behaviour::default()).await;
@@ -73,7 +36,9 @@ async fn an_engine_whose_lines_went_dead_goes_on_over_others() {
     };
     for round in 1..=2 {
         until("it runs", SOON, async || gateway.stats().messages > round * 400).await;
-        line.goes_dead();
+        // Who connects anew is heard.
+        line.silence();
+        line.heal();
     }
     let over = format!("dispatches WHERE no = {} AND finished_at IS NOT NULL", dispatch.no);
     until("it ends", SOON + Duration::from_mins(1), async || count(&over).await == 1).await;
@@ -83,6 +48,8 @@ async fn an_engine_whose_lines_went_dead_goes_on_over_others() {
     let doubled = i64::try_from(gateway.stats().duplicates).unwrap();
     assert!(doubled <= doubtful, "{doubled} twice, {doubtful} of them flagged");
     serving.stop().await;
+    let in_use = || app.store.pool_use().iter().map(|p| p.open - p.idle).sum::<u32>();
+    until("no dead connection keeps its place in the pool", SOON, async || in_use() == 0).await;
     app.store.close().await;
     gateway.stop().await;
     sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {schema} CASCADE"))).execute(&admin).await.unwrap();

@@ -83,8 +83,8 @@ impl Store {
             while let Some((row_no, recipient_no)) = rows.try_next().await? {
                 all.push(Standing { row_no, recipient_no });
             }
-        });
-        Ok(all)
+            Ok(all)
+        })
     }
 
     /// What came of a dispatch for the members with these ordinals, by recipient.
