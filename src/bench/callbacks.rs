@@ -1,5 +1,9 @@
 //! Sends, and beside them receipts over HTTP at a steady rate: one a callback, over many
 //! connections, to the web side of the engine that sends.
+//!
+//! Who calls back is a thread of this process, while in life it is another machine: what
+//! the calling itself takes from the sends is told apart by the same sends beside the same
+//! calls to an address that answers each at once and keeps nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,21 +39,26 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     let addr = listener.local_addr()?;
     let site = Site::open_heard(settings, &format!("http://{addr}")).await?;
     site.people(persons_for(n)).await?;
-    let (mut runs, mut heard) = (Vec::new(), Vec::new());
+    let empty = empty_endpoint().await?;
+    let (mut runs, mut heard, mut of_empty) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..settings.runs {
         let listen = || TcpListener::from_std(listener.try_clone()?);
         // The messages that the receipts are about.
         let Sends { dispatch_no, n, .. } = sends(&site, listen()?, None).await?;
-        let uris = Arc::new(uris(&site, addr, (dispatch_no, n))?);
-        let (mut alone, mut beside) = (Duration::ZERO, Duration::ZERO);
+        let calls = [None, Some(empty), Some(addr)]
+            .map(|to| to.map(|to| uris(&site, to, (dispatch_no, n)).map(Arc::new)).transpose());
+        let mut took = [Duration::ZERO; 3];
         peak::reset();
-        // Whoever comes second finds a larger ledger: they take turns.
-        for called in [turn % 2 == 1, turn % 2 == 0] {
-            let sends = sends(&site, listen()?, called.then(|| Arc::clone(&uris))).await?;
-            *(if called { &mut beside } else { &mut alone }) = sends.took;
-            heard.extend(sends.heard);
+        // Whoever comes later finds a larger ledger: they take turns.
+        for at in (0..3).map(|i| (i + turn) % 3) {
+            let calls = calls[at].as_ref().map_err(|e| anyhow::anyhow!("{e}"))?;
+            let sends = sends(&site, listen()?, calls.clone()).await?;
+            took[at] = sends.took;
+            heard.extend(sends.heard.filter(|_| at == 2));
         }
         check(&site, (dispatch_no, n), heard.last()).await?;
+        let [alone, beside_empty, beside] = took;
+        of_empty.push(beside_empty.as_secs_f64() / beside.as_secs_f64());
         runs.push(Run::new(n, beside, alone, peak::read()));
         site.app.store.empty_ledger().await?;
     }
@@ -59,8 +68,19 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     details.insert("answered_ms_median".into(), median(heard.iter().map(|h| h.median_ms)).into());
     details.insert("answered_ms_p99".into(), median(heard.iter().map(|h| h.p99_ms)).into());
     details.insert("not_taken".into(), heard.iter().map(|h| h.refused).sum::<u64>().into());
+    details.insert("ratio_to_calls_kept_nowhere".into(), median(of_empty.into_iter()).into());
     let ceiling = "the same sends with no callback beside them";
     Ok(Measured { name: "callbacks", ceiling, runs, details })
+}
+
+/// Answers every call at once, on the threads that gong's own web side runs on; until the
+/// process ends.
+async fn empty_endpoint() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    let routes = axum::Router::new().fallback(async || "");
+    tokio::spawn(axum::serve(listener, routes).into_future());
+    Ok(addr)
 }
 
 /// A dispatch that was sent, and what was heard beside it.
@@ -115,6 +135,7 @@ async fn check(site: &Site, (dispatch_no, n): (i64, i64), heard: Option<&Heard>)
 struct Heard {
     taken: i64,
     refused: u64,
+    /// Of those that fell due before it was told to stop.
     per_second: f64,
     /// From when each was due, not from when it was our turn to send it.
     median_ms: f64,
@@ -175,6 +196,8 @@ async fn call(uris: Arc<Vec<Uri>>, stop: CancellationToken) -> anyhow::Result<He
             Ok((took, refused))
         });
     }
+    stop.cancelled().await;
+    let lasted = began.elapsed();
     let (mut took, mut refused) = (Vec::new(), 0);
     while let Some(done) = callers.join_next().await {
         let (some, not) = done??;
@@ -184,6 +207,6 @@ async fn call(uris: Arc<Vec<Uri>>, stop: CancellationToken) -> anyhow::Result<He
     took.sort_unstable();
     let at = |share: usize| took.get(took.len() * share / 100).map_or(0.0, |t| t.as_secs_f64() * 1e3);
     #[allow(clippy::cast_precision_loss)] // counts of receipts
-    let per_second = took.len() as f64 / began.elapsed().as_secs_f64();
+    let per_second = took.len() as f64 / lasted.as_secs_f64();
     Ok(Heard { taken: i64::try_from(took.len())?, refused, per_second, median_ms: at(50), p99_ms: at(99) })
 }

@@ -1,6 +1,7 @@
 //! The callbacks of a channel that come together are kept together: one transaction and
 //! one commit for all of them, and each is answered when that is done. A gateway that
-//! calls back once a message costs a commit each time otherwise.
+//! calls back once a message costs a commit each time otherwise. A server has two such
+//! groups of a channel at work; they may end in any order, for evidence only rises.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -78,17 +79,23 @@ async fn write(recorder: Recorder, mut inbox: mpsc::UnboundedReceiver<Waiting>) 
     let mut line = VecDeque::new();
     // A lone callback waits for nobody.
     let mut crowded = false;
+    let free = Arc::new(Semaphore::new(recorder.store.groups_at_once()));
     loop {
         if line.is_empty() {
             let Some(first) = inbox.recv().await else { return };
             line.push_back(first);
         }
+        // Whoever comes while others are written goes with the next group.
+        let Ok(turn) = Arc::clone(&free).acquire_owned().await else { return };
         gather(&mut line, &mut inbox, crowded).await;
         let group = next_group(&mut line);
         crowded = group.len() > 1 || !line.is_empty();
         // A task of its own: what breaks there breaks this group.
         let recorder = recorder.clone();
-        let _ = tokio::spawn(async move { recorder.keep(group).await }).await;
+        tokio::spawn(async move {
+            let _turn = turn;
+            recorder.keep(group).await;
+        });
     }
 }
 

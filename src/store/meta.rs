@@ -38,8 +38,11 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join_all;
+
     use super::*;
     use crate::clock::Clock;
+    use crate::store::testing::stores;
     use crate::vault::Vault;
 
     #[tokio::test]
@@ -53,5 +56,20 @@ mod tests {
         let mut tx = right.begin().await.unwrap();
         assert_eq!(tx.take_numbers("address", 5).await.unwrap(), 1);
         assert_eq!(tx.take_numbers("address", 1).await.unwrap(), 6);
+    }
+
+    #[tokio::test]
+    async fn numbers_are_reserved_once_by_whoever_asks_at_the_same_time() {
+        for t in stores().await {
+            let pool = &t.store.pool;
+            assert_eq!(pool.reserve_numbers("receipt", 3).await.unwrap(), 1, "{}", t.engine);
+            assert!(pool.reserve_numbers("no such counter", 3).await.is_err(), "{}", t.engine);
+            let all = join_all((0..8).map(|_| pool.reserve_numbers("receipt", 10))).await;
+            let mut firsts: Vec<i64> = all.into_iter().map(Result::unwrap).collect();
+            firsts.sort_unstable();
+            assert_eq!(firsts, (0..8).map(|i| 4 + i * 10).collect::<Vec<_>>(), "{}", t.engine);
+            let mut tx = t.store.begin().await.unwrap();
+            assert_eq!(tx.take_numbers("receipt", 1).await.unwrap(), 84, "{}", t.engine);
+        }
     }
 }

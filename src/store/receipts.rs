@@ -2,8 +2,8 @@
 //!
 //! Several at once on a server, and beside the turns of workers: who records receipts
 //! never waits for a delivery's row. What another transaction holds just now is left
-//! out and recorded a moment later, so nobody can wait for us in a circle. Addresses,
-//! then the counter (one such transaction at a time), then deliveries, then handles.
+//! out and recorded a moment later, so nobody can wait for us in a circle. Addresses and
+//! deliveries that are free, then the handles of these deliveries alone.
 
 pub(super) mod claims;
 pub(super) mod meeting;
@@ -18,7 +18,7 @@ use serde_json::json;
 
 use self::claims::{Raised, Wait};
 use self::rows::{KeptReceipt, ReceiptRows};
-use super::{Result, Store, StoreError, Tx};
+use super::{Pool, Result, Store, StoreError, Tx};
 use crate::channel::{Receipt, ReceiptKey};
 use crate::clock::Millis;
 use crate::domain::delivery::Word;
@@ -109,6 +109,13 @@ type Key = (i64, i64);
 /// Receipts a transaction: well under 100 ms on either engine.
 pub const GROUP: usize = 500;
 
+/// Groups of a channel that are written at the same time: a server works on one while
+/// the other is sealed here, or on its way to the disk there.
+const AT_ONCE: usize = 2;
+
+/// A receipt's number, and what came sealed for the row of that number.
+type Sealed = (i64, Vec<u8>);
+
 /// What is known of receipts when they are written.
 struct Kept<'a> {
     /// The delivery of each, in order.
@@ -118,8 +125,7 @@ struct Kept<'a> {
     /// Deliveries of dispatches whose data was destroyed: what a gateway says of them
     /// afterwards (numbers, names) must not bring it back.
     purged: &'a HashSet<Key>,
-    /// The number of the first.
-    first: i64,
+    sealed: Vec<Sealed>,
     now: Millis,
 }
 
@@ -173,27 +179,48 @@ impl Store {
         Ok(fates)
     }
 
+    /// How many calls of [`Store::record_group`] for one channel are worth making at once:
+    /// the embedded engine has one writer.
+    pub fn groups_at_once(&self) -> usize {
+        self.pool.pick(1, AT_ONCE)
+    }
+
     async fn record_some(&self, channel: i32, receipts: &[&Receipt]) -> Result<Vec<Fate>> {
         let now = self.now();
-        let mut tx = self.begin_hot().await?;
+        let n = i64::try_from(receipts.len()).unwrap_or(i64::MAX);
+        let seal = |first: i64| -> Vec<Sealed> {
+            let sealed = |(no, r): (i64, &&Receipt)| (no, self.vault.seal(Owner::Receipt(no), r.raw.as_bytes()));
+            (first..).zip(receipts).map(sealed).collect()
+        };
+        let (mut tx, sealed) = match &self.pool {
+            Pool::Sqlite { .. } => {
+                let mut tx = self.begin_hot().await?;
+                let first = tx.take_numbers("receipt", n).await?;
+                (tx, seal(first))
+            }
+            // No lock is held while we seal.
+            Pool::Postgres(_) => {
+                let sealed = seal(self.pool.reserve_numbers("receipt", n).await?);
+                (self.begin_hot().await?, sealed)
+            }
+        };
         let matches = tx.match_receipts(self, channel, receipts).await?;
         tx.mark_targets_gone(receipts, &matches).await?;
-        let first = tx.take_numbers("receipt", i64::try_from(receipts.len()).unwrap_or(i64::MAX)).await?;
         let keys: BTreeSet<Key> = matches.iter().flatten().map(Claim::key).collect();
         let rows = tx.lock_deliveries(&keys, Wait::No).await?;
         let held = tx.held_by_others(&keys, &rows).await?;
         let is_held = |m: &Option<Claim>| m.is_some_and(|m| held.contains(&m.key()));
         let mut purged: HashSet<Key> = rows.iter().filter(|(_, row)| row.purged).map(|(key, _)| *key).collect();
         purged.extend(tx.purged_without_rows(&keys, &rows).await?);
-        let kept = Kept { matches: &matches, held: &held, purged: &purged, first, now };
-        tx.insert_receipts(self, channel, receipts, &kept).await?;
+        let kept = Kept { matches: &matches, held: &held, purged: &purged, sealed, now };
+        tx.insert_receipts(self, channel, receipts, kept).await?;
         let claims: Vec<Claim> = receipts
             .iter()
             .zip(&matches)
-            .filter(|(_, m)| !is_held(m))
             .filter_map(|(r, m)| {
                 let (m, word) = (m.as_ref()?, r.word?);
-                Some(Claim { word, at: now, ..*m })
+                // The parts of what is not ours are not, either.
+                rows.contains_key(&m.key()).then_some(Claim { word, at: now, ..*m })
             })
             .collect();
         tx.fold_claims(channel, &claims, rows).await?;
@@ -298,11 +325,11 @@ impl Tx {
         store: &Store,
         channel: i32,
         receipts: &[&Receipt],
-        kept: &Kept<'_>,
+        kept: Kept<'_>,
     ) -> Result<()> {
-        let numbered = receipts.iter().zip(kept.matches).zip(kept.first..);
+        let numbered = receipts.iter().zip(kept.matches).zip(kept.sealed);
         let free = numbered.filter(|((_, m), _)| !m.is_some_and(|m| kept.held.contains(&m.key())));
-        let rows = free.map(|((r, m), no)| {
+        let rows = free.map(|((r, m), (no, sealed))| {
             let to = m.as_ref().map(|m| (m.dispatch_no, m.ordinal, m.attempt));
             let purged = m.is_some_and(|m| kept.purged.contains(&m.key()));
             KeptReceipt {
@@ -316,7 +343,7 @@ impl Tx {
                 code: storable(&r.code).into_owned(),
                 event_at: r.event_at,
                 to,
-                raw_sealed: (!purged).then(|| store.vault.seal(Owner::Receipt(no), r.raw.as_bytes())),
+                raw_sealed: (!purged).then_some(sealed),
             }
         });
         let rows = ReceiptRows::new(&store.pool, rows.collect());

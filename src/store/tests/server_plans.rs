@@ -38,6 +38,7 @@ async fn fill(t: &TestStore, n: i64) {
         "ANALYZE".to_owned(),
         // A dispatch of which no statistics know, as every new one is.
         "INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) SELECT 111, g, 0, 1, g, 0, 1, 900000 + g / 1000 FROM generate_series(1, 20000) g".to_owned(),
+        "INSERT INTO members (dispatch_no, ordinal, recipient_no, region_no, away, groups) SELECT 111, g, g, 1, 0, '' FROM generate_series(1, 20000) g".to_owned(),
         "INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, plan, state, phase, created_at, created_by, expires_at) \
          SELECT 111, 'd111', id, 1, '', '', 'live', 0, '{}', 'active', 'done', 0, '', 9000000000000 FROM items".to_owned(),
         "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT 900000 + g, 111, 1, 0, 1000, 0 FROM generate_series(0, 20) g".to_owned(),
@@ -148,6 +149,18 @@ async fn a_new_dispatch_finds_its_targets_by_their_index() {
         assert!(plan.contains("step"), "{plan}");
         let index = plan.lines().find(|l| l.contains("Index Cond")).unwrap_or_default();
         assert!(index.contains("target"), "{plan}");
+    }
+}
+
+/// Each row's member by its key, not all members of a dispatch that nobody has counted yet.
+#[tokio::test]
+async fn a_batch_of_a_new_dispatch_finds_its_members_by_their_key() {
+    for t in stores().await.iter().filter(|t| t.engine == "postgres") {
+        approved(&t.store).await;
+        fill(t, 20_000).await;
+        let plan = plan(&t.store, batches::LOAD_POSTGRES, "900003, 111", true).await;
+        let members = plan.lines().skip_while(|l| !l.contains(" on members")).find(|l| l.contains("Index Cond"));
+        assert!(members.is_some_and(|l| l.contains("ordinal")), "{plan}");
     }
 }
 
