@@ -176,6 +176,9 @@ pub struct Limits {
     pub rate: f64,
     /// Requests under way at once.
     pub in_flight: usize,
+    /// Messages that may be `sending` at once, marked ahead or under way: what a crash can
+    /// leave in doubt. Twice those under way where nobody says; never above a second's.
+    pub window: Option<usize>,
     /// Messages a request takes.
     pub batch: usize,
     /// A longer text is refused when the item is planned.

@@ -21,6 +21,8 @@ use crate::store::Store;
 const LOOK: Duration = Duration::from_millis(20);
 /// Faster than any machine here: the rate is not what limits.
 pub(super) const FAST: f64 = 1e6;
+/// As the handbook says for a gateway that answers within milliseconds.
+const WINDOW: usize = 2_048;
 
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
     let in_flight = settings.at_once();
@@ -33,7 +35,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     let channel = if settings.numbers > 1 {
         many(&gateway, LimitsSpec { batch: Some(settings.numbers), ..limits })
     } else {
-        kannel(&gateway, limits)
+        kannel(&gateway, LimitsSpec { window: Some(WINDOW), ..limits })
     };
     let site = Site::open(settings, channel, Some(public_url.clone())).await?;
     site.people(persons_for(n)).await?;

@@ -108,6 +108,8 @@ pub struct LimitsSpec {
     /// Parts a second.
     pub rate: Option<f64>,
     pub in_flight: Option<usize>,
+    /// Messages marked at once, for a gateway that answers faster than a server commits.
+    pub window: Option<usize>,
     pub batch: Option<usize>,
     pub max_parts: Option<u32>,
     /// UTF-8 bytes of a text.
@@ -135,6 +137,7 @@ impl LimitsSpec {
         let limits = Limits {
             rate: self.rate.or(under.rate).unwrap_or(10.0),
             in_flight: self.in_flight.or(under.in_flight).unwrap_or(16),
+            window: self.window.or(under.window),
             batch: self.batch.or(under.batch).unwrap_or(1),
             max_parts: self.max_parts.or(under.max_parts).unwrap_or(10),
             max_bytes: self.max_bytes.or(under.max_bytes),
@@ -148,6 +151,7 @@ impl LimitsSpec {
         let wrong = [
             (!(limits.rate.is_finite() && limits.rate > 0.0), "rate"),
             (limits.in_flight == 0 || limits.in_flight > 4096, "in_flight"),
+            (limits.window.is_some_and(|n| n == 0 || n > 10_000), "window"),
             (limits.batch == 0 || limits.batch > 5000, "batch"),
             (limits.max_parts == 0, "max_parts"),
             (limits.max_bytes.is_some_and(|n| n < LEAST_BYTES), "max_bytes"),

@@ -196,6 +196,7 @@ fn joint(all: &[&Limits]) -> Option<Limits> {
     Some(Limits {
         rate: all.iter().map(|l| l.rate).sum(),
         in_flight: all.iter().map(|l| l.in_flight).sum(),
+        window: all.iter().map(|l| l.window).sum(),
         batch: all.iter().map(|l| l.batch).min()?,
         max_parts: all.iter().map(|l| l.max_parts).min()?,
         evidence: if receipts { Evidence::Receipts } else { Evidence::AcceptOnly },

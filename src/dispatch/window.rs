@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::job::{Ready, Row};
 use super::loading::Loaded;
-use crate::channel::{Outcome, Outgoing};
+use crate::channel::{Limits, Outcome, Outgoing};
 use crate::clock::Millis;
 use crate::domain::item::Lane;
 use crate::store::batches::Lease;
@@ -29,12 +29,16 @@ const AHEAD: usize = 2 * MARKS;
 pub struct Window(usize);
 
 impl Window {
-    /// One second's sends or twice the in-flight limit, whichever is less; one at least.
+    /// For a gateway of which one answer is awaited.
+    pub const ONE: Self = Self(1);
+
+    /// One second's sends, or what the channel declares (twice the in-flight limit where it
+    /// does not), whichever is less; one at least.
     #[must_use]
-    pub fn of(rate: f64, in_flight: usize, batch: usize) -> Self {
+    pub fn of(rate: f64, limits: &Limits) -> Self {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates, which is meant
         let second = rate.ceil() as usize;
-        Self(second.min(2 * in_flight * batch).max(1))
+        Self(second.min(limits.window.unwrap_or(2 * limits.in_flight * limits.batch)).max(1))
     }
 
     #[must_use]
@@ -301,5 +305,25 @@ impl Line {
     #[must_use]
     pub fn flush_at(&self, flush: Duration) -> Option<Instant> {
         self.oldest_record.map(|at| at + flush)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::declaration::LimitsSpec;
+
+    fn window(rate: f64, declared: Option<usize>) -> usize {
+        let spec = LimitsSpec { in_flight: Some(16), batch: Some(2), window: declared, ..LimitsSpec::default() };
+        let (limits, _) = spec.over(&LimitsSpec::default(), false).unwrap();
+        Window::of(rate, &limits).size()
+    }
+
+    #[test]
+    fn a_window_is_what_is_declared_and_never_more_than_a_seconds_sends() {
+        assert_eq!(window(1e6, None), 64);
+        assert_eq!(window(1e6, Some(500)), 500);
+        assert_eq!(window(99.5, Some(500)), 100);
+        assert_eq!(window(0.1, None), 1);
     }
 }

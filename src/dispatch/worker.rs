@@ -2,8 +2,8 @@
 //! flowing to the gateway, and records what comes back in groups.
 //!
 //! The window — everything `sending` in the store — never exceeds one second's
-//! sends or twice the in-flight limit, whichever is less: it is what a crash can
-//! leave in doubt. The next rows are marked while earlier ones are still under way,
+//! sends or what the channel declares (twice the in-flight limit where it does not),
+//! whichever is less: it is what a crash can leave in doubt. The next rows are marked while earlier ones are still under way,
 //! so that a slow gateway does not drain the line.
 
 mod hold;
@@ -106,7 +106,7 @@ impl Worker {
     pub fn new(tools: Tools, way: Way) -> Self {
         let now = Instant::now();
         let limits = way.channel.limits();
-        let window = Window::of(limits.rate, limits.in_flight, limits.batch);
+        let window = Window::of(limits.rate, limits);
         Self {
             pacer: Pacer::new(limits.rate, now),
             line: Line::new(window),
@@ -163,9 +163,9 @@ impl Worker {
         self.take_rate(&control, now);
         let limits = self.way.channel.limits();
         self.line.set_window(if self.breaker.is_probing() {
-            Window::of(1.0, 1, 1)
+            Window::ONE
         } else {
-            Window::of(self.pacer.rate(), limits.in_flight, limits.batch)
+            Window::of(self.pacer.rate(), limits)
         });
         let clock = self.tools.store.now();
         let stopped = stopped || control.channel_paused(self.way.no);

@@ -6,8 +6,9 @@
 //! in the leased batch with the leased epoch. A late result finds nothing to
 //! change and enters like a receipt.
 
+mod attempts;
+
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde_json::json;
 
@@ -24,10 +25,15 @@ pub(super) const MARK_SQLITE: &str = "UPDATE deliveries SET state = 2, epoch = $
      AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
      AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
 
-pub(super) const MARK_POSTGRES: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 AND ordinal = ANY($5) AND batch = $2 AND state = 1 \
-             AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
-             AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
-pub(super) const TAKEN_POSTGRES: &str = "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 AND ordinal = ANY($6) AND batch = $2 AND epoch = $3 AND state = 2";
+// A server walks the rows of the batch between the first and the last that is asked for:
+// without these bounds it would read the whole batch at every turn, and with the numbers
+// as a condition of the index (hence `+ 0`) descend it once for each.
+pub(super) const MARK_POSTGRES: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 \
+     AND batch = $2 AND ordinal BETWEEN $6 AND $7 AND ordinal + 0 = ANY($5) AND state = 1 \
+     AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
+     AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
+pub(super) const TAKEN_POSTGRES: &str = "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) \
+     WHERE dispatch_no = $1 AND batch = $2 AND ordinal BETWEEN $8 AND $9 AND ordinal + 0 = ANY($6) AND epoch = $3 AND state = 2";
 
 /// What became of one marked delivery.
 #[derive(Debug, Clone)]
@@ -132,8 +138,8 @@ impl Store {
         let marked = tx.mark(&turn, at).await?;
         // A row that changed meanwhile was not refused, and the ledger must not say so.
         turn.records.retain(|r| marked.binary_search(&r.ordinal).is_ok());
-        tx.append_attempts(&turn).await?;
-        tx.record_other(lease, &turn.records.iter().collect::<Vec<_>>()).await?;
+        let changed = tx.record_other(lease, &turn.records.iter().collect::<Vec<_>>()).await?;
+        tx.append_attempts(&turn, changed == turn.records.len() as u64).await?;
         tx.commit().await
     }
 }
@@ -158,6 +164,7 @@ impl Tx {
         }
         let lease = turn.lease;
         let sql = self.pick(MARK_SQLITE, MARK_POSTGRES);
+        let (first, last) = bounds(&turn.mark);
         let changed = exec!(
             self,
             sqlx::query(sql)
@@ -166,6 +173,8 @@ impl Tx {
                 .bind(lease.epoch)
                 .bind(now)
                 .bind(Numbers(&turn.mark))
+                .bind(first)
+                .bind(last)
         )?;
         // A turn that is repeated because its answer was lost finds its rows marked.
         let mut marked = if changed == turn.mark.len() as u64 {
@@ -212,46 +221,15 @@ impl Tx {
         if turn.records.is_empty() {
             return Ok(());
         }
-        self.append_attempts(turn).await?;
         let (taken, other): (Vec<&Record>, Vec<&Record>) = turn.records.iter().partition(|r| r.change.is_taken());
         let mut changed = self.record_taken(turn.lease, &taken).await?;
         changed += self.record_other(turn.lease, &other).await?;
+        let first = changed == turn.records.len() as u64;
+        self.append_attempts(turn, first).await?;
         self.mark_gone(&turn.records).await?;
         self.keep_handles(channel, turn).await?;
-        if changed < turn.records.len() as u64 {
+        if !first {
             self.enter_late(channel, turn).await?;
-        }
-        Ok(())
-    }
-
-    /// One statement for each different word that was heard: most turns hear one.
-    async fn append_attempts(&mut self, turn: &BatchTurn) -> Result<()> {
-        let mut heard: BTreeMap<(i32, i32, &str), (Vec<i64>, Millis)> = BTreeMap::new();
-        for r in &turn.records {
-            let same = heard.entry((r.attempt, r.class, &r.code)).or_default();
-            same.0.push(r.ordinal);
-            same.1 = same.1.max(r.at);
-        }
-        let lease = turn.lease;
-        for ((attempt, class, code), (ordinals, at)) in heard {
-            let sql = self.pick(
-                "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-                 SELECT $1, value, $4, $2, $3, $5, $6, $7 FROM json_each($8) WHERE true ON CONFLICT DO NOTHING",
-                "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-                 SELECT $1, unnest($8::bigint[]), $4, $2, $3, $5, $6, $7 ON CONFLICT DO NOTHING",
-            );
-            exec!(
-                self,
-                sqlx::query(sql)
-                    .bind(lease.dispatch_no)
-                    .bind(lease.no)
-                    .bind(lease.epoch)
-                    .bind(attempt)
-                    .bind(class)
-                    .bind(storable(code))
-                    .bind(at)
-                    .bind(Numbers(&ordinals))
-            )?;
         }
         Ok(())
     }
@@ -265,6 +243,7 @@ impl Tx {
                 rest.into_iter().partition(|r| (r.change.state, r.parts) == (state, parts));
             rest = others;
             let rows: Vec<i64> = same.iter().map(|r| r.ordinal).collect();
+            let (first, last) = bounds(&rows);
             let at = same.iter().map(|r| r.at).max().unwrap_or(0);
             let sql = self.pick(
                 "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
@@ -281,6 +260,8 @@ impl Tx {
                     .bind(at)
                     .bind(Numbers(&rows))
                     .bind(state.code())
+                    .bind(first)
+                    .bind(last)
             )?;
         }
         Ok(changed)
@@ -377,6 +358,11 @@ impl Tx {
             .collect();
         self.apply_claims(channel, &claims).await
     }
+}
+
+/// The least and the greatest.
+fn bounds(ordinals: &[i64]) -> (i64, i64) {
+    ordinals.iter().fold((i64::MAX, i64::MIN), |(first, last), o| (first.min(*o), last.max(*o)))
 }
 
 impl Change {

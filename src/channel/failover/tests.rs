@@ -44,6 +44,7 @@ fn told(idempotent: bool) -> Arc<Told> {
     let limits = Limits {
         rate: 1e6,
         in_flight: 8,
+        window: None,
         batch: 4,
         max_parts: 10,
         evidence: Evidence::Receipts,
