@@ -3,8 +3,9 @@
 //!
 //! The window — everything `sending` in the store — never exceeds one second's
 //! sends or what the channel declares (twice the in-flight limit where it does not),
-//! whichever is less: it is what a crash can leave in doubt. The next rows are marked while earlier ones are still under way,
-//! so that a slow gateway does not drain the line.
+//! whichever is less: it is what a crash can leave in doubt. The next rows are marked
+//! while earlier ones are still under way, so that a slow gateway does not drain the
+//! line.
 
 mod hold;
 mod loads;

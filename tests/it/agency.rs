@@ -10,7 +10,7 @@ use gong::domain::delivery::State;
 use gong::loopback::{Behaviour, Span};
 use rust_xlsxwriter::Workbook;
 
-use crate::rig::{AWAKE, SOON};
+use crate::rig::SOON;
 use crate::site::{Site, finished, gateway, in_state};
 use crate::support::Run;
 
@@ -69,7 +69,7 @@ fn said(run: &Run) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_goes_in_and_comes_back_with_what_became_of_each_row() {
     let gateway = gateway(Behaviour { undelivered: 0.4, receipt_delay: Span::fixed(20), ..Behaviour::default() }).await;
-    let mut site = Site::new().await.with(AWAKE).with_kannel(gateway.addr, "rate = 2000");
+    let mut site = Site::new().await.with_kannel(gateway.addr, "rate = 2000");
     let app = site.open().await;
     site.settle(&app, 60).await;
     let file = site.dir.path().join("名单.xlsx");

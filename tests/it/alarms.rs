@@ -8,7 +8,7 @@ use gong::loopback::{Behaviour, Credentials, Loopback, MediaSetup, Running};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::rig::{AWAKE, SOON, get, until};
+use crate::rig::{SOON, get, until};
 use crate::site::{ALERT, Site, credentials, gateway, wish};
 use crate::support::free_port;
 
@@ -45,7 +45,7 @@ async fn robot() -> Running {
 async fn site(robot: SocketAddr) -> Site {
     let site = Site::new().await;
     std::fs::write(site.dir.path().join("data/robot"), "robot token").unwrap();
-    site.with(AWAKE).with(&format!(
+    site.with(&format!(
         "[alarm]\ncommand = [\"sh\", \"-c\", \"cat >> said; echo $GONG_ALARM_KEY $GONG_ALARM_STATE >> keys\"]\n\
          channel = \"duty\"\nimmediate = \"1s\"\n\
          [channels.duty]\ngateway = \"wecom\"\nvars = {{ url = \"http://{robot}\" }}\nsecrets = {{ key = \"file:data/robot\" }}\n\
@@ -131,7 +131,7 @@ async fn check_says_who_is_told_and_a_test_alarm_arrives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn traces_name_dispatch_batch_and_delivery_and_nobody() {
     let gateway = gateway(Behaviour::default()).await;
-    let site = Site::new().await.with(AWAKE).with("[log]\nfilter = \"gong=debug\"\ndir = \"logs\"");
+    let site = Site::new().await.with("[log]\nfilter = \"gong=debug\"\ndir = \"logs\"");
     let site = site.with_kannel(gateway.addr, "rate = 500").closed();
     let app = site.open().await;
     site.settle(&app, 20).await;
@@ -171,7 +171,7 @@ async fn traces_name_dispatch_batch_and_delivery_and_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_say_who_leads_who_is_there_and_what_was_granted() {
     let gateway = gateway(Behaviour::default()).await;
-    let site = Site::new().await.with(AWAKE).with_kannel(gateway.addr, "rate = 500");
+    let site = Site::new().await.with_kannel(gateway.addr, "rate = 500");
     let Some(mut site) = site.on_postgres().await else { return };
     let app = site.open().await;
     let serving = site.serve(&app).await;

@@ -12,7 +12,7 @@ use gong::import::{Run as Import, points};
 use gong::store::optouts::{EVERY_KIND, OptOut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::rig::{AWAKE, SOON, Texts, until};
+use crate::rig::{SOON, Texts, until};
 use crate::site::{ALERT, NOTICE, Site, wish};
 use crate::support::Run;
 
@@ -60,7 +60,7 @@ fn links(texts: &Texts) -> Vec<(String, String)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_red_alert_calls_until_somebody_of_each_village_confirms() {
     let texts = Texts::start().await;
-    let mut site = Site::new().await.with(AWAKE).with_kannel(texts.addr, "rate = 500, evidence = \"accept_only\"");
+    let mut site = Site::new().await.with_kannel(texts.addr, "rate = 500, evidence = \"accept_only\"");
     let clock = Clock::held(Clock::System.now());
     let app = site.open_at(clock.clone()).await;
     site.settle(&app, 40).await;
@@ -179,7 +179,7 @@ fn tells_the_truth(site: &Site, about: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_is_grave_calls_and_a_drill_says_that_it_is_one() {
     let texts = Texts::start().await;
-    let mut site = Site::new().await.with(AWAKE).with_kannel(texts.addr, "rate = 500, evidence = \"accept_only\"");
+    let mut site = Site::new().await.with_kannel(texts.addr, "rate = 500, evidence = \"accept_only\"");
     let app = site.open().await;
     site.settle(&app, 20).await;
     let (alert, notice) = (site.approve(&app, ALERT).await, site.approve(&app, NOTICE).await);
@@ -214,7 +214,7 @@ async fn only_what_is_grave_calls_and_a_drill_says_that_it_is_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_by_hand_repeat_for_those_who_have_not_confirmed() {
     let texts = Texts::start().await;
-    let mut site = Site::new().await.with(AWAKE).with_kannel(texts.addr, "rate = 500, evidence = \"accept_only\"");
+    let mut site = Site::new().await.with_kannel(texts.addr, "rate = 500, evidence = \"accept_only\"");
     let app = site.open().await;
     site.settle(&app, 20).await;
     officers(&site, &app).await;

@@ -13,7 +13,7 @@ use gong::store::StoreError;
 use gong::store::dispatches::{Dispatch, Mode};
 
 use crate::ledger::Ledger;
-use crate::rig::{self, AWAKE, SOON, Texts, delivery_of, until};
+use crate::rig::{self, SOON, Texts, delivery_of, until};
 use crate::site::{ALERT, NOTICE, Site, finished, gateway, in_state, wish};
 use crate::support::wait_until;
 
@@ -47,7 +47,7 @@ async fn a_correction_goes_to_those_who_were_told_and_to_nobody_else() {
     let behaviour = Behaviour { permanent: 0.2, lost_answer: 0.3, no_receipt: 0.3, ..Behaviour::default() };
     let gateway = gateway(Behaviour { receipt_delay: Span::fixed(100), ..behaviour }).await;
     let limits = "rate = 1000, in_flight = 16, receipt_wait = \"1500ms\"";
-    let mut site = Site::new().await.with(AWAKE).with_kannel(gateway.addr, limits);
+    let mut site = Site::new().await.with_kannel(gateway.addr, limits);
     let app = site.open().await;
     site.settle(&app, 200).await;
     let item = site.approve(&app, NOTICE).await;
@@ -181,7 +181,7 @@ async fn commands_keep_within_what_was_approved() {
 async fn refusals_are_honoured_by_a_notice_and_not_by_an_alert() {
     let texts = Texts::start().await;
     let limits = "rate = 1000, evidence = \"accept_only\"";
-    let mut site = Site::new().await.with(AWAKE).with_kannel(texts.addr, limits);
+    let mut site = Site::new().await.with_kannel(texts.addr, limits);
     let app = site.open().await;
     site.settle(&app, 50).await;
     let path = site.dir.path().join("refusals.csv");
@@ -209,7 +209,7 @@ async fn refusals_are_honoured_by_a_notice_and_not_by_an_alert() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_template_needs_no_restart() {
     let texts = Texts::start().await;
-    let mut site = Site::new().await.with(AWAKE).with_kannel(texts.addr, "rate = 2000, evidence = \"accept_only\"");
+    let mut site = Site::new().await.with_kannel(texts.addr, "rate = 2000, evidence = \"accept_only\"");
     let app = site.open().await;
     site.settle(&app, 10).await;
     let serving = site.serve(&app).await;

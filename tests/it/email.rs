@@ -13,7 +13,7 @@ use gong::loopback::smtp::{SmtpLoopback, SmtpRunning};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::rig::{AWAKE, SOON, import_people, until};
+use crate::rig::{SOON, import_people, until};
 use crate::site::{ALERT, NOTICE, Site, finished, in_state, wish};
 use crate::support::Run;
 
@@ -23,7 +23,7 @@ const RETRY: &str = "[retry]\ninitial_ms = 20\nmax_ms = 200\nsettle_ms = 100";
 pub fn declared(server: &str, vars: &str, limits: &str) -> String {
     let (host, port) = server.rsplit_once(':').unwrap();
     format!(
-        "{AWAKE}\n{RETRY}\n[channels.mail]\ngateway = \"smtp\"\nlimits = {{ rate = 5000, {limits} }}\n\
+        "{RETRY}\n[channels.mail]\ngateway = \"smtp\"\nlimits = {{ rate = 5000, {limits} }}\n\
          secrets = {{ token = \"file:data/token\" }}\n[channels.mail.vars]\nhost = \"{host}\"\nport = \"{port}\"\n\
          tls = \"none\"\n{vars}\n"
     )

@@ -10,7 +10,7 @@ use gong::domain::delivery::State;
 use gong::loopback::{Behaviour, Loopback, Running, Span};
 
 use crate::ledger::Ledger;
-use crate::rig::{self, AWAKE, SOON, delivery_of, until};
+use crate::rig::{self, SOON, delivery_of, until};
 use crate::site::{ALERT, Site, credentials, finished, gateway, in_state, wish};
 
 const RETRY: &str = "[retry]\ninitial_ms = 20\nmax_ms = 200\nsettle_ms = 100";
@@ -48,7 +48,7 @@ async fn taken(app: &App, gateways: &[&Running]) -> HashMap<(i64, i64), usize> {
 async fn a_gateway_that_errs_gives_way_and_comes_back() {
     let (a, b) = (gateway(prompt()).await, gateway(prompt()).await);
     let channel = both("kannel", KANNEL, "rate = 150, in_flight = 16", [a.addr, b.addr]);
-    let mut site = Site::new().await.with(AWAKE).with(RETRY).with(&channel);
+    let mut site = Site::new().await.with(RETRY).with(&channel);
     let app = site.open().await;
     site.settle(&app, 2_200).await;
     let serving = site.serve(&app).await;
@@ -95,7 +95,7 @@ async fn a_gateway_that_dies_costs_no_pause_and_no_unflagged_duplicate() {
     let addr = a.addr;
     let limits = "rate = 150, in_flight = 16, timeout = \"2s\", receipt_wait = \"3s\"";
     let channel = both("json-hmac", "key = \"file:data/key\"", limits, [a.addr, b.addr]);
-    let mut site = Site::new().await.with(AWAKE).with(RETRY).with(&channel);
+    let mut site = Site::new().await.with(RETRY).with(&channel);
     let app = site.open().await;
     site.settle(&app, 1_500).await;
     let serving = site.serve(&app).await;

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::ledger::Ledger;
-use crate::rig::{self, AWAKE, SOON, until};
+use crate::rig::{self, SOON, until};
 use crate::site::{Site, gateway};
 use crate::support::{Running, free_port, postgres_server};
 
@@ -52,7 +52,7 @@ impl Fleet {
         let database = format!("it_{}", uuid::Uuid::now_v7().simple());
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&admin).await.unwrap();
         let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
-        let site = site.with(&format!("[store]\nurl = \"{url}\"")).with(AWAKE);
+        let site = site.with(&format!("[store]\nurl = \"{url}\""));
         let site = site.with("[retry]\nsettle_ms = 1000").closed();
         let app = site.open().await;
         site.settle(&app, n).await;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::sender::{Envelope, Sender, dead, heard_until, signed, subscriber};
 use crate::proxy::Proxy;
 use crate::rabbit::rig::{broker, engine, engines, own_broker, sqlite};
-use crate::rig::{AWAKE, SOON, until};
+use crate::rig::{SOON, until};
 use crate::site::{ALERT, Site, finished, gateway, wish};
 
 const WEATHER: &str = "[intake.sources.weather]\noperator = \"张三\"\nuser = \"guest\"";
@@ -43,7 +43,7 @@ async fn items(app: &App) -> usize {
 async fn a_letter_becomes_an_item_that_waits_for_review_and_is_answered_the_same_again() {
     let Some(broker) = broker().await else { return };
     for (store, site) in engines(broker.url()).await {
-        let mut site = site.with(AWAKE).with(WEATHER);
+        let mut site = site.with(WEATHER);
         let app = site.open().await;
         let (serving, counts) = engine(&mut site, &app).await;
         let mut weather = Sender::new(&broker).await;
@@ -85,7 +85,7 @@ async fn a_letter_becomes_an_item_that_waits_for_review_and_is_answered_the_same
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_answered_with_its_field_and_what_nobody_can_use_is_kept() {
     let Some(broker) = broker().await else { return };
-    let mut site = sqlite(broker.url()).await.with(AWAKE).with(WEATHER);
+    let mut site = sqlite(broker.url()).await.with(WEATHER);
     let app = site.open().await;
     let (serving, _) = engine(&mut site, &app).await;
     let mut weather = Sender::new(&broker).await;
@@ -125,7 +125,7 @@ async fn what_is_wrong_is_answered_with_its_field_and_what_nobody_can_use_is_kep
 async fn a_letter_that_the_database_does_not_take_holds_up_no_other() {
     let Some(broker) = broker().await else { return };
     for (store, site) in engines(broker.url()).await {
-        let mut site = site.with(AWAKE).with(WEATHER);
+        let mut site = site.with(WEATHER);
         let app = site.open().await;
         let (serving, _) = engine(&mut site, &app).await;
         let mut weather = Sender::new(&broker).await;
@@ -170,7 +170,7 @@ impl Clerk for Full {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_letter_waits_for_a_database_that_takes_nothing() {
     let Some(broker) = broker().await else { return };
-    let site = sqlite(broker.url()).await.with(AWAKE).with(WEATHER);
+    let site = sqlite(broker.url()).await.with(WEATHER);
     let app = site.open().await;
     let clerk = Full { desk: app.intake_desk().unwrap(), left: AtomicU32::new(12) };
     let (rabbit, stop) = (rabbit(&app, broker.url().to_owned()), CancellationToken::new());
@@ -192,7 +192,7 @@ fn rabbit(app: &App, url: String) -> Arc<Rabbit> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_dies_between_commit_and_acknowledgement_doubles_nothing() {
     let Some(broker) = broker().await else { return };
-    let mut site = sqlite(broker.url()).await.with(AWAKE).with(WEATHER);
+    let mut site = sqlite(broker.url()).await.with(WEATHER);
     let app = site.open().await;
     let proxy = Proxy::to(broker.port()).await;
     let entered = Arc::new(Notify::new());
@@ -217,7 +217,7 @@ async fn a_consumer_that_dies_between_commit_and_acknowledgement_doubles_nothing
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_outlast_a_restart_of_the_broker_and_of_gong() {
     let Some(broker) = own_broker().await else { return };
-    let mut site = sqlite(broker.url()).await.with(AWAKE).with(WEATHER);
+    let mut site = sqlite(broker.url()).await.with(WEATHER);
     let app = site.open().await;
     let (serving, _) = engine(&mut site, &app).await;
     let mut weather = Sender::new(&broker).await;
@@ -259,7 +259,7 @@ async fn whoever_subscribes_is_told_how_a_dispatch_goes_and_nothing_about_anybod
     let Some(broker) = broker().await else { return };
     for (store, site) in engines(broker.url()).await {
         let gateway = gateway(Behaviour { receipt_delay: "5".parse().unwrap(), ..Behaviour::default() }).await;
-        let mut site = site.with(AWAKE).with_kannel(gateway.addr, "rate = 100000, in_flight = 64");
+        let mut site = site.with_kannel(gateway.addr, "rate = 100000, in_flight = 64");
         let app = site.open().await;
         site.settle(&app, 200).await;
         let (serving, counts) = engine(&mut site, &app).await;
@@ -298,7 +298,7 @@ async fn pause_resume_and_cancel_are_told_and_a_cut_line_only_delays_them() {
     let Some(broker) = broker().await else { return };
     let gateway = gateway(Behaviour::default()).await;
     let proxy = Proxy::to(broker.port()).await;
-    let mut site: Site = sqlite(&broker.by(proxy.port)).await.with(AWAKE);
+    let mut site: Site = sqlite(&broker.by(proxy.port)).await;
     site = site.with_kannel(gateway.addr, "rate = 2, in_flight = 4");
     let app = site.open().await;
     site.settle(&app, 200).await;
@@ -328,7 +328,7 @@ async fn pause_resume_and_cancel_are_told_and_a_cut_line_only_delays_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_is_to_be_told_nothing_is_counted_or_declared() {
     let Some(broker) = broker().await else { return };
-    let mut site = sqlite(broker.url()).await.with(AWAKE).with("[events]\nenabled = false");
+    let mut site = sqlite(broker.url()).await.with("[events]\nenabled = false");
     let app = site.open().await;
     site.settle(&app, 20).await;
     let (serving, counts) = engine(&mut site, &app).await;

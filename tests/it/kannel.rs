@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use gong::domain::delivery::State;
 
-use crate::rig::AWAKE;
 use crate::site::{ALERT, Site, finished, in_state, wish};
 
 /// People with a number each, and some on their household's, of which the site makes a
@@ -22,7 +21,7 @@ fn server() -> Option<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn kannel_takes_five_thousand_and_reports_them_all() {
     let Some(server) = server() else { return };
-    let mut site = Site::new().await.with(AWAKE).with(&format!(
+    let mut site = Site::new().await.with(&format!(
         "[channels.sms]\ngateway = \"kannel\"\nsignature = \"【河口应急】\"\n\
          vars = {{ url = \"{server}\", username = \"gong\" }}\n\
          secrets = {{ password = \"file:data/kannel\", token = \"file:data/token\" }}\nlimits = {{ rate = 400 }}"

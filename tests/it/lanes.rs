@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::ledger::Ledger;
 use crate::rabbit::rig::{broker, engines};
-use crate::rig::{self, AWAKE, Entry, SOON, delivery_of, until};
+use crate::rig::{self, Entry, SOON, delivery_of, until};
 use crate::site::{ALERT, NOTICE, Site, finished, gateway, in_state, wish};
 
+const NIGHT: &str = "[quiet_hours]\nfrom = \"22:00\"\nto = \"07:00\"";
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
@@ -37,7 +38,7 @@ async fn taken_in(gateway: &Running, time: Duration) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_immediate_overtakes_and_the_routine_keeps_its_floor() {
     let gateway = gateway(quick()).await;
-    let mut site = Site::new().await.with(AWAKE).with_kannel(gateway.addr, "rate = 100, in_flight = 16");
+    let mut site = Site::new().await.with_kannel(gateway.addr, "rate = 100, in_flight = 16");
     let app = site.open().await;
     // Enough for several batches: they must not stand in the way.
     site.settle(&app, 6_000).await;
@@ -92,7 +93,7 @@ async fn the_floor_is_kept_however_long_the_urgent_lasts() {
 async fn floor_is_kept(store: &'static str, site: Site) {
     let gateway = gateway(quick()).await;
     // A batch is a minute's sends: small ones, so that their rows come to an end.
-    let mut site = site.with(AWAKE).with_kannel(gateway.addr, "rate = 2, in_flight = 16");
+    let mut site = site.with_kannel(gateway.addr, "rate = 2, in_flight = 16");
     let app = site.open().await;
     site.settle(&app, 3_600).await;
     let (notice, alert) = (site.approve(&app, NOTICE).await, site.approve(&app, ALERT).await);
@@ -146,7 +147,7 @@ async fn steer(app: &gong::app::App, gateway: &Running) {
 #[tokio::test(flavor = "multi_thread")]
 async fn routine_messages_wait_for_the_morning() {
     let gateway = gateway(quick()).await;
-    let mut site = Site::new().await.with_kannel(gateway.addr, "rate = 500");
+    let mut site = Site::new().await.with(NIGHT).with_kannel(gateway.addr, "rate = 500");
     let clock = Clock::held(at("2026-06-01T23:00:00+08:00"));
     let app = site.open_at(clock.clone()).await;
     site.settle(&app, 40).await;
@@ -171,7 +172,7 @@ async fn routine_messages_wait_for_the_morning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_night_falls_on_a_routine_dispatch_under_way() {
     let gateway = gateway(quick()).await;
-    let mut site = Site::new().await.with_kannel(gateway.addr, "rate = 50, in_flight = 8");
+    let mut site = Site::new().await.with(NIGHT).with_kannel(gateway.addr, "rate = 50, in_flight = 8");
     let clock = Clock::held(at("2026-06-01T21:59:30+08:00"));
     let app = site.open_at(clock.clone()).await;
     site.settle(&app, 400).await;

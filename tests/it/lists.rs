@@ -7,7 +7,7 @@ use gong::domain::sms;
 use gong::loopback::{Behaviour, Span};
 use gong::store::StoreError;
 
-use crate::rig::{self, AWAKE, SOON, Texts};
+use crate::rig::{self, SOON, Texts};
 use crate::site::{Site, finished, gateway, in_state, wish};
 
 const ITEM: &str = "+++\nkind = \"notice\"\ntitle = \"耕地补贴\"\nphone = \"0873-5550000\"\nvariables = [\"金额\", \"事由\"]\n\
@@ -45,7 +45,7 @@ async fn why(app: &gong::app::App, item: &str, wish: &Wish) -> String {
 async fn everybody_on_a_list_gets_a_text_of_their_own() {
     let texts = Texts::start().await;
     let limits = "rate = 2000, evidence = \"accept_only\"";
-    let mut site = Site::new().await.with(AWAKE).with_kannel(texts.addr, limits);
+    let mut site = Site::new().await.with_kannel(texts.addr, limits);
     let app = site.open().await;
     site.settle(&app, 100).await;
     // Two people on one phone.
@@ -105,7 +105,7 @@ async fn what_a_text_lacks_is_said_before_anything_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_round_goes_to_those_not_reached() {
     let gateway = gateway(Behaviour { undelivered: 0.4, receipt_delay: Span::fixed(20), ..Behaviour::default() }).await;
-    let mut site = Site::new().await.with(AWAKE).with_kannel(gateway.addr, "rate = 2000");
+    let mut site = Site::new().await.with_kannel(gateway.addr, "rate = 2000");
     let app = site.open().await;
     site.settle(&app, 100).await;
     rig::import_list(&app, site.dir.path(), "补贴", &list(0..80)).await;

@@ -13,7 +13,7 @@ use gong::loopback::{Behaviour, Loopback, MediaSetup, Running};
 use gong::store::dispatches::Mode;
 use serde_json::Value;
 
-use crate::rig::{AWAKE, SOON, until};
+use crate::rig::{SOON, until};
 use crate::site::{ALERT, NOTICE, Serving, Site, credentials, finished, in_state, wish};
 use crate::support::{Gong, free_port, wait_until};
 
@@ -37,7 +37,7 @@ async fn site(at: SocketAddr, hook: &str, limits: &str) -> Site {
         std::fs::write(data.join(name), secret).unwrap();
     }
     let limits = format!("limits = {{ rate = 200 {limits} }}");
-    site.with(AWAKE).with(QUICK).with(&format!(
+    site.with(QUICK).with(&format!(
         "[channels.wecom]\ngateway = \"wecom\"\nvars = {{ url = \"http://{at}\" }}\nsecrets = {{ key = \"file:data/robot\" }}\n{limits}\n\
          [channels.dingtalk]\ngateway = \"dingtalk\"\nvars = {{ url = \"http://{at}\" }}\n\
          secrets = {{ token = \"file:data/robot\", secret = \"file:data/sign\" }}\n{limits}\n\

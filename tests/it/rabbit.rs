@@ -12,7 +12,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::{Instant, sleep};
 
 use self::rig::{Broker, ROUTINE, books, broker, engine, engines, held};
-use crate::rig::{AWAKE, SOON, delivery_of, log, until};
+use crate::rig::{SOON, delivery_of, log, until};
 use crate::site::{ALERT, NOTICE, finished, gateway, in_state, wish};
 
 /// Nothing but the way there.
@@ -28,7 +28,7 @@ async fn twenty_thousand_go_through_the_broker_and_each_once() {
     for (store, site) in engines(server.url()).await {
         let n = if store == "sqlite" { 5_000 } else { 20_000 };
         let gateway = gateway(Behaviour::default()).await;
-        let mut site = site.with(AWAKE).with_kannel(gateway.addr, HEARD);
+        let mut site = site.with_kannel(gateway.addr, HEARD);
         let app = site.open().await;
         site.settle(&app, n).await;
         let (serving, counts) = engine(&mut site, &app).await;
@@ -53,7 +53,7 @@ async fn twenty_thousand_go_through_the_broker_and_each_once() {
 async fn stale_and_doubled_messages_change_nothing() {
     let Some(server) = broker().await else { return };
     let gateway = gateway(Behaviour::default()).await;
-    let mut site = rig::sqlite(server.url()).await.with(AWAKE).with_kannel(gateway.addr, SMALL);
+    let mut site = rig::sqlite(server.url()).await.with_kannel(gateway.addr, SMALL);
     let app = site.open().await;
     site.settle(&app, 1_000).await;
     let (serving, counts) = engine(&mut site, &app).await;
@@ -81,7 +81,7 @@ async fn stale_and_doubled_messages_change_nothing() {
 async fn what_cannot_be_read_goes_to_the_dead_letters_with_its_reason() {
     let Some(server) = broker().await else { return };
     let gateway = gateway(Behaviour::default()).await;
-    let mut site = rig::sqlite(server.url()).await.with(AWAKE).with_kannel(gateway.addr, FAST);
+    let mut site = rig::sqlite(server.url()).await.with_kannel(gateway.addr, FAST);
     let app = site.open().await;
     site.settle(&app, 50).await;
     let (serving, counts) = engine(&mut site, &app).await;
@@ -111,7 +111,7 @@ async fn what_cannot_be_read_goes_to_the_dead_letters_with_its_reason() {
 async fn pause_resume_and_cancel_hold_within_a_second_and_a_paused_channel_consumes_nothing() {
     let Some(server) = broker().await else { return };
     let gateway = gateway(Behaviour::default()).await;
-    let mut site = rig::sqlite(server.url()).await.with(AWAKE).with_kannel(gateway.addr, SMALL);
+    let mut site = rig::sqlite(server.url()).await.with_kannel(gateway.addr, SMALL);
     let app = site.open().await;
     site.settle(&app, 3_000).await;
     let (serving, counts) = engine(&mut site, &app).await;
@@ -156,7 +156,7 @@ async fn pause_resume_and_cancel_hold_within_a_second_and_a_paused_channel_consu
 async fn an_immediate_dispatch_overtakes_a_routine_one() {
     let Some(server) = broker().await else { return };
     let gateway = gateway(Behaviour::default()).await;
-    let mut site = rig::sqlite(server.url()).await.with(AWAKE).with_kannel(gateway.addr, SMALL);
+    let mut site = rig::sqlite(server.url()).await.with_kannel(gateway.addr, SMALL);
     let app = site.open().await;
     site.settle(&app, 3_000).await;
     let (serving, _) = engine(&mut site, &app).await;
@@ -185,7 +185,7 @@ async fn a_queue_holds_no_more_than_it_may_and_a_full_one_is_waited_for() {
     let Some(server) = broker().await else { return };
     let gateway = gateway(Behaviour::default()).await;
     let depth = "[queue]\ndepth = 3\nprefetch = 1\n";
-    let mut site = rig::sqlite_with(server.url(), depth).await.with(AWAKE).with_kannel(gateway.addr, SMALL);
+    let mut site = rig::sqlite_with(server.url(), depth).await.with_kannel(gateway.addr, SMALL);
     let app = site.open().await;
     site.settle(&app, 3_000).await;
     // The operator of the broker may allow less than gong does.

@@ -21,8 +21,6 @@ use crate::support::Gong;
 
 /// How long a condition may take that should hold at once, on a busy machine.
 pub const SOON: Duration = Duration::from_mins(2);
-/// No quiet hours, so that a test does the same at night.
-pub const AWAKE: &str = "[quiet_hours]\nfrom = \"00:00\"\nto = \"00:00\"";
 
 /// Waits until it holds; fails, naming `what`, when it does not in `limit`.
 pub async fn until(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) {

@@ -12,7 +12,7 @@ use gong::loopback::{Behaviour, Loopback, Span};
 use uuid::Uuid;
 
 use crate::ledger::Ledger;
-use crate::rig::{self, AWAKE, SOON, delivery_of, until};
+use crate::rig::{self, SOON, delivery_of, until};
 use crate::site::{ALERT, NOTICE, Site, credentials, finished, gateway, in_state, wish};
 
 const QUICKLY: &str = "[retry]\ninitial_ms = 20\nmax_ms = 200\nsettle_ms = 100";
@@ -67,7 +67,7 @@ async fn a_routine_notice_without_an_answer_waits_for_its_receipt() {
         Behaviour { lost_answer: 0.5, disordered: 1.0, receipt_delay: Span::fixed(4_000), ..Behaviour::default() };
     let gateway = gateway(late).await;
     let limits = "rate = 1000, in_flight = 16, receipt_wait = \"2s\"";
-    let mut site = Site::new().await.with(AWAKE).with(QUICKLY).with_kannel(gateway.addr, limits);
+    let mut site = Site::new().await.with(QUICKLY).with_kannel(gateway.addr, limits);
     let app = site.open().await;
     site.settle(&app, 100).await;
     let item = site.approve(&app, NOTICE).await;
@@ -90,8 +90,7 @@ async fn a_routine_notice_without_an_answer_waits_for_its_receipt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_gateway_knows_a_repeat_nothing_is_doubled() {
     let gateway = gateway(Behaviour { lost_answer: 0.4, half_answer: 0.1, dedupe: true, ..silent() }).await;
-    let mut site =
-        Site::new().await.with(AWAKE).with(QUICKLY).with_json(gateway.addr, "rate = 1000, idempotent = true");
+    let mut site = Site::new().await.with(QUICKLY).with_json(gateway.addr, "rate = 1000, idempotent = true");
     let app = site.open().await;
     site.settle(&app, 200).await;
     let item = site.approve(&app, NOTICE).await;

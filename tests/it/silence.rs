@@ -7,7 +7,7 @@ use gong::loopback::Behaviour;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::proxy::Proxy;
-use crate::rig::{AWAKE, SOON, until};
+use crate::rig::{SOON, until};
 use crate::site::{ALERT, Site, gateway, wish};
 use crate::support::postgres_server;
 
@@ -23,8 +23,7 @@ async fn an_engine_whose_lines_went_dead_goes_on_over_others() {
     let joint = if by.contains('?') { '&' } else { '?' };
     let gateway = gateway(Behaviour::default()).await;
     let site = Site::new().await.with(&format!("[store]\nurl = \"{by}{joint}options[search_path]={schema}\""));
-    let mut site =
-        site.with(AWAKE).with("[retry]\nsettle_ms = 1000").with_kannel(gateway.addr, "rate = 200, in_flight = 16");
+    let mut site = site.with("[retry]\nsettle_ms = 1000").with_kannel(gateway.addr, "rate = 200, in_flight = 16");
     let app = site.open().await;
     site.settle(&app, 3_000).await;
     let serving = site.serve(&app).await;

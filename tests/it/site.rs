@@ -33,6 +33,9 @@ pub const ALERT: &str = "+++\nkind = \"alert\"\ntitle = \"暴雨红色预警\"\n
 pub const NOTICE: &str =
     "+++\nkind = \"notice\"\ntitle = \"停水通知\"\nphone = \"0873-5550000\"\n+++\n明日八时至十二时停水。\n";
 
+/// Tests do the same by night as by day, unless they are about the night.
+const AWAKE: &str = "[quiet_hours]\nfrom = \"00:00\"\nto = \"00:00\"\n";
+
 /// A site in a folder of its own.
 pub struct Site {
     pub dir: TempDir,
@@ -131,8 +134,9 @@ impl Site {
     pub fn write_config(&self) -> PathBuf {
         let path = self.dir.path().join("gong.toml");
         let public = self.public;
+        let quiet = if self.extra.contains("[quiet_hours]") { "" } else { AWAKE };
         let text = format!(
-            "[site]\nname = \"河口县应急管理局\"\nphone = \"0873-5550000\"\n[server]\nlisten = \"{public}\"\npublic_url = \"http://{public}\"\n[disk]\nreserve_mb = 0\n{}",
+            "[site]\nname = \"河口县应急管理局\"\nphone = \"0873-5550000\"\n[server]\nlisten = \"{public}\"\npublic_url = \"http://{public}\"\n[disk]\nreserve_mb = 0\n{quiet}{}",
             self.extra
         );
         // At once: a process started a moment ago may be reading it.

@@ -10,7 +10,7 @@ use gong::store::operators::Role;
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
-use crate::rig::{AWAKE, SOON, until};
+use crate::rig::{SOON, until};
 use crate::site::{ALERT, NOTICE, Site, finished, gateway, in_state, wish};
 use crate::support::{Gong, Run, free_port, postgres_server, wait_until};
 
@@ -105,7 +105,7 @@ async fn an_old_range_is_taken_out_while_everything_goes_on() {
     let Some(server) = postgres_server() else { return };
     let (admin, name, url) = schema(&server).await;
     let gateway = gateway(Behaviour::default()).await;
-    let mut site = Site::new().await.with(AWAKE).with(&format!("[store]\nurl = \"{url}\""));
+    let mut site = Site::new().await.with(&format!("[store]\nurl = \"{url}\""));
     site = site.with_kannel(gateway.addr, "rate = 1000, in_flight = 16");
     let app = site.open().await;
     let unit = app.store.save_unit("河口县应急管理局", "0873-5550000").await.unwrap();

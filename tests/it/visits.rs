@@ -9,14 +9,14 @@ use gong::app::App;
 use gong::loopback::{Behaviour, Running, Span};
 use serde_json::Value;
 
-use crate::rig::{AWAKE, SOON};
+use crate::rig::SOON;
 use crate::site::{Serving, Site, finished, gateway, wish};
 
 /// Forty people, of whom nobody can be reached: the gateway delivers nothing, and every
 /// tenth has no phone. After a second everybody stands on the list.
 async fn unreached() -> (Site, App, Serving, Running) {
     let gateway = gateway(Behaviour { undelivered: 1.0, receipt_delay: Span::fixed(20), ..Behaviour::default() }).await;
-    let mut site = Site::new().await.with(AWAKE).with_kannel(gateway.addr, "rate = 2000");
+    let mut site = Site::new().await.with_kannel(gateway.addr, "rate = 2000");
     let app = site.open().await;
     site.settle(&app, 40).await;
     let more = "外部编号,姓名,户号,出生日期,需求,常住地\np0,居民0,h0,1940-01-01,听障,532532101200\n";

@@ -10,7 +10,7 @@ use gong::loopback::MediaSetup;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::rig::{AWAKE, SOON, get, until};
+use crate::rig::{SOON, get, until};
 use crate::site::{ALERT, Site, finished, in_state, wish};
 
 /// An endpoint that is gone, until it is not.
@@ -52,7 +52,7 @@ async fn site(endpoint: SocketAddr) -> Site {
     let site = Site::new().await;
     let setup = MediaSetup { key: "robot token".into(), secret: "SEC+/ signs=".into(), dir: None };
     std::fs::write(site.dir.path().join("data/whsec"), setup.whsec()).unwrap();
-    site.with(AWAKE).with("[retry]\ninitial_ms = 20\nmax_ms = 200\nsettle_ms = 100").with(&format!(
+    site.with("[retry]\ninitial_ms = 20\nmax_ms = 200\nsettle_ms = 100").with(&format!(
         "[alarm]\ncommand = [\"sh\", \"-c\", \"cat >> said; echo $GONG_ALARM_KEY $GONG_ALARM_STATE >> keys\"]\n\
          [channels.portal]\ngateway = \"webhook\"\nvars = {{ url = \"http://{endpoint}/hook\" }}\n\
          secrets = {{ key = \"file:data/whsec\" }}\nlimits = {{ rate = 100 }}"

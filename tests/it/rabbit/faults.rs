@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::rig::{self, ROUTINE, books, broker, engine, own_broker};
 use super::{FAST, SMALL};
 use crate::proxy::Proxy;
-use crate::rig::{AWAKE, SOON, until};
+use crate::rig::{SOON, until};
 use crate::site::{ALERT, NOTICE, finished, gateway, in_state, wish};
 use crate::support::{Gong, Running, free_port};
 
@@ -23,7 +23,7 @@ use crate::support::{Gong, Running, free_port};
 async fn a_broker_that_is_wiped_and_starts_anew_loses_nothing() {
     let Some(server) = own_broker().await else { return };
     let gateway = gateway(Behaviour::default()).await;
-    let mut site = rig::sqlite(server.url()).await.with(AWAKE).with_kannel(gateway.addr, SMALL);
+    let mut site = rig::sqlite(server.url()).await.with_kannel(gateway.addr, SMALL);
     let app = site.open().await;
     site.settle(&app, 3_000).await;
     let (serving, counts) = engine(&mut site, &app).await;
@@ -59,7 +59,7 @@ async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
     let Some(server) = broker().await else { return };
     let proxy = Proxy::to(server.port()).await;
     let gateway = gateway(Behaviour::default()).await;
-    let mut site = rig::sqlite(&server.by(proxy.port)).await.with(AWAKE).with_kannel(gateway.addr, SMALL);
+    let mut site = rig::sqlite(&server.by(proxy.port)).await.with_kannel(gateway.addr, SMALL);
     let app = site.open().await;
     site.settle(&app, 3_000).await;
     let (serving, counts) = engine(&mut site, &app).await;
@@ -96,7 +96,7 @@ async fn what_a_dead_worker_held_goes_to_the_others() {
     let Some(site) = rig::postgres(server.url()).await else { return };
     let gateway = gateway(Behaviour { receipt_delay: "5".parse().unwrap(), ..Behaviour::default() }).await;
     let limits = format!("{SMALL}, receipt_wait = \"60s\"");
-    let mut site = site.with(AWAKE).with_kannel(gateway.addr, &limits);
+    let mut site = site.with_kannel(gateway.addr, &limits);
     let app = site.open().await;
     site.settle(&app, 4_000).await;
     app.store.set_rate("sms", Some(200.0), "李四").await.unwrap();
@@ -186,7 +186,7 @@ async fn without_its_broker_a_site_starts_and_goes_on_when_it_comes() {
     let proxy = Proxy::to(server.port()).await;
     proxy.cut();
     let gateway = gateway(Behaviour { no_receipt: 1.0, ..Behaviour::default() }).await;
-    let mut site = rig::sqlite(&server.by(proxy.port)).await.with(AWAKE).with_kannel(gateway.addr, FAST);
+    let mut site = rig::sqlite(&server.by(proxy.port)).await.with_kannel(gateway.addr, FAST);
     let app = site.open().await;
     site.settle(&app, 200).await;
     let (serving, counts) = engine(&mut site, &app).await;
