@@ -40,8 +40,8 @@ const PAIRS_SQLITE: &str = "SELECT value->>0, value->>1 FROM json_each($1)";
 const PAIRS_POSTGRES: &str = "SELECT (j->>0)::bigint, (j->>1)::bigint FROM json_array_elements($1::json) j";
 
 /// Of every queue asked for, its oldest batches that are not published and may go.
-pub(super) const UNPUBLISHED_SQLITE: &str = "SELECT b.channel, b.lane, b.no, b.epoch FROM json_each($1) q JOIN batches b ON b.no IN \
-     (SELECT x.no FROM batches x JOIN dispatches d ON d.no = x.dispatch_no WHERE x.channel = q.value->>0 AND x.lane = q.value->>1 \
+pub(super) const UNPUBLISHED_SQLITE: &str = "SELECT b.channel, b.lane, b.no, b.epoch FROM json_each($1) q CROSS JOIN batches b ON b.no IN \
+     (SELECT x.no FROM batches x CROSS JOIN dispatches d ON d.no = x.dispatch_no WHERE x.channel = q.value->>0 AND x.lane = q.value->>1 \
       AND x.state = 0 AND x.published_epoch <> x.epoch AND d.state = 'active' AND d.expires_at > $2 \
       AND NOT EXISTS (SELECT 1 FROM channels c WHERE c.no = x.channel AND c.paused <> 0) ORDER BY x.no LIMIT $3)";
 const UNPUBLISHED_POSTGRES: &str = "SELECT (q->>0)::int, (q->>1)::int, b.no, b.epoch FROM json_array_elements($1::json) q CROSS JOIN LATERAL \
