@@ -84,7 +84,9 @@ async fn whoever_is_named_hears_of_gateways_that_take_nothing() {
     let (keys, said) = (read(folder, "keys"), read(folder, "said") + &robot.posts());
     assert!(keys.lines().count() == 3 && wanted.iter().all(|w| keys.contains(w)), "once each, one a cause: {keys}");
     assert!(said.contains("河口县应急管理局") && said.contains("gong check --connect"), "{said}");
-    assert!(!said.contains("139") && !said.contains("居民") && !said.contains("立即转移"), "{said}");
+    // Ports and seconds have digits, too.
+    let has_phone = |text: &str| text.contains("13900000") || text.contains("139*");
+    assert!(!has_phone(&said) && !said.contains("居民") && !said.contains("立即转移"), "{said}");
 
     let metrics = get(site.address(), "/metrics").await;
     for line in [
@@ -101,7 +103,7 @@ async fn whoever_is_named_hears_of_gateways_that_take_nothing() {
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     }
-    assert!(!metrics.contains("139"), "{metrics}");
+    assert!(!has_phone(&metrics), "{metrics}");
     // The drain hears the last answers out; this is how they come.
     silence.abort();
     serving.stop().await;
