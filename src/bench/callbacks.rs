@@ -5,6 +5,7 @@
 //! the calling itself takes from the sends is told apart by the same sends beside the same
 //! calls to an address that answers each at once and keeps nothing.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,7 +57,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
             took[at] = sends.took;
             heard.extend(sends.heard.filter(|_| at == 2));
         }
-        check(&site, (dispatch_no, n), heard.last()).await?;
+        check(&site, dispatch_no, heard.last()).await?;
         let [alone, beside_empty, beside] = took;
         of_empty.push(beside_empty.as_secs_f64() / beside.as_secs_f64());
         runs.push(Run::new(n, beside, alone, peak::read()));
@@ -123,17 +124,18 @@ fn uris(site: &Site, addr: SocketAddr, (dispatch_no, n): (i64, i64)) -> anyhow::
 }
 
 /// Every receipt that was answered is on disk, and what it says was applied.
-async fn check(site: &Site, (dispatch_no, n): (i64, i64), heard: Option<&Heard>) -> anyhow::Result<()> {
+async fn check(site: &Site, dispatch_no: i64, heard: Option<&Heard>) -> anyhow::Result<()> {
     let counts = site.app.store.delivery_counts(dispatch_no).await?;
     let delivered = counts.iter().find(|c| c.state == State::Delivered.code()).map_or(0, |c| c.n);
-    let answered = heard.map_or(0, |h| h.taken).min(n);
+    let answered = heard.map_or(0, |h| h.told);
     anyhow::ensure!(delivered >= answered, "{answered} receipts were answered, {delivered} deliveries know of it");
     Ok(())
 }
 
 /// What came of the callbacks.
 struct Heard {
-    taken: i64,
+    /// Deliveries of which a receipt was answered.
+    told: i64,
     refused: u64,
     /// Of those that fell due before it was told to stop.
     per_second: f64,
@@ -166,13 +168,17 @@ impl Caller {
     }
 }
 
+/// Of which delivery each receipt was that was taken, and how long that took; how many were
+/// not taken.
+type Called = (Vec<(usize, Duration)>, u64);
+
 async fn call(uris: Arc<Vec<Uri>>, stop: CancellationToken) -> anyhow::Result<Heard> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let client: Client<HttpConnector, Empty<Bytes>> =
         Client::builder(TokioExecutor::new()).pool_max_idle_per_host(CONNECTIONS).build(connector);
     let (next, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
-    let mut callers: JoinSet<anyhow::Result<(Vec<Duration>, u64)>> = JoinSet::new();
+    let mut callers: JoinSet<anyhow::Result<Called>> = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let (client, uris, next, stop) = (client.clone(), Arc::clone(&uris), Arc::clone(&next), stop.clone());
         callers.spawn(async move {
@@ -184,11 +190,11 @@ async fn call(uris: Arc<Vec<Uri>>, stop: CancellationToken) -> anyhow::Result<He
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep_until(due.into()) => {}
                 }
-                let uri = uris[usize::try_from(no)? % uris.len()].clone();
-                match client.get(uri).await {
+                let of = usize::try_from(no)? % uris.len();
+                match client.get(uris[of].clone()).await {
                     Ok(answer) if answer.status().is_success() => {
                         answer.into_body().collect().await?;
-                        took.push(due.elapsed());
+                        took.push((of, due.elapsed()));
                     }
                     Ok(_) | Err(_) => refused += 1,
                 }
@@ -198,15 +204,16 @@ async fn call(uris: Arc<Vec<Uri>>, stop: CancellationToken) -> anyhow::Result<He
     }
     stop.cancelled().await;
     let lasted = began.elapsed();
-    let (mut took, mut refused) = (Vec::new(), 0);
+    let (mut took, mut told, mut refused) = (Vec::new(), HashSet::new(), 0);
     while let Some(done) = callers.join_next().await {
         let (some, not) = done??;
-        took.extend(some);
+        told.extend(some.iter().map(|(of, _)| *of));
+        took.extend(some.into_iter().map(|(_, took)| took));
         refused += not;
     }
     took.sort_unstable();
     let at = |share: usize| took.get(took.len() * share / 100).map_or(0.0, |t| t.as_secs_f64() * 1e3);
     #[allow(clippy::cast_precision_loss)] // counts of receipts
     let per_second = took.len() as f64 / lasted.as_secs_f64();
-    Ok(Heard { taken: i64::try_from(took.len())?, refused, per_second, median_ms: at(50), p99_ms: at(99) })
+    Ok(Heard { told: i64::try_from(told.len())?, refused, per_second, median_ms: at(50), p99_ms: at(99) })
 }
