@@ -12,6 +12,11 @@ enum Line {
     Silent,
 }
 
+/// The port that a server's URL names.
+pub fn port_of(url: &str) -> u16 {
+    url.rsplit_once('/').unwrap().0.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
 #[derive(Debug, Clone, Copy)]
 struct State {
     line: Line,

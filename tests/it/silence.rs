@@ -6,7 +6,7 @@ use gong::domain::delivery::State;
 use gong::loopback::Behaviour;
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, port_of};
 use crate::rig::{SOON, until};
 use crate::site::{ALERT, Site, gateway, wish};
 use crate::support::postgres_server;
@@ -17,7 +17,7 @@ async fn an_engine_whose_lines_went_dead_goes_on_over_others() {
     let schema = format!("it_{}", uuid::Uuid::now_v7().simple());
     let admin = PgPool::connect(&server).await.unwrap();
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
-    let port: u16 = server.rsplit_once('/').unwrap().0.rsplit(':').next().unwrap().parse().unwrap();
+    let port = port_of(&server);
     let line = Proxy::to(port).await;
     let by = server.replace(&format!(":{port}/"), &format!(":{}/", line.port));
     let joint = if by.contains('?') { '&' } else { '?' };

@@ -5,13 +5,9 @@ use std::time::Duration;
 
 use super::{Fleet, SMALL, rough, tell};
 use crate::fleet::told_to_end;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, port_of};
 use crate::rabbit::rig::broker;
 use crate::support::{Running, postgres_server};
-
-fn port_of(url: &str) -> u16 {
-    url.rsplit_once('/').unwrap().0.rsplit_once(':').unwrap().1.parse().unwrap()
-}
 
 /// Planner and workers that reach their servers by these ports.
 fn start(fleet: &Fleet) -> Vec<Running> {
