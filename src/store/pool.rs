@@ -151,6 +151,7 @@ impl Pool {
             .pragma("temp_store", "MEMORY")
             .pragma("journal_size_limit", "67108864");
         let file = options.get_filename().to_path_buf();
+        super::owner::check(&file)?;
         // After a failed write (a full disk) SQLite has rolled back by itself, and the
         // connection's own count of transactions is off for good: it is replaced.
         let write = SqlitePoolOptions::new()
