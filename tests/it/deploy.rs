@@ -260,6 +260,24 @@ fn the_brokers_of_the_containers_are_asked_for_the_virtual_host_that_they_have()
 }
 
 #[test]
+fn the_containers_that_the_handbook_names_are_there() {
+    for file in source::files("deploy").iter().filter(|f| f.path.ends_with(".yml")) {
+        for event in saphyr_parser::Parser::new_from_str(&file.text) {
+            assert!(event.is_ok(), "{}: {event:?}", file.path);
+        }
+    }
+    let compose = std::fs::read_to_string(deploy("docker/compose.yml")).unwrap();
+    let handbook = std::fs::read_to_string(source::root().join("docs/HANDBOOK.md")).unwrap();
+    let run = Regex::new(r#"docker compose run (?:--rm |-T |-e \S+ |-v "[^"]*" )*(\w+)"#).unwrap();
+    let all = Regex::new(r"docker compose (?:stop|restart) ([\w ]+)").unwrap();
+    let mut named: BTreeSet<&str> = run.captures_iter(&handbook).map(|c| c.get(1).unwrap().as_str()).collect();
+    named.extend(all.captures_iter(&handbook).flat_map(|c| c.get(1).unwrap().as_str().split(' ')));
+    assert!(named.len() > 4, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|name| !compose.contains(&format!("\n  {name}:"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn what_the_image_copies_is_in_its_context() {
     let image = std::fs::read_to_string(deploy("docker/Dockerfile")).unwrap();
     let context = std::fs::read_to_string(source::root().join(".dockerignore")).unwrap();
