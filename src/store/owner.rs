@@ -43,8 +43,8 @@ pub fn check(file: &Path) -> Result<()> {
 
 /// The nearest folder that is there, and its owner.
 fn folder(file: &Path) -> (PathBuf, u32) {
-    let above = file.ancestors().skip(1).map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
-    let found = above.filter_map(|f| Some((f.to_owned(), fs::metadata(f).ok()?.uid()))).next();
+    let mut above = file.ancestors().skip(1).map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
+    let found = above.find_map(|f| Some((f.to_owned(), fs::metadata(f).ok()?.uid())));
     found.unwrap_or_else(|| (PathBuf::from("."), rustix::process::geteuid().as_raw()))
 }
 

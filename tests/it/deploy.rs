@@ -16,6 +16,10 @@ fn deploy(file: &str) -> PathBuf {
     source::root().join("deploy").join(file)
 }
 
+fn is_a(file: &source::Source, extension: &str) -> bool {
+    Path::new(&file.path).extension().is_some_and(|e| e == extension)
+}
+
 fn there(program: &str) -> bool {
     Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|o| o.status.success())
 }
@@ -217,7 +221,7 @@ fn every_unit_that_is_named_is_there() {
     }
     assert!(named > 5, "only {named} found");
     // A oneshot that fails is told; what is started by a timer has its service.
-    for unit in units.iter().filter(|u| u.path.ends_with(".timer")) {
+    for unit in units.iter().filter(|u| is_a(u, "timer")) {
         let service = units.iter().find(|u| u.path == unit.path.replace(".timer", ".service")).expect("its service");
         assert!(service.text.contains("OnFailure=gong-alarm@%N.service"), "{} fails in silence", service.path);
     }
@@ -261,7 +265,7 @@ fn the_brokers_of_the_containers_are_asked_for_the_virtual_host_that_they_have()
 
 #[test]
 fn the_containers_that_the_handbook_names_are_there() {
-    for file in source::files("deploy").iter().filter(|f| f.path.ends_with(".yml")) {
+    for file in source::files("deploy").iter().filter(|f| is_a(f, "yml")) {
         for event in saphyr_parser::Parser::new_from_str(&file.text) {
             assert!(event.is_ok(), "{}: {event:?}", file.path);
         }
