@@ -25,6 +25,12 @@ const HOT: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_m
 const PING: Duration = Duration::from_secs(3);
 /// A connection that answered this short a time ago is not asked again.
 const FRESH: Duration = Duration::from_secs(1);
+/// A connection to a server is replaced when it is older, with what the server keeps for
+/// it. Asked when it is lent, and not by the pool's own task: that one may look while the
+/// count of idle connections is below zero for an instant (sqlx 0.9, `PoolInner::release`
+/// counts after others may take), then counts down from 2^64 and never ends. So no pool
+/// has a lifetime or an idle time-out of sqlx's, without which there is no such task.
+const LIFETIME: Duration = Duration::from_mins(30);
 /// How long the last ones may take to give their connections back.
 const CLOSES: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
@@ -125,10 +131,17 @@ impl Pool {
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let pool = PgPoolOptions::new()
                 .max_connections(CONNECTIONS)
+                .max_lifetime(None)
+                .idle_timeout(None)
                 .acquire_timeout(BUSY)
                 .test_before_acquire(false)
                 .before_acquire(|c, meta| {
-                    Box::pin(async move { if meta.idle_for < FRESH { Ok(true) } else { answers(c).await } })
+                    Box::pin(async move {
+                        if meta.age > LIFETIME {
+                            return Ok(false);
+                        }
+                        if meta.idle_for < FRESH { Ok(true) } else { answers(c).await }
+                    })
                 })
                 .after_connect(|c, _| {
                     Box::pin(async move { c.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(greeting()))).await.map(drop) })
@@ -156,6 +169,8 @@ impl Pool {
         // connection's own count of transactions is off for good: it is replaced.
         let write = SqlitePoolOptions::new()
             .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
             .acquire_timeout(BUSY)
             // There is no line that could have gone dead.
             .test_before_acquire(false)
@@ -169,6 +184,8 @@ impl Pool {
         let reading = options.pragma("cache_size", "-4000");
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
+            .max_lifetime(None)
+            .idle_timeout(None)
             .acquire_timeout(BUSY)
             .test_before_acquire(false)
             .connect_with(reading)
@@ -275,5 +292,24 @@ impl Tx {
         .fetch_one(c)
         .await)?;
         Ok(last - n + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::stores;
+
+    #[tokio::test]
+    async fn no_pool_has_the_task_that_may_never_end() {
+        for t in stores().await {
+            let times = match &t.store.pool {
+                Pool::Sqlite { read, write } => {
+                    [read, write].map(|p| (p.options().get_max_lifetime(), p.options().get_idle_timeout())).to_vec()
+                }
+                Pool::Postgres(pool) => vec![(pool.options().get_max_lifetime(), pool.options().get_idle_timeout())],
+            };
+            assert!(times.iter().all(|t| *t == (None, None)), "{}: {times:?}", t.engine);
+        }
     }
 }
