@@ -120,6 +120,11 @@ fn sample(metrics: &str, name: &str) -> Option<f64> {
     metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
+/// Takes everything and never says a word of it.
+fn silent() -> Behaviour {
+    Behaviour { no_receipt: 1.0, disordered: 1.0, ..Behaviour::default() }
+}
+
 /// A callback address that was wrong from the first day: not one receipt ever comes. A
 /// restart forgets none of it, and the first receipt ends it.
 async fn nobody_ever_answers(site: Site, gateway: &Running) {
@@ -171,14 +176,14 @@ async fn nobody_ever_answers(site: Site, gateway: &Running) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_that_never_came_are_missed_on_one_machine() {
-    let gateway = gateway(Behaviour { no_receipt: 1.0, ..Behaviour::default() }).await;
+    let gateway = gateway(silent()).await;
     nobody_ever_answers(Site::new().await, &gateway).await;
     gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_that_never_came_are_missed_on_a_server() {
-    let gateway = gateway(Behaviour { no_receipt: 1.0, ..Behaviour::default() }).await;
+    let gateway = gateway(silent()).await;
     if let Some(site) = Site::new().await.on_postgres().await {
         nobody_ever_answers(site, &gateway).await;
     }

@@ -132,10 +132,11 @@ mod tests {
     #[test]
     fn a_day_after_the_last_message_it_says_nothing_any_more() {
         let mut world = World::default();
-        world.look(0, (0, 0, 0));
-        world.look(1_000, (50, 0, 0));
-        assert!(!world.look(1_000 + FADES, (50, 0, 0)).over);
-        assert!(world.look(1_001 + FADES, (50, 0, 0)).over);
+        world.look(1_000, (0, 0, 0));
+        world.look(2_000, (50, 0, 0));
+        assert_eq!(world.silence(), Some((1_000, 50)));
+        assert!(!world.look(2_000 + FADES, (50, 0, 0)).over);
+        assert!(world.look(2_001 + FADES, (50, 0, 0)).over);
         assert_eq!(world.silence(), None);
     }
 }
