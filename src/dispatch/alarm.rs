@@ -134,6 +134,11 @@ pub enum Trouble {
         since: Duration,
         sent: u64,
     },
+    /// Batches of a dispatch cannot be prepared: a template, a variable, the item itself.
+    Unready {
+        dispatch: i64,
+        channel: String,
+    },
     Disk {
         free: u64,
     },
@@ -145,7 +150,8 @@ pub enum Trouble {
 
 impl Trouble {
     /// The kinds, as `kind` of `gong_alarms`.
-    pub const KINDS: [&str; 7] = ["lane", "credentials", "withdrawn", "gateway", "receipts", "disk", "store"];
+    pub const KINDS: [&str; 8] =
+        ["lane", "credentials", "withdrawn", "gateway", "receipts", "unready", "disk", "store"];
 
     /// Its kind.
     #[must_use]
@@ -156,6 +162,7 @@ impl Trouble {
             Self::Withdrawn { .. } => "withdrawn",
             Self::Gateway { .. } => "gateway",
             Self::Receipts { .. } => "receipts",
+            Self::Unready { .. } => "unready",
             Self::Disk { .. } => "disk",
             Self::Store { .. } => "store",
         }
@@ -170,6 +177,7 @@ impl Trouble {
             | Self::Withdrawn { channel }
             | Self::Gateway { channel, .. }
             | Self::Receipts { channel, .. } => format!("{}:{channel}", self.kind()),
+            Self::Unready { dispatch, channel } => format!("unready:{channel}:{dispatch}"),
             Self::Disk { .. } | Self::Store { .. } => self.kind().to_owned(),
         }
     }
@@ -207,6 +215,10 @@ impl Trouble {
                     "no receipt of channel {channel} came for {time}, in which {sent} messages were taken. Check the callback address that the gateway has, and the firewall"
                 )
             }
+            Self::Unready { dispatch, channel } => say!(
+                "任务 {dispatch} 在渠道 {channel} 上有批次无法准备（模板、变量或内容有误），没有发出，每分钟重试，其他任务照常。原因见日志；改好后自动发出",
+                "batches of dispatch {dispatch} on channel {channel} cannot be prepared (a template, a variable, the item itself): they are not sent and tried every minute, everything else goes on. The log says why; once that is mended they go by themselves"
+            ),
             Self::Disk { free } => {
                 let mb = free / (1024 * 1024);
                 say!(

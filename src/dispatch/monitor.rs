@@ -210,6 +210,8 @@ impl Monitor {
             }
             troubles.extend(self.unheard(way, heard, now));
         }
+        let unready = self.counts.unready.all(now).into_iter();
+        troubles.extend(unready.map(|(dispatch, channel)| Trouble::Unready { dispatch, channel }));
         troubles
     }
 
