@@ -14,8 +14,8 @@ use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{Fleet, SMALL, rough, told_to};
-use crate::fleet::told_to_end;
+use super::{Fleet, SMALL, told_to};
+use crate::fleet::{prompt, told_to_end};
 use crate::rabbit::rig::own_broker;
 use crate::rig::{SOON, get, until};
 use crate::site::{finished, in_state};
@@ -120,7 +120,7 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_is_wait
     let (Some(server), Some(broker)) = (postgres_server(), own_broker().await) else { return };
     let heard = tempfile::NamedTempFile::new().unwrap();
     let queue = format!("[queue]\nprefetch = {PREFETCH}\nurl = [\"{}\"]", broker.url());
-    let slow = Behaviour { latency: Span::fixed(3_000), ..rough(16) };
+    let slow = Behaviour { latency: Span::fixed(3_000), ..prompt() };
     let fleet = Fleet::on(&server, &(queue + &told_to(&heard)), SMALL, (slow, 1_500)).await.with_probe().await;
     let (mut planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
     fleet.rate(3_000.0).await;
@@ -140,7 +140,7 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_is_wait
     blocked(&fleet, true).await;
     assert!(fleet.log_of("planner").contains("short of memory or disk"));
     // What it has still goes out; what it has not waits in the store, and people are told.
-    fleet.gateway.behave(rough(16)).unwrap();
+    fleet.gateway.behave(prompt()).unwrap();
     finished(&fleet.app, first, SOON).await;
     let rings = || std::fs::read_to_string(heard.path()).unwrap();
     until("the lane is said to stand still", SOON, async || rings().contains("lane:sms:prompt begins")).await;
