@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole job of gong on this machine: installs what is missing (Debian 12, as root:
-# a C compiler and small fonts), builds, and runs `gong demo` with the arguments given.
+# a C compiler, make and small fonts), builds, and runs `gong demo` with the arguments given.
 #
 #   deploy/demo.sh
 #   deploy/demo.sh --people 200000 --out /tmp/demo
@@ -26,7 +26,7 @@ install() {
 # A rustup that was just installed is not on the path yet.
 command -v "$CARGO" >/dev/null || PATH=$HOME/.cargo/bin:$PATH
 command -v "$CARGO" >/dev/null || die "no cargo. Install Rust 1.95 or newer: https://rustup.rs"
-command -v cc >/dev/null || install build-essential
+{ command -v cc && command -v make; } >/dev/null || install build-essential
 "$root/deploy/services/fonts.sh" || die "sheets need a Chinese font; see above"
 
 echo "demo.sh: building (the first time takes some minutes)"

@@ -46,7 +46,7 @@ install() {
 
 need_tools() {
   command -v "$CARGO" >/dev/null || die "no cargo. Install Rust 1.95 or newer: https://rustup.rs"
-  command -v cc >/dev/null || install build-essential
+  { command -v cc && command -v make; } >/dev/null || install build-essential
 }
 
 # Sheets need fonts, and tools that read what was printed.

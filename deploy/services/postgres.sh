@@ -66,7 +66,7 @@ start() {
     init 9>&-
     pick_port
     as_owner "$bin/pg_ctl" -D "$dir/data" -l "$dir/server.log" -w -t 60 -s start \
-      -o "-p $(cat "$dir/port") -c listen_addresses=127.0.0.1 -c unix_socket_directories='$dir' -c max_connections=300 -c fsync=on" \
+      -o "-p $(cat "$dir/port") -c listen_addresses=127.0.0.1 -c unix_socket_directories='$dir' -c max_connections=300 -c max_locks_per_transaction=256 -c fsync=on" \
       </dev/null >/dev/null 9>&- || die "PostgreSQL does not start; see $dir/server.log"
   fi
   exec 9>&-

@@ -30,13 +30,22 @@ struct Urgent {
     others: f64,
 }
 
+impl Urgent {
+    /// How much later its last message was than with the whole channel to itself, which
+    /// carries `rate` parts a second.
+    #[allow(clippy::cast_precision_loss)]
+    fn times_allowed(&self, rate: f64) -> f64 {
+        self.last as f64 / 1000.0 / (self.n as f64 * PARTS / rate)
+    }
+}
+
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
     let gateway = Process::start(settings.latency_ms.unwrap_or(0), false)?;
     let in_flight = settings.at_once();
     let site = Site::open(settings, kannel(&gateway, limits(settings.rate, in_flight)), None).await?;
     site.people(persons_for(n)).await?;
     let (mut runs, mut details) = (Vec::new(), Map::new());
-    let (mut first, mut floor) = (0, f64::MAX);
+    let (mut first, mut floor, mut allowed) = (0, f64::MAX, 0.0_f64);
     for _ in 0..settings.runs {
         let warm = Warm::start(&site, Ask::default(), None).await?;
         peak::reset();
@@ -52,12 +61,14 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
         check_sent(&site.app.store, routine.no, routine.deliveries).await?;
         site.app.store.empty_ledger().await?;
         (first, floor) = (first.max(beside.first), floor.min(beside.others));
+        allowed = allowed.max(beside.times_allowed(settings.rate));
         let took = |ms: Millis| Duration::from_millis(ms.unsigned_abs());
         details.insert("alone_first_ms".into(), alone.first.into());
         runs.push(Run::new(beside.n, took(beside.last), took(alone.last), held));
     }
     site.close().await?;
     details.insert("first_ms".into(), first.into());
+    details.insert("times_what_the_rate_allows".into(), json!(allowed));
     details.insert("routine_share".into(), json!(floor));
     details.insert("rate".into(), json!(settings.rate));
     details.insert("routine".into(), n.into());

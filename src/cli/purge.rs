@@ -68,7 +68,11 @@ pub(super) async fn run(context: &Context, args: PurgeArgs) -> anyhow::Result<En
     // Writing the database anew would keep an engine waiting.
     let whole = !app.engine_runs();
     let clean = app.store.scrub(whole).await?;
-    tell(context, (&dispatches, done), whole && clean)?;
+    let rewritten = whole && clean;
+    tell(context, (&dispatches, done), rewritten)?;
+    if !context.global.json {
+        tell_what_is_left(app.store.file.is_none(), rewritten);
+    }
     Ok(Ended::Done)
 }
 
@@ -162,15 +166,25 @@ fn lines(all: Purged) -> String {
     )
 }
 
-fn tell(context: &Context, (dispatches, done): (&[Dispatch], Purged), clean: bool) -> anyhow::Result<()> {
+fn tell(context: &Context, (dispatches, done): (&[Dispatch], Purged), rewritten: bool) -> anyhow::Result<()> {
     if context.global.json {
         return output::json(
-            &json!({ "dry_run": false, "dispatches": numbers(dispatches), "purged": done, "rewritten": clean }),
+            &json!({ "dry_run": false, "dispatches": numbers(dispatches), "purged": done, "rewritten": rewritten }),
         );
     }
     output::line(say!("已销毁：", "destroyed:"));
     output::line(lines(done));
-    if !clean {
+    Ok(())
+}
+
+/// Where the bytes of deleted rows may still be found.
+fn tell_what_is_left(server: bool, rewritten: bool) {
+    if server {
+        output::note(say!(
+            "数据库服务器已删除这些行，其空间由 autovacuum 收回、由新的数据覆盖；WAL 归档里还有，请按归档的保存期限清理",
+            "the database server has deleted these rows; autovacuum reclaims their space, new data overwrite it. The WAL archive still holds them: let it expire"
+        ));
+    } else if !rewritten {
         output::note(say!(
             "引擎正在运行，已删除的内容已被覆盖；停止引擎后再执行一次，会重写整个数据库文件",
             "an engine is running: what was deleted is overwritten. Run it once more with the engine stopped to write the whole file anew"
@@ -180,5 +194,4 @@ fn tell(context: &Context, (dispatches, done): (&[Dispatch], Purged), clean: boo
         "以前的备份和导出的文件里还有这些数据，请一并销毁",
         "backups and exported files from before still hold these data: destroy them as well"
     ));
-    Ok(())
 }

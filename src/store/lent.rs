@@ -30,6 +30,11 @@ impl Lent {
         Ok(Self { connection: Some(pool.acquire().await?), in_transaction: false })
     }
 
+    /// One that is idle.
+    pub(super) fn spare(pool: &PgPool) -> Option<Self> {
+        pool.try_acquire().map(|connection| Self { connection: Some(connection), in_transaction: false })
+    }
+
     /// Begins a transaction with this statement, and what is sent with it.
     pub(super) async fn begin(pool: &PgPool, statement: &'static str) -> sqlx::Result<Self> {
         let mut lent = Self::of(pool).await?;

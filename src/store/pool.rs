@@ -190,6 +190,15 @@ impl Pool {
         }
     }
 
+    /// A second connection to a server, where one is free at once: who waited for it while
+    /// holding the first could wait for ever.
+    pub(super) fn spare(&self) -> Option<Lent> {
+        match self {
+            Self::Sqlite { .. } => None,
+            Self::Postgres(pool) => Lent::spare(pool),
+        }
+    }
+
     /// Takes the next `n` numbers of `counter` before the transaction that needs them, so
     /// that nobody else waits for that one. What a crash loses of it, it loses together
     /// with whatever used the numbers; those of a transaction that fails are never used.

@@ -7,14 +7,14 @@
 //! change and enters like a receipt.
 
 mod attempts;
-
-use std::borrow::Cow;
+mod handles;
 
 use serde_json::json;
 
+use self::handles::Handles;
 use super::batches::Lease;
 use super::bulk::Numbers;
-use super::receipts::{Claim, storable};
+use super::receipts::Claim;
 use super::{Result, Store, Tx};
 use crate::channel::{CLASS_ACCEPTED, Class};
 use crate::clock::Millis;
@@ -85,26 +85,19 @@ impl Store {
     /// where the lease is lost or the dispatch is no longer active.
     pub async fn turn(&self, channel: i32, turns: &[BatchTurn]) -> Result<Vec<Vec<i64>>> {
         let now = self.now();
+        let handles = Handles::of(turns);
         let mut tx = self.begin_hot().await?;
-        let mut marked = Vec::with_capacity(turns.len());
-        tx.hold_back(turns).await?;
-        for turn in turns {
-            tx.record(channel, turn).await?;
-            tx.give_back(turn).await?;
-            marked.push(tx.mark(turn, now).await?);
+        let beside = if handles.ids.is_empty() { None } else { self.pool.spare() };
+        if beside.is_none() {
+            tx.keep_handles(channel, &handles).await?;
         }
-        let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
-        tx.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
-        for turn in &other {
-            tx.unmark(turn.lease).await?;
-        }
-        tx.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        let (marked, kept) = tokio::join!(tx.go_through(channel, turns, now), handles.keep_beside(channel, beside));
+        let marked = marked?;
+        kept?;
         crate::failpoint::at!("before_commit", turns.iter().any(|t| !t.records.is_empty()));
         tx.commit().await?;
         crate::failpoint::fails!("commit_answer", super::StoreError::Db(sqlx::Error::PoolTimedOut));
-        let handles = turns.iter().flat_map(|t| &t.records).flat_map(|r| &r.handles);
-        let handles: Vec<Cow<'_, str>> = handles.map(|id| storable(id)).collect();
-        self.look_for_waiting(channel, &handles).await;
+        self.look_for_waiting(channel, &handles.ids).await;
         Ok(marked)
     }
 
@@ -145,6 +138,24 @@ impl Store {
 }
 
 impl Tx {
+    /// Everything a turn does, but for its handles; returns what was marked, a list a batch.
+    async fn go_through(&mut self, channel: i32, turns: &[BatchTurn], now: Millis) -> Result<Vec<Vec<i64>>> {
+        let mut marked = Vec::with_capacity(turns.len());
+        self.hold_back(turns).await?;
+        for turn in turns {
+            self.record(channel, turn).await?;
+            self.give_back(turn).await?;
+            marked.push(self.mark(turn, now).await?);
+        }
+        let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
+        self.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        for turn in &other {
+            self.unmark(turn.lease).await?;
+        }
+        self.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
+        Ok(marked)
+    }
+
     /// On a server others write at the same time. A takeover of one of these batches
     /// comes wholly before or after the turn.
     async fn hold_back(&mut self, turns: &[BatchTurn]) -> Result<()> {
@@ -227,7 +238,6 @@ impl Tx {
         let first = changed == turn.records.len() as u64;
         self.append_attempts(turn, first).await?;
         self.mark_gone(&turn.records).await?;
-        self.keep_handles(channel, turn).await?;
         if !first {
             self.enter_late(channel, turn).await?;
         }
@@ -304,26 +314,6 @@ impl Tx {
         for address in records.iter().filter_map(|r| r.gone) {
             exec!(self, sqlx::query("UPDATE addresses SET gone = 1 WHERE id = $1").bind(address))?;
         }
-        Ok(())
-    }
-
-    async fn keep_handles(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
-        let mut rows = Vec::new();
-        for record in &turn.records {
-            for (part, id) in record.handles.iter().enumerate() {
-                rows.push((storable(id), record.ordinal, record.attempt, part + 1, record.handles.len()));
-            }
-        }
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let sql = self.pick(
-            "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) \
-             SELECT $1, value->>0, $2, value->>1, value->>2, value->>3, value->>4 FROM json_each($3) WHERE true ON CONFLICT DO NOTHING",
-            "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) \
-             SELECT $1, j->>0, $2, (j->>1)::bigint, (j->>2)::int, (j->>3)::int, (j->>4)::int FROM json_array_elements($3::json) j ON CONFLICT DO NOTHING",
-        );
-        exec!(self, sqlx::query(sql).bind(channel).bind(turn.lease.dispatch_no).bind(json!(rows).to_string()))?;
         Ok(())
     }
 

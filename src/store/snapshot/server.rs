@@ -51,15 +51,33 @@ impl Tx {
     /// The recipients of a chunk as members, from an array.
     pub(super) async fn add_members_from_array(&mut self, d: &Dispatch, recipients: &[i64], vars: &str) -> Result<u64> {
         let Self::Postgres(t) = self else { return Err(StoreError::Damaged("not a server".to_owned())) };
-        let sql = format!(
-            "INSERT INTO members (dispatch_no, ordinal, recipient_no, household_no, region_no, away, groups, vars_sealed) \
-             SELECT $1, $2 + c.place, r.no, r.household_no, r.region_no, r.away, \
-             COALESCE((SELECT ',' || string_agg(g.group_no::text, ',') || ',' FROM group_members g WHERE g.recipient_no = r.no), ''), {vars} \
-             FROM unnest($3::bigint[]) WITH ORDINALITY AS c (no, place) JOIN recipients r ON r.no = c.no"
-        );
+        let (Some(first), Some(last)) = (recipients.first(), recipients.last()) else { return Ok(0) };
+        let width = i64::try_from(recipients.len()).unwrap_or(i64::MAX);
+        let sql = members_sql(last - first < width.saturating_mul(DENSE), vars);
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(d.no).bind(d.members).bind(recipients);
-        Ok(query.execute(&mut **t).await?.rows_affected())
+        Ok(query.bind(first).bind(last).execute(&mut **t).await?.rows_affected())
     }
+}
+
+/// Recipient numbers for each one taken, up to which a chunk's groups are read as one range.
+const DENSE: i64 = 8;
+
+/// `$1` dispatch, `$2` the member numbered last, `$3` the recipients, `$4` and `$5` the
+/// first and the last of them.
+///
+/// Their groups are read once, into one object: a look-up a member costs twice as much,
+/// and a join would go by the server's guess of how many there are.
+fn members_sql(dense: bool, vars: &str) -> String {
+    let among = if dense { "BETWEEN $4 AND $5" } else { "= ANY($3) AND recipient_no BETWEEN $4 AND $5" };
+    format!(
+        "WITH of_chunk AS MATERIALIZED (SELECT jsonb_object_agg(recipient_no, list) AS groups FROM \
+           (SELECT recipient_no, ',' || string_agg(group_no::text, ',') || ',' AS list FROM group_members \
+            WHERE recipient_no {among} GROUP BY recipient_no) AS lists) \
+         INSERT INTO members (dispatch_no, ordinal, recipient_no, household_no, region_no, away, groups, vars_sealed) \
+         SELECT $1, $2 + c.place, r.no, r.household_no, r.region_no, r.away, \
+         COALESCE((SELECT groups FROM of_chunk) ->> r.no::text, ''), {vars} \
+         FROM unnest($3::bigint[]) WITH ORDINALITY AS c (no, place) JOIN recipients r ON r.no = c.no"
+    )
 }
 
 /// (member, target, via, variant) of those members of the span that the channel takes.
@@ -116,8 +134,7 @@ fn statement(job: &Chunking<'_>, kind: Target, (source, opt_outs): (&str, bool))
     };
     let known = known_delivery("c", ["$1", "$4", "$5"]);
     format!(
-        "WITH c AS MATERIALIZED ({source}), \
-         known AS MATERIALIZED (SELECT c.member, c.target, c.via, c.variant, {known} AS delivery FROM c), \
+        "WITH known AS MATERIALIZED (SELECT c.member, c.target, c.via, c.variant, {known} AS delivery FROM ({source}) AS c), \
          headed AS (SELECT member, target, via, variant, MIN(member) OVER (PARTITION BY target, variant) AS head FROM known WHERE delivery IS NULL), \
          numbered AS MATERIALIZED (SELECT member, target, via, variant, member = head AS is_head, dense_rank() OVER (ORDER BY head) AS rn FROM headed)\
          {numbers}, \
