@@ -45,13 +45,11 @@ pub(super) async fn answered<T>(
 
 /// Closes a connection whose work is done.
 pub(super) async fn close(connection: &Connection) -> Result<(), QueueError> {
-    match tokio::time::timeout(GOODBYE, connection.close(200, "done".into())).await {
-        Ok(closed) => Ok(closed?),
-        Err(_) => {
-            tracing::warn!("the broker does not say goodbye; the connection is dropped");
-            Ok(())
-        }
+    if let Ok(closed) = tokio::time::timeout(GOODBYE, connection.close(200, "done".into())).await {
+        return Ok(closed?);
     }
+    tracing::warn!("the broker does not say goodbye; the connection is dropped");
+    Ok(())
 }
 
 /// The addresses of a broker, or of the nodes of a cluster.

@@ -116,17 +116,18 @@ async fn change_item(fleet: &Fleet, dispatch: i64, body: &'static str) {
 }
 
 /// Messages that can be read, of batches that cannot be made ready: their item was damaged
-/// in the store once they were planned.
+/// in the store once they were planned. Another was damaged before.
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_that_cannot_be_prepared_stop_nobody_and_go_once_mended() {
     let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
     let heard = tempfile::NamedTempFile::new().unwrap();
     let fleet = Fleet::on(&server, &(queue(&broker) + &told_to(&heard)), SMALL, (rough(15), 400)).await;
-    let planner = fleet.plan("planner");
     fleet.rate(1_000.0).await;
-    let (poison, sound) = (fleet.alert().await, fleet.alert().await);
-    let planned = "SELECT COUNT(*) FROM dispatches WHERE phase = 'done'";
-    until("both are planned", SOON, async || fleet.count(planned).await == 2).await;
+    let (worse, poison, sound) = (fleet.alert().await, fleet.alert().await, fleet.alert().await);
+    change_item(&fleet, worse, "'{' || body").await;
+    let planner = fleet.plan("planner");
+    let done = "SELECT COUNT(*) FROM dispatches WHERE phase = 'done'";
+    until("both others are planned", SOON, async || fleet.count(done).await == 2).await;
     change_item(&fleet, poison, "'{' || body").await;
     let (one, other) = (fleet.work("one"), fleet.work("other"));
     for dispatch in [sound, fleet.alert().await] {
@@ -142,15 +143,20 @@ async fn batches_that_cannot_be_prepared_stop_nobody_and_go_once_mended() {
     let said = fleet.log_of("one") + &fleet.log_of("other");
     assert!(said.contains("cannot be prepared; put off"), "{said}");
     let rings = || std::fs::read_to_string(heard.path()).unwrap();
-    let alarm = format!("unready:sms:{poison} begins");
-    until("operators are told", SOON, async || rings().contains(&alarm)).await;
+    let alarms = [format!("unready:sms:{poison} begins"), format!("unready:{worse} begins")];
+    until("operators are told", SOON, async || alarms.iter().all(|alarm| rings().contains(alarm))).await;
 
-    change_item(&fleet, poison, "substr(body, 2)").await;
+    for dispatch in [poison, worse] {
+        change_item(&fleet, dispatch, "substr(body, 2)").await;
+    }
     // They are tried every minute, and at once by a worker that is new.
     told_to_end(one).await;
     let third = fleet.work("third");
-    fleet.balanced(poison, 0).await;
-    assert_eq!(rings().matches(&alarm).count(), 1, "once, whoever saw it: {}", rings());
+    for dispatch in [poison, worse] {
+        fleet.balanced(dispatch, 0).await;
+    }
+    let told = |alarm: &String| rings().matches(alarm).count();
+    assert_eq!([&alarms[0], &alarms[1]].map(told), [1, 1], "once, whoever saw it: {}", rings());
     for process in [third, other, planner] {
         told_to_end(process).await;
     }

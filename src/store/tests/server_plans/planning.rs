@@ -52,7 +52,7 @@ async fn snapshot_and_step(store: &Store, made: &Dispatch, n: i64) {
     let mut cursor = n / 2;
     for last in [false, true] {
         let page = part(store, "audience", 4 * WIDTH, store.audience_page("TRUE", cursor, WIDTH)).await.unwrap();
-        assert_eq!(page.len() as i64, WIDTH);
+        assert_eq!(i64::try_from(page.len()).unwrap(), WIDTH);
         let d = again(store, made).await;
         let job = Chunking { next_step_at: Some(NOON), ..job(&d, &channels) };
         let chunk = part(store, "snapshot", CHUNK, store.snapshot_chunk(&job, &page, last)).await.unwrap();
