@@ -88,6 +88,14 @@ pub struct Settings {
     pub receipts: bool,
 }
 
+impl Settings {
+    /// Whether a round counts: the first warms up (files grow, caches fill, statements are
+    /// prepared) and does not.
+    fn rounds(&self) -> impl Iterator<Item = bool> + use<> {
+        std::iter::once(false).chain(std::iter::repeat_n(true, self.runs))
+    }
+}
+
 /// One run: gong and its ceiling.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Run {

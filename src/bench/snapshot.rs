@@ -13,8 +13,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     let site = Site::open(settings, rehearsal(), None).await?;
     site.people(n).await?;
     let (mut runs, mut details) = (Vec::new(), Map::new());
-    // The first is the warm-up: it reads the people into memory and extends the tables' files.
-    for counted in std::iter::once(false).chain(std::iter::repeat_n(true, settings.runs)) {
+    for counted in settings.rounds() {
         let (run, marks, longest) = once(&site).await?;
         anyhow::ensure!(run.n == n, "the snapshot has {} members, not {n}", run.n);
         details.insert("deliveries".into(), marks.last().map_or(0, |m| m.deliveries).into());

@@ -21,8 +21,8 @@ pub struct BenchArgs {
     /// How many recipients, deliveries, rows or receipts.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i64).range(1..=50_000_000))]
     n: Option<i64>,
-    /// The median of so many runs is reported.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+    /// The median of so many runs is reported, after one that warms up.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=99))]
     runs: u16,
     /// A PostgreSQL server, in place of a fresh SQLite file; a schema is made and dropped.
     #[arg(long, value_name = "URL")]
