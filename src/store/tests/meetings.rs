@@ -9,6 +9,7 @@ use super::*;
 use crate::channel::{Receipt, ReceiptKey};
 use crate::domain::delivery::Word;
 use crate::domain::ids::DeliveryRef;
+use crate::store::StoreError;
 use crate::store::receipts::{Fate, GROUP};
 use crate::store::testing::stores;
 
@@ -75,6 +76,13 @@ async fn thousands_meet_whoever_comes_first() {
         for task in tasks {
             task.await.unwrap();
         }
+        // Where several look at once each may leave some to the scheduler.
+        let left = t.store.unmatched_receipts().await.unwrap();
+        assert!(left < N / 20, "{left} left on {}", t.engine);
+        let mut after = t.store.match_left(SMS, "").await.unwrap();
+        while !after.is_empty() {
+            after = t.store.match_left(SMS, &after).await.unwrap();
+        }
         assert_eq!(t.store.unmatched_receipts().await.unwrap(), 0, "{}", t.engine);
         let now = rows(&t.store, d.no).await;
         assert!(now.iter().all(|r| r.state() == State::Delivered && r.handed_at.is_some()), "{}", t.engine);
@@ -83,8 +91,9 @@ async fn thousands_meet_whoever_comes_first() {
     }
 }
 
-/// The handle is written but not committed when the callback looks: the turn looks
-/// after its commit.
+/// The handle is written but not committed when the callback looks: the turn looks after
+/// its commit. Where a connection was free the handle is there before, and its delivery in
+/// the answer's hands: then the gateway has to come again.
 #[tokio::test]
 async fn an_answer_that_commits_last_finds_the_receipt() {
     for t in stores().await.into_iter().filter(|t| t.engine == "postgres") {
@@ -99,10 +108,15 @@ async fn an_answer_that_commits_last_finds_the_receipt() {
             run(&store, BatchTurn { records: vec![taken(1, &["g1"])], mark: vec![2], ..turn(lease) }).await
         });
         until_blocked(&t.store, &mut slow, 1, || answer.is_finished()).await;
-        let taken = t.store.record_receipts(SMS, &[said("g1", Word::Delivered)]).await.unwrap();
-        assert_eq!(taken.waiting, 1);
+        let receipt = [said("g1", Word::Delivered)];
+        let early = t.store.record_receipts(SMS, &receipt).await;
         slow.commit().await.unwrap();
         answer.await.unwrap();
+        match early {
+            Ok(taken) => assert_eq!(taken.waiting, 1),
+            Err(StoreError::Held) => assert_eq!(t.store.record_receipts(SMS, &receipt).await.unwrap().matched, 1),
+            Err(error) => panic!("{error}"),
+        }
         assert_eq!(states(&t.store, d.no).await[0], State::Delivered);
         assert_eq!(t.store.unmatched_receipts().await.unwrap(), 0);
     }

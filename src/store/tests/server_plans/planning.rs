@@ -8,8 +8,8 @@ use crate::store::intake::{Earlier, Letter};
 
 /// Members a chunk.
 const WIDTH: i64 = 2_000;
-/// Index entries that a chunk may read: half a dozen a member, however large the tables are.
-const CHUNK: i64 = WIDTH * 6;
+/// Index entries that a chunk may read: some a member, however large the tables are.
+const CHUNK: i64 = WIDTH * 10;
 
 /// As many people as deliveries, events that nobody heard and letters that were entered.
 async fn fill_more(store: &Store, n: i64) {
