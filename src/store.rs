@@ -52,6 +52,7 @@ pub mod schema;
 pub mod serving;
 pub mod shares;
 pub mod sheets;
+pub mod silence;
 pub mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;

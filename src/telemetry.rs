@@ -202,6 +202,12 @@ impl Counts {
         self.receipts.get_or_create(&OfChannel { channel: channel.to_owned() }).inc_by(n as u64);
     }
 
+    /// Receipts of a channel that this process kept so far.
+    #[must_use]
+    pub fn receipts_kept(&self, channel: &str) -> u64 {
+        self.receipts.get_or_create(&OfChannel { channel: channel.to_owned() }).get()
+    }
+
     /// Counts a callback that was turned away.
     pub fn callback_refused(&self, channel: &str) {
         self.refused.get_or_create(&OfChannel { channel: channel.to_owned() }).inc();
@@ -239,6 +245,23 @@ mod tests {
         let text = counts.text();
         assert!(text.contains("gong_answers_total{channel=\"sms\",class=\"address_gone\"} 1"), "{text}");
         assert!(text.contains("gong_answers_total{channel=\"mail\",class=\"accepted\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn what_nobody_can_say_is_not_shown_as_nothing() {
+        let counts = Counts::default();
+        let shown = |name: &str| counts.text().lines().any(|l| l.starts_with(name));
+        for name in ["gong_disk_free_bytes", "gong_store_size_bytes", "gong_receipts_unheard_seconds"] {
+            assert!(!shown(name), "{name}");
+        }
+        counts.gauges.disk_free("site", Some(7));
+        counts.gauges.store_size("postgres", Some(9));
+        assert!(
+            shown("gong_disk_free_bytes{under=\"site\"} 7") && shown("gong_store_size_bytes{engine=\"postgres\"} 9")
+        );
+        counts.gauges.disk_free("site", None);
+        counts.gauges.store_size("postgres", None);
+        assert!(!shown("gong_disk_free_bytes") && !shown("gong_store_size_bytes"));
     }
 
     #[test]

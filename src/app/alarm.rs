@@ -20,10 +20,16 @@ impl App {
 
     /// The monitor of one engine: its gauges and its alarms.
     pub(super) fn monitor(&self, common: &Common) -> anyhow::Result<Monitor> {
+        // On a server the database's disk is another machine's; gong's own data lies here.
+        let (under, beside) = match &self.store.file {
+            Some(file) => ("database", file.clone()),
+            None => ("site", self.config.path(&self.config.store.key_file)),
+        };
         Ok(Monitor {
             store: Arc::clone(&self.store),
             ways: Arc::clone(&common.ways),
             disk: Disk::new(folder(self.store.file.as_deref()), self.config.disk.reserve_mb),
+            shown: (under, Disk::new(folder(Some(&beside)), 0)),
             quiet: self.config.quiet()?,
             counts: Arc::clone(&common.counts),
             limits: self.config.alarm_limits()?,

@@ -2,9 +2,9 @@
 //! stands still. It reads; it never steers.
 
 pub mod heads;
+pub mod silence;
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,19 +25,25 @@ use crate::store::{Result, Store};
 use crate::telemetry::gauges::LaneNow;
 use crate::telemetry::{Answered, Counts};
 use heads::Heads;
+use silence::{Ear, Known};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(5);
+/// How often it asks how large the database is: that takes longer than all the rest.
+const SIZED: Duration = Duration::from_mins(1);
 /// Before each try to tell an alarm that nobody heard.
 const TRIES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(20), Duration::from_mins(1)];
 /// So many messages must have been taken before missing receipts mean anything.
-const ENOUGH: u64 = 20;
+const ENOUGH: i64 = 20;
 
 /// What the monitor looks at, and whom it tells.
 pub struct Monitor {
     pub store: Arc<Store>,
     pub ways: Arc<Vec<Way>>,
     pub disk: Disk,
+    /// The disk that is shown, and what of gong's lies on it: `database`, or `site` where
+    /// the database is a server of its own.
+    pub shown: (&'static str, Disk),
     pub quiet: QuietHours,
     pub counts: Arc<Counts>,
     pub limits: AlarmLimits,
@@ -54,6 +60,8 @@ pub struct Seen {
     heads: Heads,
     bell: Bell,
     channels: HashMap<i32, Heard>,
+    ears: HashMap<i32, Ear>,
+    sized: Option<Instant>,
     store_answered: Instant,
 }
 
@@ -63,35 +71,32 @@ struct Heard {
     answered: Answered,
     /// Nothing was taken since, and something was refused.
     refused_since: Option<Instant>,
-    newest_receipt: Millis,
-    /// Taken when the newest receipt came, and when the first after it was.
-    accepted_then: u64,
-    unheard_since: Option<Instant>,
 }
 
 impl Seen {
     fn new(now: Instant) -> Self {
-        Self { heads: Heads::default(), bell: Bell::default(), channels: HashMap::new(), store_answered: now }
+        Self {
+            heads: Heads::default(),
+            bell: Bell::default(),
+            channels: HashMap::new(),
+            ears: HashMap::new(),
+            sized: None,
+            store_answered: now,
+        }
     }
 }
 
 impl Heard {
-    const fn new(answered: Answered, newest_receipt: Millis) -> Self {
-        let accepted_then = answered.accepted;
-        Self { answered, refused_since: None, newest_receipt, accepted_then, unheard_since: None }
+    const fn new(answered: Answered) -> Self {
+        Self { answered, refused_since: None }
     }
 
-    /// Hears the counts of now and the newest receipt.
-    fn hear(&mut self, now: Instant, answered: Answered, newest_receipt: Millis) {
+    /// Hears the counts of now.
+    fn hear(&mut self, now: Instant, answered: Answered) {
         if answered.accepted > self.answered.accepted {
             self.refused_since = None;
         } else if answered.refused > self.answered.refused {
             self.refused_since.get_or_insert(now);
-        }
-        if newest_receipt > self.newest_receipt {
-            (self.newest_receipt, self.accepted_then, self.unheard_since) = (newest_receipt, answered.accepted, None);
-        } else if answered.accepted > self.accepted_then {
-            self.unheard_since.get_or_insert(now);
         }
         self.answered = answered;
     }
@@ -111,7 +116,7 @@ impl Monitor {
     }
 
     async fn look(&self, seen: &mut Seen) {
-        let troubles = match self.store.soon(self.read()).await {
+        let troubles = match self.store.soon(self.read(seen)).await {
             Ok((gauges, control)) => {
                 let now = Instant::now();
                 seen.store_answered = now;
@@ -136,7 +141,7 @@ impl Monitor {
         }
     }
 
-    async fn read(&self) -> Result<(Gauges, Control)> {
+    async fn read(&self, seen: &mut Seen) -> Result<(Gauges, Control)> {
         // What one engine was granted of a rate is no matter of the whole.
         let of = Watched {
             store: Arc::clone(&self.store),
@@ -144,7 +149,38 @@ impl Monitor {
             counts: Arc::clone(&self.counts),
             shared_by: None,
         };
-        Ok((self.store.gauges().await?, Control::read(&of).await?))
+        let gauges = self.store.gauges().await?;
+        self.listen(seen, &gauges).await?;
+        if seen.sized.is_none_or(|at| at.elapsed() >= SIZED) {
+            seen.sized = Some(Instant::now());
+            // Whoever may not ask for it does without.
+            let engine = if self.store.file.is_some() { "sqlite" } else { "postgres" };
+            self.counts.gauges.store_size(engine, self.store.database_size().await.ok());
+        }
+        Ok((gauges, Control::read(&of).await?))
+    }
+
+    /// Listens to what comes back, and writes down which channels hear nothing.
+    async fn listen(&self, seen: &mut Seen, of: &Gauges) -> Result<()> {
+        let (mut over, mut noted) = (Vec::new(), Vec::new());
+        for way in self.ways.iter().filter(|w| w.channel.limits().evidence == Evidence::Receipts) {
+            let known = Known {
+                taken: self.counts.answered(&way.name).accepted,
+                kept: self.counts.receipts_kept(&way.name),
+                newest: newest(of, way),
+                silence: of.silences.iter().find(|s| s.channel == way.no).copied(),
+            };
+            let change = seen.ears.entry(way.no).or_default().listen(way.no, self.store.now(), known);
+            over.extend(change.over.then_some(way.no));
+            noted.extend(change.note);
+        }
+        if !over.is_empty() {
+            self.store.end_silences(&over).await?;
+        }
+        if !noted.is_empty() {
+            self.store.note_silences(&noted).await?;
+        }
+        Ok(())
     }
 
     /// Sets what needs no memory.
@@ -153,20 +189,15 @@ impl Monitor {
         gauges.open(&of.open, |lane| Lane::from_number(lane).map_or("unknown", Lane::name));
         gauges.expired_leases.set(of.expired_leases);
         self.counts.unmatched.set(of.unmatched);
-        if let Some(free) = self.disk.free() {
-            gauges.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
-        }
-        if let Some(file) = &self.store.file {
-            gauges.store_size.set(i64::try_from(size(file)).unwrap_or(i64::MAX));
-        }
+        let (under, disk) = &self.shown;
+        gauges.disk_free(under, disk.free());
         if let Some(crew) = &of.crew {
             gauges.crew(crew, &self.me);
             for way in self.ways.iter() {
                 gauges.granted(&way.name, crew.granted.get(&way.no).copied().unwrap_or(0.0));
             }
         }
-        #[allow(clippy::cast_precision_loss)] // far below 2^52
-        gauges.looked_at.set(self.store.now() as f64 / 1000.0);
+        gauges.looked_at.set(seconds(self.store.now()));
     }
 
     /// Sets the gauges of lanes and channels, and finds what lasts too long.
@@ -181,7 +212,7 @@ impl Monitor {
             let way = self.ways.iter().find(|w| w.no == no);
             control.rate(no).unwrap_or_else(|| way.map_or(1.0, |w| w.channel.limits().rate))
         };
-        let lanes = seen.heads.see((&of.lanes, &of.left), now, held, rate);
+        let lanes = seen.heads.see((&of.lanes, &of.left), (now, self.store.now()), held, rate);
         let mut troubles: Vec<Trouble> = control.low_disk.then(|| self.low_disk()).into_iter().collect();
         // Work of ours that has no batch now waits for another try: it is as urgent as
         // the most urgent dispatch.
@@ -189,10 +220,9 @@ impl Monitor {
         let urgent = active.filter_map(|o| Lane::from_number(o.lane)).min();
         for way in self.ways.iter() {
             self.counts.gauges.channel(&way.name, rate(way.no), control.channel_paused(way.no));
-            let newest = of.newest_receipts.iter().find(|(no, _)| *no == way.no).map_or(0, |(_, at)| *at);
             let answered = self.counts.answered(&way.name);
-            let heard = seen.channels.entry(way.no).or_insert(Heard::new(answered, newest));
-            heard.hear(now, answered, newest.max(heard.newest_receipt));
+            let heard = seen.channels.entry(way.no).or_insert(Heard::new(answered));
+            heard.hear(now, answered);
             let withdrawn = control.channel_withdrawn(way.no);
             self.counts.gauges.withdrawn(&way.name, withdrawn);
             let refused = if withdrawn {
@@ -208,7 +238,7 @@ impl Monitor {
                 self.counts.gauges.lane(&way.name, lane.name(), &stands);
                 troubles.extend(self.stalled(way, lane, &stands).filter(|_| !explained));
             }
-            troubles.extend(self.unheard(way, heard, now));
+            troubles.extend(self.unheard(way, seen.ears.get(&way.no), newest(of, way)));
         }
         let unready = self.counts.unready.all(now).into_iter();
         troubles.extend(unready.map(|(dispatch, channel)| Trouble::Unready { dispatch, channel }));
@@ -234,18 +264,18 @@ impl Monitor {
         (since >= self.limits.of(urgent?)).then_some(Trouble::Gateway { channel, since })
     }
 
-    fn unheard(&self, way: &Way, heard: &Heard, now: Instant) -> Option<Trouble> {
-        if way.channel.limits().evidence != Evidence::Receipts {
-            return None;
+    fn unheard(&self, way: &Way, ear: Option<&Ear>, newest: Millis) -> Option<Trouble> {
+        let ear = ear?;
+        let now = self.store.now();
+        if newest > 0 {
+            self.counts.gauges.receipt_age(&way.name, seconds(now - newest));
         }
-        if heard.newest_receipt > 0 {
-            #[allow(clippy::cast_precision_loss)] // far below 2^52
-            let age = (self.store.now() - heard.newest_receipt) as f64 / 1000.0;
-            self.counts.gauges.receipt_age(&way.name, age);
-        }
-        let (since, sent) = (now.duration_since(heard.unheard_since?), heard.answered.accepted - heard.accepted_then);
-        let late = since >= self.limits.receipts && sent >= ENOUGH;
-        late.then(|| Trouble::Receipts { channel: way.name.clone(), since, sent })
+        let silence = ear.silence.filter(|s| s.sent >= ENOUGH);
+        let lasts = silence.map_or(0, |s| (now - s.since).max(0));
+        self.counts.gauges.unheard(&way.name, seconds(lasts));
+        let since = Duration::from_millis(u64::try_from(lasts).unwrap_or(0));
+        let sent = u64::try_from(silence?.sent).unwrap_or(0);
+        (since >= self.limits.receipts).then(|| Trouble::Receipts { channel: way.name.clone(), since, sent })
     }
 
     /// Logs it, and tells it in a task of its own: the gauges do not wait for that.
@@ -295,12 +325,14 @@ async fn told(teller: &Teller, alarm: &Alarm, counts: &Counts) -> bool {
     told.iter().any(|(_, result)| result.is_ok())
 }
 
-/// Bytes of the embedded database and of its log.
-fn size(file: &Path) -> u64 {
-    let mut log = file.as_os_str().to_owned();
-    log.push("-wal");
-    let of = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-    of(file) + of(Path::new(&log))
+/// The newest receipt of a channel that is found at a glance; 0 where none is.
+fn newest(of: &Gauges, way: &Way) -> Millis {
+    of.newest_receipts.iter().find(|(no, _)| *no == way.no).map_or(0, |(_, at)| *at)
+}
+
+#[allow(clippy::cast_precision_loss)] // far below 2^52
+fn seconds(ms: Millis) -> f64 {
+    ms as f64 / 1000.0
 }
 
 #[cfg(test)]
@@ -312,30 +344,13 @@ mod tests {
         let start = Instant::now();
         let at = |s: u64| start + Duration::from_secs(s);
         let counts = |accepted, refused| Answered { accepted, refused };
-        let mut heard = Heard::new(counts(5, 1), 0);
-        heard.hear(at(5), counts(5, 1), 0);
+        let mut heard = Heard::new(counts(5, 1));
+        heard.hear(at(5), counts(5, 1));
         assert_eq!(heard.refused_since, None, "nothing was tried");
-        heard.hear(at(10), counts(5, 4), 0);
-        heard.hear(at(15), counts(5, 9), 0);
+        heard.hear(at(10), counts(5, 4));
+        heard.hear(at(15), counts(5, 9));
         assert_eq!(heard.refused_since, Some(at(10)));
-        heard.hear(at(20), counts(6, 12), 0);
+        heard.hear(at(20), counts(6, 12));
         assert_eq!(heard.refused_since, None);
-    }
-
-    #[test]
-    fn receipts_are_missed_from_the_first_message_after_the_newest() {
-        let start = Instant::now();
-        let at = |s: u64| start + Duration::from_secs(s);
-        let counts = |accepted| Answered { accepted, refused: 0 };
-        let mut heard = Heard::new(counts(0), 0);
-        heard.hear(at(5), counts(0), 0);
-        assert_eq!(heard.unheard_since, None, "nothing was sent");
-        heard.hear(at(10), counts(40), 0);
-        heard.hear(at(15), counts(80), 0);
-        assert_eq!((heard.unheard_since, heard.accepted_then), (Some(at(10)), 0));
-        heard.hear(at(20), counts(90), 7_000);
-        assert_eq!((heard.unheard_since, heard.accepted_then), (None, 90));
-        heard.hear(at(25), counts(91), 7_000);
-        assert_eq!(heard.unheard_since, Some(at(25)));
     }
 }

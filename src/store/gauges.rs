@@ -2,8 +2,10 @@
 //! timer, a few aggregates over small indexes, never a scan of deliveries.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use super::crew::Crew;
+use super::silence::Silence;
 use super::{Pool, Result, Store};
 use crate::clock::Millis;
 
@@ -11,9 +13,9 @@ use crate::clock::Millis;
 const NEWEST: i64 = 2_000;
 
 const LANES: &str = "SELECT b.channel, b.lane, b.state, COUNT(*) AS batches, CAST(SUM(b.size) AS BIGINT) AS messages, \
-     MIN(b.no) AS head FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
+     MIN(b.no) AS head, MIN(d.created_at) AS since FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
      WHERE b.state = 0 AND d.finished_at IS NULL AND d.state = 'active' AND d.expires_at > $1 GROUP BY b.channel, b.lane, b.state \
-     UNION ALL SELECT b.channel, b.lane, b.state, COUNT(*), CAST(SUM(b.size) AS BIGINT), MIN(b.no) \
+     UNION ALL SELECT b.channel, b.lane, b.state, COUNT(*), CAST(SUM(b.size) AS BIGINT), MIN(b.no), MIN(d.created_at) \
      FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
      WHERE b.state = 1 AND d.finished_at IS NULL AND d.state = 'active' AND d.expires_at > $1 GROUP BY b.channel, b.lane, b.state";
 
@@ -29,6 +31,8 @@ pub struct LaneRow {
     pub messages: i64,
     /// The oldest batch.
     pub head: i64,
+    /// When the oldest dispatch that waits here was started, in epoch milliseconds.
+    pub since: Millis,
 }
 
 /// Dispatches that have not finished, by lane.
@@ -53,6 +57,8 @@ pub struct Gauges {
     pub unmatched: i64,
     /// The newest receipt of each channel that had one of late, in epoch milliseconds.
     pub newest_receipts: Vec<(i32, Millis)>,
+    /// Channels that sent and heard nothing after it.
+    pub silences: Vec<Silence>,
     /// The engines on a server store.
     pub crew: Option<Crew>,
 }
@@ -82,9 +88,10 @@ impl Store {
         let newest = "SELECT channel, MAX(received_at) FROM \
                       (SELECT channel, received_at FROM receipts ORDER BY no DESC LIMIT $1) AS late GROUP BY channel";
         let newest_receipts = read!(self, |db| sqlx::query_as(newest).bind(NEWEST).fetch_all(db).await)?;
+        let silences = self.silences().await?;
         let unmatched = self.unmatched_receipts().await?;
         let crew = self.crew().await?;
-        Ok(Gauges { lanes, left, open, expired_leases, unmatched, newest_receipts, crew })
+        Ok(Gauges { lanes, left, open, expired_leases, unmatched, newest_receipts, silences, crew })
     }
 
     /// What is still to go through of the oldest batch of each channel and lane.
@@ -110,6 +117,18 @@ impl Store {
             }
         };
         Ok(rows.into_iter().collect())
+    }
+
+    /// Bytes of the database: of the embedded file and its log, or of a server's database
+    /// with its indexes. A server looks at each file of it for that: not every second.
+    pub async fn database_size(&self) -> Result<i64> {
+        match (&self.pool, &self.file) {
+            (Pool::Sqlite { .. }, file) => Ok(file.as_deref().map_or(0, file_size)),
+            (Pool::Postgres(_), _) => {
+                let sql = "SELECT pg_database_size(current_database())";
+                Ok(read!(self, |db| sqlx::query_scalar(sql).fetch_one(db).await)?)
+            }
+        }
     }
 
     /// How full the pools of this process are.
@@ -148,18 +167,29 @@ impl Store {
     }
 }
 
+/// Bytes of the embedded database and of its log.
+fn file_size(file: &Path) -> i64 {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    let of = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+    i64::try_from(of(file) + of(Path::new(&log))).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::LaneRow;
     use crate::store::testing::{NOON, stores};
 
-    /// Dispatch 1 is active with three batches of lane 0, one leased; dispatch 2 is paused.
+    /// Dispatch 1 is active with three batches of lane 0, one leased; dispatch 2 is paused;
+    /// dispatch 3 is active, was started later and has one batch there, too.
     const WORLD: &str = "INSERT INTO units (id, name, phone, created_at) VALUES ('u', 'u', '', 0);\
         INSERT INTO items (id, no, kind, version, unit_id, state, created_at, created_by) VALUES ('i', 1, 'alert', 1, 'u', 'approved', 0, '');\
         INSERT INTO dispatches (no, id, item_id, item_version, audience, canonical, mode, lane, plan, state, phase, created_at, created_by, expires_at) VALUES \
-        (1, 'a', 'i', 1, '', '', 'live', 0, '{}', 'active', 'plan', 0, '', 9000000000000), \
-        (2, 'b', 'i', 1, '', '', 'live', 2, '{}', 'paused', 'done', 0, '', 9000000000000);\
+        (1, 'a', 'i', 1, '', '', 'live', 0, '{}', 'active', 'plan', 40, '', 9000000000000), \
+        (2, 'b', 'i', 1, '', '', 'live', 2, '{}', 'paused', 'done', 10, '', 9000000000000), \
+        (3, 'c', 'i', 1, '', '', 'live', 0, '{}', 'active', 'done', 90, '', 9000000000000);\
         INSERT INTO batches (no, dispatch_no, channel, lane, size, state, lease_until) VALUES \
-        (1, 1, 1, 0, 10, 2, NULL), (2, 1, 1, 0, 10, 1, 5), (3, 1, 1, 0, 10, 0, NULL), (4, 1, 1, 0, 7, 0, NULL), (5, 2, 1, 2, 9, 0, NULL);\
+        (1, 1, 1, 0, 10, 2, NULL), (2, 1, 1, 0, 10, 1, 5), (3, 1, 1, 0, 10, 0, NULL), (4, 1, 1, 0, 7, 0, NULL), (5, 2, 1, 2, 9, 0, NULL), (6, 3, 1, 0, 5, 0, NULL);\
         INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) VALUES \
         (1, 1, 0, 1, 1, 0, 1, 2), (1, 2, 0, 1, 2, 0, 2, 2), (1, 3, 0, 1, 3, 0, 4, 2), (1, 4, 0, 1, 4, 0, 1, 3);\
         INSERT INTO receipts (no, channel, received_at, gateway_id, state, code) VALUES (1, 1, 500, 'x', 4, ''), (2, 1, 700, 'y', 4, '')";
@@ -175,16 +205,38 @@ mod tests {
             tx.commit().await.unwrap();
             let mut seen = t.store.gauges().await.unwrap();
             seen.lanes.sort_by_key(|l| l.state);
-            let lanes: Vec<_> =
-                seen.lanes.iter().map(|l| (l.channel, l.lane, l.state, l.batches, l.messages, l.head)).collect();
-            assert_eq!(lanes, [(1, 0, 0, 2, 17, 3), (1, 0, 1, 1, 10, 2)], "{}", t.engine);
+            let row = |state, batches, messages, head| LaneRow {
+                channel: 1,
+                lane: 0,
+                state,
+                batches,
+                messages,
+                head,
+                since: 40,
+            };
+            assert_eq!(seen.lanes, [row(0, 3, 22, 3), row(1, 1, 10, 2)], "{}", t.engine);
             assert_eq!((seen.left[&2], seen.left[&3]), (2, 1), "{}", t.engine);
             assert_eq!((seen.expired_leases, seen.unmatched), (1, 2), "{}", t.engine);
             assert_eq!(seen.newest_receipts, [(1, 700)], "{}", t.engine);
             seen.open.sort_by_key(|o| o.lane);
             let open: Vec<_> = seen.open.iter().map(|o| (o.lane, o.state.as_str(), o.n, o.planning)).collect();
-            assert_eq!(open, [(0, "active", 1, 1), (2, "paused", 1, 0)], "{}", t.engine);
+            assert_eq!(open, [(0, "active", 2, 1), (2, "paused", 1, 0)], "{}", t.engine);
             assert!(t.store.now() == NOON && t.store.pool_use().iter().all(|p| p.open >= 1 && p.most >= p.open));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_has_a_size_that_grows() {
+        for t in stores().await {
+            let before = t.store.database_size().await.unwrap();
+            let many = t.store.pool.pick(
+                "WITH RECURSIVE g (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM g WHERE i < 20000) \
+                 INSERT INTO meta (key, value) SELECT 'k' || i, '0123456789012345678901234567890123456789' FROM g",
+                "INSERT INTO meta (key, value) SELECT 'k' || i, '0123456789012345678901234567890123456789' FROM generate_series(1, 20000) i",
+            );
+            t.store.probe_run(many).await;
+            let after = t.store.database_size().await.unwrap();
+            assert!(before > 100_000 && after > before + 1_000_000, "{}: {before} {after}", t.engine);
         }
     }
 

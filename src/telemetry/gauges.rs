@@ -50,6 +50,16 @@ struct OfRole {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Under {
+    under: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Engine {
+    engine: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfKind {
     kind: &'static str,
 }
@@ -62,7 +72,7 @@ pub struct LaneNow {
     pub leased: i64,
     /// Deliveries in the batches that have not gone through.
     pub messages: i64,
-    /// Seconds since the oldest batch was first seen.
+    /// Seconds since the oldest dispatch that waits here was started.
     pub oldest: f64,
     /// Seconds in which nothing of the oldest batch moved though it could have.
     pub stalled: f64,
@@ -83,6 +93,9 @@ pub struct Gauges {
     paused: Family<OfChannel, Gauge>,
     stopped: Family<Stopped, Gauge>,
     receipt_age: Family<OfChannel, Real>,
+    unheard: Family<OfChannel, Real>,
+    disk_free: Family<Under, Gauge>,
+    store_size: Family<Engine, Gauge>,
     open: Family<Open, Gauge>,
     planning: Gauge,
     pools: Family<OfPool, Gauge>,
@@ -94,10 +107,6 @@ pub struct Gauges {
     granted: Family<OfChannel, Real>,
     /// Leases that ran out and wait for a takeover.
     pub expired_leases: Gauge,
-    /// Bytes free where the embedded database lies.
-    pub disk_free: Gauge,
-    /// Bytes of the embedded database, its log included.
-    pub store_size: Gauge,
     /// 1 while the store answers the monitor.
     pub store_up: Gauge,
     /// Epoch seconds of the monitor's last look that read everything.
@@ -114,7 +123,7 @@ impl Gauges {
         registry.register("lane_leased_batches", "Batches that a worker has", g.leased.clone());
         registry.register("lane_messages", "Messages in batches that have not gone through", g.messages.clone());
         let times = [
-            ("lane_oldest", "Age of the oldest batch, since it was first seen", &g.oldest),
+            ("lane_oldest", "Time since the oldest dispatch that waits here was started", &g.oldest),
             ("lane_stalled", "Time in which the oldest batch could have moved and did not", &g.stalled),
             ("lane_backlog", "Time to send what waits at the channel's rate", &g.backlog),
         ];
@@ -124,25 +133,22 @@ impl Gauges {
         registry.register("channel_rate", "Parts a second a channel may send", g.rate.clone());
         registry.register("channel_paused", "1 while an operator stops a channel", g.paused.clone());
         registry.register("channel_stopped", "1 while a gateway takes nothing, by reason", g.stopped.clone());
-        registry.register_with_unit(
-            "receipt_age",
-            "Time since the newest receipt of a channel",
-            Unit::Seconds,
-            g.receipt_age.clone(),
-        );
+        let times = [
+            ("receipt_age", "Time since the newest receipt of a channel", &g.receipt_age),
+            ("receipts_unheard", "Time since messages were taken and no receipt came after", &g.unheard),
+        ];
+        for (name, help, gauge) in times {
+            registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+        }
         registry.register("dispatches", "Dispatches that have not finished", g.open.clone());
         registry.register("dispatches_planning", "Dispatches that are being planned", g.planning.clone());
         registry.register("pool_connections", "Connections to the database", g.pools.clone());
         registry.register("alarms", "Alarms that ring, by kind", g.alarms.clone());
         registry.register("leases_expired", "Leases that ran out and wait for a takeover", g.expired_leases.clone());
         g.register_crew(registry);
-        registry.register_with_unit("disk_free", "Free space under the database", Unit::Bytes, g.disk_free.clone());
-        registry.register_with_unit(
-            "store_size",
-            "The embedded database and its log",
-            Unit::Bytes,
-            g.store_size.clone(),
-        );
+        let help = "Free space where the database, or gong's own data, lies";
+        registry.register_with_unit("disk_free", help, Unit::Bytes, g.disk_free.clone());
+        registry.register_with_unit("store_size", "The database", Unit::Bytes, g.store_size.clone());
         registry.register("store_up", "1 while the database answers", g.store_up.clone());
         registry.register_with_unit(
             "monitor_look",
@@ -202,6 +208,38 @@ impl Gauges {
     /// Shows how old the newest receipt of a channel is, in seconds.
     pub fn receipt_age(&self, channel: &str, seconds: f64) {
         self.receipt_age.get_or_create(&OfChannel { channel: channel.to_owned() }).set(seconds);
+    }
+
+    /// Shows for how long messages of a channel have been taken without a receipt, in
+    /// seconds; 0 while receipts come, or nothing is sent.
+    pub fn unheard(&self, channel: &str, seconds: f64) {
+        self.unheard.get_or_create(&OfChannel { channel: channel.to_owned() }).set(seconds);
+    }
+
+    /// Shows the bytes free where `under` lies; nothing where nobody can say.
+    pub fn disk_free(&self, under: &'static str, bytes: Option<u64>) {
+        let of = Under { under };
+        match bytes {
+            Some(bytes) => {
+                self.disk_free.get_or_create(&of).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            }
+            None => {
+                self.disk_free.remove(&of);
+            }
+        }
+    }
+
+    /// Shows the bytes of the database; nothing where nobody can say.
+    pub fn store_size(&self, engine: &'static str, bytes: Option<i64>) {
+        let of = Engine { engine };
+        match bytes {
+            Some(bytes) => {
+                self.store_size.get_or_create(&of).set(bytes);
+            }
+            None => {
+                self.store_size.remove(&of);
+            }
+        }
     }
 
     /// Says that a channel stops because its gateway takes nothing: `misconfigured` or

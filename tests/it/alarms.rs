@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use gong::channel::{Receipt, ReceiptKey};
+use gong::domain::delivery::Word;
 use gong::loopback::{Behaviour, Credentials, Loopback, MediaSetup, Running};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -104,11 +106,88 @@ async fn whoever_is_named_hears_of_gateways_that_take_nothing() {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     }
     assert!(!has_phone(&metrics), "{metrics}");
+    assert!(sample(&metrics, "gong_disk_free_bytes{under=\"database\"}").is_some_and(|free| free > 1e6), "{metrics}");
+    assert!(sample(&metrics, "gong_store_size_bytes{engine=\"sqlite\"}").is_some_and(|size| size > 1e5), "{metrics}");
     // The drain hears the last answers out; this is how they come.
     silence.abort();
     serving.stop().await;
     refusing.stop().await;
     robot.stop().await;
+}
+
+/// The value of a sample, named with its labels.
+fn sample(metrics: &str, name: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+/// Takes everything and never says a word of it.
+fn silent() -> Behaviour {
+    Behaviour { no_receipt: 1.0, disordered: 1.0, ..Behaviour::default() }
+}
+
+/// A callback address that was wrong from the first day: not one receipt ever comes. A
+/// restart forgets none of it, and the first receipt ends it.
+async fn nobody_ever_answers(site: Site, gateway: &Running) {
+    let mut site = site.with_kannel(gateway.addr, "rate = 500").with(
+        "[alarm]\ncommand = [\"sh\", \"-c\", \"echo $GONG_ALARM_KEY $GONG_ALARM_STATE >> keys\"]\nreceipts = \"4s\"",
+    );
+    let app = site.open().await;
+    site.settle(&app, 60).await;
+    let serving = site.serve(&app).await;
+    let item = site.approve(&app, ALERT).await;
+    site.send(&app, &item, &wish("all", "sms")).await;
+    let folder = site.dir.path().to_owned();
+    until("the silence is told", SOON, async || read(&folder, "keys").contains("receipts:sms begins")).await;
+    let unheard = "gong_receipts_unheard_seconds{channel=\"sms\"}";
+    let metrics = get(site.address(), "/metrics").await;
+    assert!(sample(&metrics, unheard).is_some_and(|s| s >= 4.0), "{metrics}");
+    assert_eq!(sample(&metrics, "gong_receipt_age_seconds{channel=\"sms\"}"), None, "there is no newest receipt");
+    serving.stop().await;
+    let sms = app.store.channel_no("sms").await.unwrap();
+    let kept = app.store.silences().await.unwrap();
+    assert!(kept.len() == 1 && kept[0].channel == sms && kept[0].sent >= 20, "{kept:?}");
+    app.store.close().await;
+
+    let app = site.open().await;
+    let serving = site.serve(&app).await;
+    let mut at_last = 0.0;
+    until("the restarted engine knows of it", SOON, async || {
+        at_last = sample(&get(site.address(), "/metrics").await, unheard).unwrap_or_default();
+        at_last > 0.0
+    })
+    .await;
+    #[allow(clippy::cast_precision_loss)] // far below 2^52
+    let lasts = (app.store.now() - kept[0].since) as f64 / 1000.0;
+    assert!(at_last > 4.0 && (lasts - 8.0..=lasts).contains(&at_last), "{at_last} of {lasts}");
+    let receipt = Receipt {
+        key: ReceiptKey::Gateway("of another time".to_owned()),
+        word: Some(Word::Delivered),
+        gone: false,
+        code: String::new(),
+        event_at: None,
+        raw: String::new(),
+    };
+    app.store.record_receipts(sms, &[receipt]).await.unwrap();
+    until("a receipt ends it", SOON, async || sample(&get(site.address(), "/metrics").await, unheard) == Some(0.0))
+        .await;
+    assert_eq!(app.store.silences().await.unwrap(), []);
+    serving.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_that_never_came_are_missed_on_one_machine() {
+    let gateway = gateway(silent()).await;
+    nobody_ever_answers(Site::new().await, &gateway).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_that_never_came_are_missed_on_a_server() {
+    let gateway = gateway(silent()).await;
+    if let Some(site) = Site::new().await.on_postgres().await {
+        nobody_ever_answers(site, &gateway).await;
+    }
+    gateway.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,6 +270,10 @@ async fn the_metrics_say_who_leads_who_is_there_and_what_was_granted() {
         wanted.iter().all(|w| metrics.lines().any(|line| line == *w))
     })
     .await;
+    let metrics = get(site.address(), "/metrics").await;
+    assert!(sample(&metrics, "gong_disk_free_bytes{under=\"site\"}").is_some_and(|free| free > 1e6), "{metrics}");
+    assert!(sample(&metrics, "gong_store_size_bytes{engine=\"postgres\"}").is_some_and(|size| size > 1e6), "{metrics}");
+    assert!(!metrics.contains("under=\"database\""), "another machine's disk is not ours to show:\n{metrics}");
     // Another one sees that nobody leads any more, and since when.
     serving.stop().await;
     let vacant = app.store.crew().await.unwrap().unwrap();

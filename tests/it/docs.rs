@@ -95,6 +95,9 @@ fn shown() -> BTreeSet<String> {
     gauges.lane("sms", Lane::Immediate.name(), &LaneNow::default());
     gauges.channel("sms", 1.0, false);
     gauges.receipt_age("sms", 1.0);
+    gauges.unheard("sms", 1.0);
+    gauges.disk_free("site", Some(1));
+    gauges.store_size("postgres", Some(1));
     gauges.stopped("sms", None);
     gauges.open(&[OpenRow { lane: 0, state: "active".to_owned(), n: 1, planning: 0 }], |_| "immediate");
     gauges.pools(&[PoolUse { name: "read", open: 1, idle: 1, most: 4 }]);
@@ -122,6 +125,38 @@ fn metrics_that_are_watched_exist_and_are_all_explained() {
     let handbook = handbook();
     let silent: Vec<_> = shown.iter().filter(|name| !handbook.contains(*name)).collect();
     assert!(silent.is_empty(), "the handbook does not explain {silent:?}");
+}
+
+/// A figure at which nobody looks is none.
+#[test]
+fn every_metric_is_on_the_dashboard_or_in_a_rule() {
+    let watched: String = files("deploy/monitoring")
+        .into_iter()
+        .filter(|f| f.path.ends_with("gong.json") || f.path.ends_with("alerts.yml"))
+        .map(|f| f.text)
+        .collect();
+    let unseen: Vec<_> = shown().into_iter().filter(|name| !watched.contains(name)).collect();
+    assert!(unseen.is_empty(), "{unseen:?}");
+}
+
+#[test]
+fn every_alert_is_proved_to_fire_and_to_be_silent() {
+    let read = |name: &str| files("deploy/monitoring").into_iter().find(|f| f.path.ends_with(name)).unwrap().text;
+    let (rules, proofs) = (read("alerts.yml"), read("alerts_test.yml"));
+    let alert = Regex::new(r"(?m)^ +- alert: (\w+)$").unwrap();
+    let proof = Regex::new(r"alertname: (\w+)\n +exp_alerts:( \[\])?").unwrap();
+    let proved: BTreeSet<(String, bool)> =
+        proof.captures_iter(&proofs).map(|c| (c[1].to_owned(), c.get(2).is_none())).collect();
+    let alerts: BTreeSet<String> = alert.captures_iter(&rules).map(|c| c[1].to_owned()).collect();
+    let missing: Vec<_> = alerts
+        .iter()
+        .flat_map(|a| [true, false].map(|fires| (a.clone(), fires)))
+        .filter(|p| !proved.contains(p))
+        .collect();
+    assert!(missing.is_empty() && alerts.len() > 20, "no proof (alert, fires) for {missing:?} of {}", alerts.len());
+    for (texts, language) in [("summary: ", "Chinese"), ("summary_en: ", "English")] {
+        assert_eq!(rules.matches(&format!(" {texts}")).count(), alerts.len(), "an alert says nothing in {language}");
+    }
 }
 
 fn handbook() -> String {

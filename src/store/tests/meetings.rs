@@ -18,6 +18,17 @@ fn said(id: &str, word: Word) -> Receipt {
     Receipt { key, word: Some(word), gone: false, code: "R".into(), event_at: None, raw: "<raw>".into() }
 }
 
+/// No receipt waits but some that those who look at the same time left to the scheduler.
+async fn all_have_met(store: &Store, few: i64) {
+    let left = store.unmatched_receipts().await.unwrap();
+    assert!(left < few, "{left} wait");
+    let mut after = store.match_left(SMS, "").await.unwrap();
+    while !after.is_empty() {
+        after = store.match_left(SMS, &after).await.unwrap();
+    }
+    assert_eq!(store.unmatched_receipts().await.unwrap(), 0);
+}
+
 /// Workers store handles in turns of all sizes, and two processes' worth of desks keep
 /// words about the same messages, disordered and doubled, by the ids of their two parts
 /// or by ours.
@@ -76,14 +87,7 @@ async fn thousands_meet_whoever_comes_first() {
         for task in tasks {
             task.await.unwrap();
         }
-        // Where several look at once each may leave some to the scheduler.
-        let left = t.store.unmatched_receipts().await.unwrap();
-        assert!(left < N / 20, "{left} left on {}", t.engine);
-        let mut after = t.store.match_left(SMS, "").await.unwrap();
-        while !after.is_empty() {
-            after = t.store.match_left(SMS, &after).await.unwrap();
-        }
-        assert_eq!(t.store.unmatched_receipts().await.unwrap(), 0, "{}", t.engine);
+        all_have_met(&t.store, N / 20).await;
         let now = rows(&t.store, d.no).await;
         assert!(now.iter().all(|r| r.state() == State::Delivered && r.handed_at.is_some()), "{}", t.engine);
         let kept = N * 2 * 3 + N / 7 * 2;

@@ -70,6 +70,7 @@ pub(super) async fn reads_what_it_needs(store: &Store, n: i64) {
     receipts(store).await;
     relay(store).await;
     part(store, "gauges", 30_000, store.gauges()).await.unwrap();
+    part(store, "size", 0, store.database_size()).await.unwrap();
     part(store, "orphans", 1_000, store.orphaned_batches(i64::MAX)).await.unwrap();
     part(store, "orphans of the silent", 1_000, store.orphans_of_the_silent(i64::MAX)).await.unwrap();
     ends(store, n).await;
