@@ -4,7 +4,7 @@
 #   deploy/backup.sh [FOLDER]        a new folder gong-DATE-TIME in FOLDER (./backups)
 #
 #   GONG_CONFIG  the site's configuration           (gong.toml)
-#   GONG_AS      an operator with the role admin    (SQLite; needed where several could act)
+#   GONG_AS      an operator with the role admin    (needed where several could act)
 #   GONG         the program                        (gong)
 #   KEEP         backups kept; older ones go away   (14; 0 keeps all)
 #
@@ -26,8 +26,11 @@ folder=${1:-backups}
 [ $# -le 1 ] || die "usage: $0 [FOLDER]"
 case $keep in '' | *[!0-9]*) die "KEEP is a number of backups, not '$keep'" ;; esac
 read_site
+as_owner
 
 mkdir -p "$folder"
+# What a backup left that was cut short, by a power failure for example.
+find "$folder" -mindepth 1 -maxdepth 1 -type d -name '.gong-[0-9]*-[0-9]*.part' -mmin +1440 -exec rm -rf -- {} +
 name=gong-$(date +%Y%m%d-%H%M%S)
 to=$folder/$name
 part=$folder/.$name.part
@@ -60,3 +63,5 @@ if [ "$keep" -gt 0 ]; then
 fi
 echo "$to"
 echo "backup.sh: the key $key is not in it. Keep a copy of it in another place." >&2
+# So that `gong check` knows how old the last one is; `gong backup` has noted its own.
+[ "$engine" != postgres ] || "$gong" backup --made >/dev/null || die "$to is made, but gong could not note it; see above"

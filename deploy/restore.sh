@@ -11,7 +11,9 @@
 #
 # Afterwards everything stands paused: what may have gone out since the backup is not sent
 # again by itself; gong says how to go on. The site's files (site.tar.gz: configuration,
-# channels, templates) are not touched; unpack them by hand where they are lost.
+# channels, templates) are not touched; unpack them by hand where they are lost. Run it as
+# the site's user (gong-run of the Debian package): what root writes, the service cannot
+# open. A PostgreSQL holds old and new until all of the new is there: mind the disk.
 set -euo pipefail
 umask 077
 here=$(cd "$(dirname "$0")" && pwd)
@@ -26,6 +28,7 @@ mode=${2:-}
 
 if [ -z "$from" ] || [ $# -gt 2 ]; then die "usage: $0 BACKUP [--replace|--check]"; fi
 case $mode in '' | --replace | --check) ;; *) die "usage: $0 BACKUP [--replace|--check]" ;; esac
+[ ! -e "$from" ] || [ -r "$from" ] || die "$(id -un) may not read $from; as root: chown -R $(id -un): $from"
 [ -f "$from/SHA256SUMS" ] || die "$from is no backup of backup.sh: there is no SHA256SUMS in it"
 (cd "$from" && sha256sum --check --quiet --strict SHA256SUMS) || die "$from is damaged; take another backup"
 if [ "$mode" = --check ]; then
@@ -33,9 +36,19 @@ if [ "$mode" = --check ]; then
   exit 0
 fi
 read_site
+as_owner
 [ -f "$key" ] || die "the site's key $key is missing: put the copy of it there that you kept elsewhere"
 
 sql() { psql --no-psqlrc --quiet --tuples-only --no-align -v ON_ERROR_STOP=1 "$url" -c "$1"; }
+
+# The whole restore as one transaction: what was there goes away in it, and its COMMIT
+# comes only after the last line of a dump that was read to its end.
+script() {
+  echo "BEGIN;"
+  [ "$1" = 0 ] || echo "DROP SCHEMA public CASCADE; CREATE SCHEMA public;"
+  pg_restore --no-owner --no-privileges --file=- "$from/gong.dump" || return 1
+  echo "COMMIT;"
+}
 
 restore_postgres() {
   need psql pg_restore
@@ -46,10 +59,9 @@ restore_postgres() {
   tables=$(sql "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
   if [ "$tables" != 0 ]; then
     [ "$mode" = --replace ] || die "the database is not empty. To throw away what is in it: $0 $from --replace"
-    sql "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
   fi
-  pg_restore --exit-on-error --single-transaction --no-owner --no-privileges --dbname="$url" "$from/gong.dump" \
-    || die "pg_restore failed and changed nothing; see above"
+  script "$tables" | psql --no-psqlrc --quiet --output=/dev/null -v ON_ERROR_STOP=1 "$url" \
+    || die "the restore failed and changed nothing: the database is as it was; see above"
   sql "ANALYZE"
   # Before any engine starts: or it would send again what went out since the backup.
   "$gong" restore --brought-back || die "the database is back and NOT yet paused: start no gong before this succeeds: $gong restore --brought-back"

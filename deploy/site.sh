@@ -10,6 +10,14 @@ need() {
   done
 }
 
+# Root writes nothing in another user's site: its service could not open it.
+as_owner() {
+  local owner
+  [ "$(id -u)" -eq 0 ] && [ -e "${key:?}" ] || return 0
+  owner=$(stat -c %U "$key")
+  [ "$owner" = root ] || die "the site belongs to $owner. Run it as $owner: runuser -u $owner -- $0 … (with the Debian package: gong-run $0 …)"
+}
+
 # A setting of [store], from the environment or the configuration; nothing where it is a default.
 store_setting() {
   local name=$1 variable=GONG_STORE__${1^^}

@@ -37,7 +37,7 @@ use crate::render::following::Following;
 use crate::render::messages::Messages;
 use crate::say;
 use crate::sheet::Press;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, owner};
 use crate::vault::Vault;
 
 /// An open site: what every command works with.
@@ -184,6 +184,7 @@ impl App {
 
 /// Takes the lock that an engine holds on an embedded database while it runs.
 pub fn lock_database(database: &Path) -> anyhow::Result<File> {
+    owner::check(database)?;
     let path = lock_path(database);
     let file = File::options().create(true).truncate(false).write(true).open(&path)?;
     match file.try_lock() {

@@ -15,6 +15,7 @@ use crate::lang;
 use crate::store::StoreError;
 use crate::store::operators::Operator;
 
+mod alarm;
 mod audit;
 mod backup;
 mod bench;
@@ -90,6 +91,7 @@ pub struct Global {
 pub enum Command {
     Init(init::InitArgs),
     Check(check::CheckArgs),
+    Alarm(alarm::AlarmArgs),
     Operator(operator::OperatorArgs),
     Item(item::ItemArgs),
     Import(import::ImportArgs),
@@ -193,6 +195,7 @@ async fn run(context: &Context, command: Command) -> anyhow::Result<Ended> {
     match command {
         Command::Init(args) => init::run(context, args).await,
         Command::Check(args) => check::run(context, args).await,
+        Command::Alarm(args) => alarm::run(context, args).await,
         Command::Operator(args) => operator::run(context, args).await,
         Command::Item(args) => item::run(context, args).await,
         Command::Import(args) => import::run(context, args).await,

@@ -36,6 +36,7 @@ pub mod moving;
 pub mod operators;
 pub mod optouts;
 pub mod outbox;
+pub mod owner;
 pub mod partitions;
 pub mod points;
 pub mod postings;

@@ -38,6 +38,8 @@ pub enum VaultError {
     Malformed(PathBuf),
     #[error("{}", exposed(.0, *.1))]
     Exposed(PathBuf, u32),
+    #[error("{}", unreadable(.0))]
+    Unreadable(PathBuf),
     #[error("{}: {}", .0.display(), .1)]
     Io(PathBuf, #[source] std::io::Error),
     #[error("{}", say!("密文无法解开：密钥不是封存时所用的那一把，或数据已损坏", "sealed data does not open: another key sealed it, or it is damaged"))]
@@ -70,6 +72,14 @@ fn exposed(path: &Path, mode: u32) -> String {
     say!(
         "密钥文件 {path} 的权限是 {mode:o}，别人也能读。请执行：chmod 600 {path}",
         "the key file {path} has mode {mode:o}, so others can read it. Run: chmod 600 {path}"
+    )
+}
+
+fn unreadable(path: &Path) -> String {
+    let path = path.display();
+    say!(
+        "不能读取密钥文件 {path}：它属于别的用户，或它所在的文件夹不让进。以 root 身份把它交给运行 gong 的用户，如：chown gong: {path} && chmod 600 {path}",
+        "may not read the key file {path}: it is another user's, or its folder is closed. As root give it to the user that gong runs as, e.g.: chown gong: {path} && chmod 600 {path}"
     )
 }
 
@@ -115,6 +125,7 @@ impl Vault {
     pub fn open(path: &Path) -> Result<Self, VaultError> {
         let text = fs::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => VaultError::Missing(path.to_owned()),
+            std::io::ErrorKind::PermissionDenied => VaultError::Unreadable(path.to_owned()),
             _ => VaultError::Io(path.to_owned(), e),
         })?;
         let mode = fs::metadata(path).map_err(|e| VaultError::Io(path.to_owned(), e))?.permissions().mode() & 0o777;

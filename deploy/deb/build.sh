@@ -27,9 +27,9 @@ trap 'rm -rf "$tree"' EXIT
 install -D -m 0755 "$gong" "$tree/usr/bin/gong"
 if command -v strip >/dev/null; then strip "$tree/usr/bin/gong"; fi
 install -D -m 0755 "$root/deploy/deb/gong-setup" "$tree/usr/sbin/gong-setup"
-for unit in gong.service gong-work@.service gong-work.target gong-backup.service gong-backup.timer; do
-  install -D -m 0644 "$root/deploy/systemd/$unit" "$tree/lib/systemd/system/$unit"
-done
+install -D -m 0755 "$root/deploy/deb/gong-run" "$tree/usr/bin/gong-run"
+mkdir -p "$tree/lib/systemd/system"
+install -m 0644 "$root"/deploy/systemd/* "$tree/lib/systemd/system/"
 for script in backup.sh restore.sh; do install -D -m 0755 "$root/deploy/$script" "$tree/usr/share/gong/$script"; done
 install -D -m 0644 "$root/deploy/site.sh" "$tree/usr/share/gong/site.sh"
 for file in alerts.yml prometheus.yml grafana/gong.json; do

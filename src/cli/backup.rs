@@ -14,17 +14,29 @@ use crate::store::operators::Role;
 /// Copies the database while everything goes on. The key is not in the copy: without
 /// it nobody can read names or numbers, so keep the two apart.
 #[derive(Debug, Args)]
-#[command(after_help = "gong backup\ngong backup /mnt/usb/gong-20260601.db")]
+#[command(after_help = "gong backup\ngong backup /mnt/usb/gong-20260601.db\ngong backup --made")]
 pub struct BackupArgs {
     /// The new file; data/backups/gong-DATE-TIME.db beside the database when not given.
     #[arg(value_name = "TO")]
     to: Option<PathBuf>,
+    /// Notes, for `gong check`, that another program (`pg_dump`) has just made a backup.
+    #[arg(long, conflicts_with = "to")]
+    made: bool,
 }
 
 pub(super) async fn run(context: &Context, args: BackupArgs) -> anyhow::Result<Ended> {
     let app = context.app().await?;
     let operator = context.operator(&app).await?;
     operator.need(Role::Admin)?;
+    if args.made {
+        app.store.note_act(&operator.name, "backup", "database", &json!({ "by": "another program" })).await?;
+        if context.global.json {
+            output::json(&json!({ "noted": true }))?;
+        } else {
+            output::line(say!("已记下：刚刚做好一份备份", "noted that a backup was made just now"));
+        }
+        return Ok(Ended::Done);
+    }
     let to = match args.to {
         Some(to) => to,
         None => default_place(&app)?,

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{Context, Ended, output};
 use crate::app::App;
+use crate::channel::registry::Registry;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::say;
@@ -94,6 +95,11 @@ pub(super) async fn run(context: &Context, args: CheckArgs) -> anyhow::Result<En
     print(context, &report.lines)?;
     let good = report.lines.iter().all(|l| l.state != State::Bad);
     Ok(if good { Ended::Done } else { Ended::NotGood })
+}
+
+/// The channels that can be used, without those that are wrongly declared.
+pub(super) fn sound_channels(config: &Config) -> Registry {
+    ways::channels(&mut Report::default(), config)
 }
 
 async fn site(report: &mut Report, config: Config, args: &CheckArgs) {

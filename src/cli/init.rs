@@ -12,8 +12,8 @@ use super::{Context, Ended, output};
 use crate::clock::Clock;
 use crate::config::{Config, TEMPLATE};
 use crate::say;
-use crate::store::Store;
 use crate::store::operators::Role;
+use crate::store::{Store, owner};
 use crate::vault::Vault;
 
 const FILE: &str = "gong.toml";
@@ -117,9 +117,11 @@ fn private_folder(path: &Path) -> anyhow::Result<()> {
 async fn make(file: &Path, unit: &str, phone: &str, people: Vec<(String, Vec<Role>)>) -> anyhow::Result<Made> {
     let config = Config::load(file)?;
     let key = config.path(&config.store.key_file);
+    owner::check(&key)?;
     private_folder(&key)?;
     let url = config.store_url();
     if let Some(database) = url.strip_prefix("sqlite:") {
+        owner::check(Path::new(database))?;
         private_folder(Path::new(database))?;
     }
     // A key that is there already may be the only one that opens the database.

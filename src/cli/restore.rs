@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::say;
 use crate::store::operators::Role;
 use crate::store::upkeep::{self, Restored};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, owner};
 use crate::vault::Vault;
 
 /// Puts a backup in the place of the database. The present one is moved aside, never
@@ -61,6 +61,7 @@ pub(super) async fn run(context: &Context, args: RestoreArgs) -> anyhow::Result<
         ))
         .into());
     };
+    owner::check(&database)?;
     if let Some(folder) = database.parent() {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
@@ -90,6 +91,7 @@ fn key(config: &Config, given: Option<&Path>) -> anyhow::Result<Vault> {
     let Some(given) = given else { return Ok(Vault::open(&own)?) };
     let vault = Vault::open(given)?;
     if !own.exists() {
+        owner::check(&own)?;
         if let Some(folder) = own.parent() {
             fs::create_dir_all(folder)?;
         }

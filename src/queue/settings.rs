@@ -54,6 +54,14 @@ impl BrokerUrl {
         // A parser's own words may repeat the address with its password.
         let mut uri = AMQPUri::from_str(&self.0)
             .map_err(|_| wrong(say!("不是 amqp:// 或 amqps:// 地址", "it is no amqp:// or amqps:// address")))?;
+        // By the URI's specification a slash with nothing after it names the virtual host
+        // "", which no broker has; without the slash it is the usual one, "/".
+        if uri.vhost.is_empty() {
+            return Err(wrong(say!(
+                "末尾的“/”后面没有虚拟主机名。用默认虚拟主机“/”就去掉末尾的“/”，或写成“/%2f”",
+                "nothing follows the last slash, so it names no virtual host. For the usual one, `/`, leave that slash out or write `/%2f`"
+            )));
+        }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         uri.query.connection_timeout.get_or_insert(TIMEOUT);
         uri.query.frame_max.get_or_insert(FRAME);
@@ -116,6 +124,17 @@ mod tests {
         assert_eq!((uri.vhost.as_str(), uri.query.heartbeat), ("/", Some(30)));
         for wrong in ["http://mq1", "mq1", ""] {
             assert!(BrokerUrl::new(wrong).uri().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_slash_with_nothing_after_it_is_refused_with_what_to_write() {
+        for wrong in ["amqp://gong:geheim@mq1/", "amqp://mq1:5672/?heartbeat=30"] {
+            let said = BrokerUrl::new(wrong).uri().unwrap_err().to_string();
+            assert!(said.contains("/%2f") && !said.contains("geheim"), "{said}");
+        }
+        for usual in ["amqp://mq1", "amqp://gong:x@mq1:5672", "amqp://mq1/%2F"] {
+            assert_eq!(BrokerUrl::new(usual).uri().unwrap().vhost, "/", "{usual}");
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct Health {
     pub villages_without_officer: i64,
     /// The newest time on record; a right clock stands behind it.
     pub newest_at: Option<Millis>,
+    /// The first time on record: how long there has been something to back up.
+    pub first_at: Option<Millis>,
     pub backup_at: Option<Millis>,
 }
 
@@ -30,6 +32,7 @@ impl Store {
                     AND NOT EXISTS (SELECT 1 FROM duty_officers o WHERE o.region_no = g.no)) AS villages_without_officer, \
                    (SELECT MAX(at) FROM (SELECT MAX(at) AS at FROM audit UNION ALL \
                     SELECT MAX(created_at) AS at FROM dispatches) AS times) AS newest_at, \
+                   (SELECT MIN(at) FROM audit) AS first_at, \
                    (SELECT MAX(at) FROM audit WHERE action = 'backup') AS backup_at";
         Ok(read!(self, |db| sqlx::query_as(sql).fetch_one(db).await)?)
     }
@@ -47,7 +50,13 @@ mod tests {
             assert_eq!((empty.people, empty.regions, empty.newest_at), (0, 0, None), "{}", t.engine);
             let unit = t.store.save_unit("某县应急管理局", "0873-3420000").await.unwrap();
             t.store.save_operator("张三", &unit, &[Role::Admin]).await.unwrap();
-            assert_eq!(t.store.health().await.unwrap().newest_at, Some(NOON), "{}", t.engine);
+            let health = t.store.health().await.unwrap();
+            assert_eq!((health.newest_at, health.first_at), (Some(NOON), Some(NOON)), "{}", t.engine);
+            assert_eq!(health.backup_at, None, "{}", t.engine);
+            t.store.clock.advance(1_000);
+            t.store.note_act("张三", "backup", "database", &serde_json::json!({})).await.unwrap();
+            let health = t.store.health().await.unwrap();
+            assert_eq!((health.first_at, health.backup_at), (Some(NOON), Some(NOON + 1_000)), "{}", t.engine);
         }
     }
 }

@@ -37,10 +37,13 @@ impl Lent {
 
     /// Begins a transaction with this statement, and what is sent with it.
     pub(super) async fn begin(pool: &PgPool, statement: &'static str) -> sqlx::Result<Self> {
-        let mut lent = Self::of(pool).await?;
-        lent.in_transaction = true;
-        lent.execute(sqlx::raw_sql(statement)).await?;
-        Ok(lent)
+        Self::of(pool).await?.in_transaction(statement).await
+    }
+
+    pub(super) async fn in_transaction(mut self, statement: &'static str) -> sqlx::Result<Self> {
+        self.in_transaction = true;
+        self.execute(sqlx::raw_sql(statement)).await?;
+        Ok(self)
     }
 
     pub(super) async fn commit(mut self) -> sqlx::Result<()> {

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Executor as _, Row as _, Sqlite, Transaction};
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sqlx::{Connection as _, Database, Executor as _, Row as _, Sqlite, Transaction};
 
 use super::lent::Lent;
 use super::{Result, StoreError};
@@ -116,6 +117,13 @@ async fn answers(c: &mut PgConnection) -> sqlx::Result<bool> {
     }
 }
 
+/// What all pools have in common. Connections are not replaced for their age: the task that
+/// would do it can spin for ever, and keep a process from ending (sqlx issue 3645). Whether
+/// a line is dead is asked elsewhere, where there is one.
+fn options<DB: Database>() -> PoolOptions<DB> {
+    PoolOptions::new().acquire_timeout(BUSY).test_before_acquire(false).idle_timeout(None).max_lifetime(None)
+}
+
 impl Pool {
     /// Connects; says where the file is when the engine is the embedded one.
     ///
@@ -123,14 +131,12 @@ impl Pool {
     /// When the address is malformed or the database cannot be reached.
     pub async fn open(url: &str) -> Result<(Self, Option<PathBuf>)> {
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            let pool = PgPoolOptions::new()
+            let pool = options()
                 .max_connections(CONNECTIONS)
-                .acquire_timeout(BUSY)
-                .test_before_acquire(false)
                 .before_acquire(|c, meta| {
                     Box::pin(async move { if meta.idle_for < FRESH { Ok(true) } else { answers(c).await } })
                 })
-                .after_connect(|c, _| {
+                .after_connect(|c: &mut PgConnection, _| {
                     Box::pin(async move { c.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(greeting()))).await.map(drop) })
                 })
                 .connect(url)
@@ -140,7 +146,7 @@ impl Pool {
         if !url.starts_with("sqlite:") {
             return Err(StoreError::Url(url.to_owned()));
         }
-        let options = SqliteConnectOptions::from_str(url)?
+        let writing = SqliteConnectOptions::from_str(url)?
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // Accepted means on disk: every commit reaches it.
@@ -150,28 +156,21 @@ impl Pool {
             .pragma("cache_size", "-16000")
             .pragma("temp_store", "MEMORY")
             .pragma("journal_size_limit", "67108864");
-        let file = options.get_filename().to_path_buf();
+        let file = writing.get_filename().to_path_buf();
+        super::owner::check(&file)?;
         // After a failed write (a full disk) SQLite has rolled back by itself, and the
         // connection's own count of transactions is off for good: it is replaced.
-        let write = SqlitePoolOptions::new()
+        let write = options()
             .max_connections(1)
-            .acquire_timeout(BUSY)
-            // There is no line that could have gone dead.
-            .test_before_acquire(false)
-            .before_acquire(|c, _| {
+            .before_acquire(|c: &mut SqliteConnection, _| {
                 let at_rest = !c.is_in_transaction();
                 Box::pin(std::future::ready(Ok(at_rest)))
             })
-            .connect_with(options.clone())
+            .connect_with(writing.clone())
             .await?;
         // The writer goes back to the pages it has just written; readers pass by.
-        let reading = options.pragma("cache_size", "-4000");
-        let read = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(BUSY)
-            .test_before_acquire(false)
-            .connect_with(reading)
-            .await?;
+        let reading = writing.pragma("cache_size", "-4000");
+        let read = options().max_connections(READERS).connect_with(reading).await?;
         Ok((Self::Sqlite { read, write }, Some(file)))
     }
 
@@ -274,5 +273,27 @@ impl Tx {
         .fetch_one(c)
         .await)?;
         Ok(last - n + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::stores;
+
+    #[tokio::test]
+    async fn no_pool_has_the_task_that_may_spin() {
+        for t in stores().await {
+            let ages = match &t.store.pool {
+                Pool::Sqlite { read, write } => [read.options(), write.options()]
+                    .map(|o| (o.get_idle_timeout(), o.get_max_lifetime(), o.get_min_connections()))
+                    .to_vec(),
+                Pool::Postgres(pool) => {
+                    let o = pool.options();
+                    vec![(o.get_idle_timeout(), o.get_max_lifetime(), o.get_min_connections())]
+                }
+            };
+            assert!(ages.iter().all(|age| *age == (None, None, 0)), "{ages:?}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Schemas of a database server that live for one bench.
 
+use sqlx::{Connection as _, PgConnection};
+
 use super::{Result, StoreError};
 
 /// Makes a schema with a name of its own, and returns the name.
@@ -31,8 +33,7 @@ async fn execute(server: &str, sql: String) -> Result<()> {
     if !server.starts_with("postgres") {
         return Err(StoreError::Url(server.to_owned()));
     }
-    let pool = sqlx::PgPool::connect(server).await?;
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&pool).await?;
-    pool.close().await;
-    Ok(())
+    let mut server = PgConnection::connect(server).await?;
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut server).await?;
+    Ok(server.close().await?)
 }

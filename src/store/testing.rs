@@ -1,6 +1,7 @@
 //! Stores for the storage tests: SQLite in a fresh folder always, PostgreSQL in a
 //! fresh schema when `GONG_TEST_POSTGRES` names a server.
 
+use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 
 use super::Store;
@@ -32,8 +33,8 @@ pub(crate) async fn stores() -> Vec<TestStore> {
 pub(crate) async fn server_url() -> Option<String> {
     let server = postgres_server()?;
     let schema = format!("t_{}", uuid::Uuid::now_v7().simple());
-    let admin = sqlx::PgPool::connect(&server).await.unwrap();
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
+    let mut admin = PgConnection::connect(&server).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&mut admin).await.unwrap();
     let joint = if server.contains('?') { '&' } else { '?' };
     Some(format!("{server}{joint}options[search_path]={schema}"))
 }

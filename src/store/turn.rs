@@ -93,7 +93,9 @@ impl Store {
         }
         let (marked, kept) = tokio::join!(tx.go_through(channel, turns, now), handles.keep_beside(channel, beside));
         let marked = marked?;
-        kept?;
+        if let Some(kept) = kept? {
+            kept.commit().await?;
+        }
         crate::failpoint::at!("before_commit", turns.iter().any(|t| !t.records.is_empty()));
         tx.commit().await?;
         crate::failpoint::fails!("commit_answer", super::StoreError::Db(sqlx::Error::PoolTimedOut));

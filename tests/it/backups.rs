@@ -76,6 +76,32 @@ impl Site {
         self.gong(&["--json", "status", "1"]).ok().json()["state"].clone()
     }
 
+    /// What `gong check` thinks of the last backup.
+    fn backup_is(&self) -> Value {
+        let lines = self.gong(&["--json", "check"]).json();
+        lines.as_array().unwrap().iter().find(|l| l["name"] == "backup").expect("a line on it")["state"].clone()
+    }
+
+    /// A restore that breaks off in the middle of a dump, whose checksum agrees.
+    fn breaks_off(&self, backup: &Path) {
+        let dump = backup.join("gong.dump");
+        let whole = std::fs::read(&dump).unwrap();
+        let reads = || Command::new("pg_restore").arg("--file=/dev/null").arg(&dump).output().unwrap().status.success();
+        assert!(reads());
+        // As late as may be: the last byte without which it cannot be read.
+        let spoiled = (1..whole.len()).rev().find(|&at| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xff;
+            std::fs::write(&dump, bytes).unwrap();
+            !reads()
+        });
+        assert!(spoiled.is_some_and(|at| at > whole.len() / 2), "{spoiled:?} of {}", whole.len());
+        let sums = "sha256sum gong.dump site.tar.gz > SHA256SUMS";
+        assert!(Command::new("sh").args(["-c", sums]).current_dir(backup).status().unwrap().success());
+        let failed = self.script("restore.sh", &[backup.to_str().unwrap(), "--replace"], "0");
+        assert!(failed.code == Some(1) && failed.stderr.contains("as it was"), "{}", failed.stderr);
+    }
+
     fn backup(&self, keep: &str) -> PathBuf {
         let run = self.script("backup.sh", &["backups"], keep).ok();
         assert!(run.stderr.contains("gong.key"), "it reminds of the key: {}", run.stderr);
@@ -86,7 +112,9 @@ impl Site {
 fn there_and_back(url: Option<String>, database: &str) {
     let site = Site::new(url);
     assert_eq!(site.state(), json!("active"));
+    assert_eq!(site.backup_is(), "warn");
     let backup = site.backup("0");
+    assert_eq!(site.backup_is(), "good");
     for file in [database, "site.tar.gz", "SHA256SUMS"] {
         assert!(backup.join(file).exists(), "{file} is not in the backup");
     }
@@ -124,6 +152,13 @@ fn there_and_back(url: Option<String>, database: &str) {
     let damaged = site.script("restore.sh", &[last.to_str().unwrap()], "0");
     assert!(damaged.code == Some(1) && damaged.stderr.contains("damaged"), "{}", damaged.stderr);
     assert_eq!(site.state(), json!("paused"), "and nothing was changed");
+    if site.url.is_some() {
+        let another = site.backup_later("0");
+        site.gong(&["--as", "李四", "resume", "1"]).ok();
+        site.breaks_off(&another);
+        assert_eq!(site.state(), json!("active"), "what was there is there");
+        assert_eq!(site.gong(&["--json", "audit", "verify"]).ok().json()["whole"], true);
+    }
 }
 
 impl Site {

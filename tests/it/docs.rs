@@ -18,7 +18,7 @@ use crate::support::Gong;
 /// The commands of a text: lines of code blocks and inline code that begin with `gong `,
 /// perhaps after variables or another user's name.
 fn commands(text: &str) -> Vec<String> {
-    let before = r"(?:sudo -u \w+ )?(?:runuser -u \w+ -- )?(?:[A-Z_]+=\S+ )*";
+    let before = r#"(?:docker compose run --rm (?:-T )?(?:-v "[^"]+" )?|docker run --rm -v \S+ )?(?:sudo )?(?:-u \w+ )?(?:runuser -u \w+ -- )?(?:[A-Z_]+=\S+ )*(?:gong-run )?"#;
     let inline = Regex::new(&format!(r"`{before}(gong [^`\n]+)`")).unwrap();
     let line = Regex::new(&format!(r"^\s*(?:\$ )?{before}(gong .+)$")).unwrap();
     let mut found: Vec<String> = Vec::new();
@@ -74,8 +74,8 @@ fn every_command_in_the_documents_is_one() {
 
 #[test]
 fn commands_are_found_where_they_stand() {
-    let text = "Run `gong check` or `GONG_AS=a gong backup`; not `gongs`.\n```sh\n# gong no\nsudo -u gong gong status 3 # why\n```\ngong no\n";
-    assert_eq!(commands(text), ["gong check", "gong backup", "gong status 3 # why"]);
+    let text = "Run `gong check` or `GONG_AS=a gong backup`; not `gongs`.\n```sh\n# gong no\nsudo -u gong gong status 3 # why\nGONG_AS=a gong-run gong plan 1\ndocker compose run --rm gong reach 1\n```\ngong no\n";
+    assert_eq!(commands(text), ["gong check", "gong backup", "gong status 3 # why", "gong plan 1", "gong reach 1"]);
     assert_eq!(
         words("gong plan 1 --plan 'sms > 2s' --json | jq ."),
         ["gong", "plan", "1", "--plan", "sms > 2s", "--json"]

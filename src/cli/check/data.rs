@@ -12,8 +12,11 @@ use crate::store::{Store, StoreError, migrate};
 
 /// Clocks of servers differ by seconds; by more, something is wrong.
 const CLOCK_SLACK: Millis = 120_000;
-const BACKUP_DAYS: Millis = 7;
 const DAY: Millis = 86_400_000;
+/// Older than this, more than one nightly backup failed.
+const BACKUP_LATE: Millis = 2 * DAY;
+/// Older than this, nobody looks after them.
+const BACKUP_LOST: Millis = 7 * DAY;
 
 /// Everything the open store tells.
 pub(super) async fn look(report: &mut Report, config: &Config, store: &Store) {
@@ -30,9 +33,7 @@ pub(super) async fn look(report: &mut Report, config: &Config, store: &Store) {
     let signed = fast_lanes(report, config, store).await;
     report.need("fast_lane", signed);
     people(report, &health);
-    if store.file.is_some() {
-        backup(report, config, store, &health);
-    }
+    backup(report, config, store, &health);
 }
 
 fn clock(report: &mut Report, config: &Config, store: &Store, health: &Health) {
@@ -131,23 +132,32 @@ fn people(report: &mut Report, health: &Health) {
     }
 }
 
+/// How long ago the last backup was made; of one that was never backed up, how long there
+/// has been anything to lose.
 fn backup(report: &mut Report, config: &Config, store: &Store, health: &Health) {
     let Ok(zone) = config.zone() else { return };
-    match health.backup_at {
-        Some(at) if at + BACKUP_DAYS * DAY > store.now() => {
+    let age = health.backup_at.or(health.first_at).map_or(0, |since| store.now() - since);
+    let days = age / DAY;
+    let text = match health.backup_at {
+        Some(at) => {
             let at = when(at, &zone);
-            report.good("backup", say!("上次备份 {at}", "last backup {at}"));
+            say!("上次备份 {at}（{days} 天前）", "last backup {at} ({days} days ago)")
         }
-        last => {
-            let last = last.map_or_else(|| say!("从未", "never"), |at| when(at, &zone));
-            report.warn(
-                "backup",
-                say!(
-                    "{BACKUP_DAYS} 天内没有备份（上次：{last}）",
-                    "no backup within {BACKUP_DAYS} days (last: {last})"
-                ),
-                say!("gong backup，并把备份和密钥存到别处", "gong backup; keep it, and the key, elsewhere"),
-            );
-        }
+        None => say!("从未备份", "there was never a backup"),
+    };
+    let advice = match store.file {
+        Some(_) => say!(
+            "gong backup，或查看夜间备份：systemctl status gong-backup；把备份和密钥存到别处",
+            "gong backup, or look at the nightly one: systemctl status gong-backup; keep it, and the key, elsewhere"
+        ),
+        None => say!(
+            "deploy/backup.sh，或查看夜间备份：systemctl status gong-backup；用别的方法备份后执行 gong backup --made",
+            "deploy/backup.sh, or look at the nightly one: systemctl status gong-backup; after a backup by other means: gong backup --made"
+        ),
+    };
+    match health.backup_at {
+        _ if age > BACKUP_LOST => report.bad("backup", text, advice),
+        Some(_) if age <= BACKUP_LATE => report.good("backup", text),
+        _ => report.warn("backup", text, advice),
     }
 }

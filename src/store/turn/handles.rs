@@ -1,8 +1,8 @@
 //! The ids by which a gateway will speak of what it took, kept for its receipts.
 //!
-//! On a server they are written beside the turn that they belong to, and are there
-//! before it commits: writing them costs as much as all the rest of a turn. Ids of a
-//! turn that fails do no harm; they are evidence that the gateway took its messages.
+//! On a server they are written beside the turn that they belong to, which costs as much
+//! as all the rest of it, and committed just before it. A crash between the two does no
+//! harm: that the gateway named a message is evidence that it took it.
 
 use std::borrow::Cow;
 
@@ -19,6 +19,9 @@ const SQLITE: &str = "INSERT INTO handles (channel, gateway_id, dispatch_no, ord
 /// Arrays: the server reads a row's JSON anew for each of its columns.
 const POSTGRES: &str = "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) \
      SELECT $1, h.* FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::int[]) AS h ON CONFLICT DO NOTHING";
+
+/// The disk is waited for by the commit of the turn, which comes later in the same log.
+const BESIDE: &str = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '12s'";
 
 /// What the gateway called the messages of a turn, column by column.
 #[derive(Default)]
@@ -55,12 +58,13 @@ impl<'a> Handles<'a> {
         json!((0..self.ids.len()).map(row).collect::<Vec<_>>()).to_string()
     }
 
-    /// Beside a transaction, on a connection that was free, if one was.
-    pub async fn keep_beside(&self, channel: i32, free: Option<Lent>) -> Result<()> {
-        match free {
-            Some(mut server) => self.keep(channel, &mut server).await,
-            None => Ok(()),
-        }
+    /// Writes them on a connection that was free, if one was; they are there once that is
+    /// committed.
+    pub async fn keep_beside(&self, channel: i32, free: Option<Lent>) -> Result<Option<Lent>> {
+        let Some(free) = free else { return Ok(None) };
+        let mut open = free.in_transaction(BESIDE).await?;
+        self.keep(channel, &mut open).await?;
+        Ok(Some(open))
     }
 
     async fn keep(&self, channel: i32, server: &mut Lent) -> Result<()> {
