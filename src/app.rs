@@ -158,7 +158,13 @@ impl App {
             wake,
             stop,
             leading: Leading::always(),
+            counts: Arc::default(),
         })
+    }
+
+    async fn planner_of(&self, common: &engine::Common) -> anyhow::Result<Planner> {
+        let planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
+        Ok(Planner { counts: Arc::clone(&common.counts), ..planner })
     }
 
     /// Whoever takes receipts in.

@@ -26,6 +26,7 @@ use crate::store::audience::Audience;
 use crate::store::dispatches::{Dispatch, Mode};
 use crate::store::snapshot::{Chunking, StepChannel};
 use crate::store::{Result, Store, StoreError};
+use crate::telemetry::Counts;
 
 /// The longest a write transaction should take.
 const BUDGET: Duration = Duration::from_millis(60);
@@ -77,6 +78,7 @@ pub struct Planner {
     pub stop: CancellationToken,
     /// One planner plans at a time.
     pub leading: Leading,
+    pub counts: Arc<Counts>,
 }
 
 /// How far the planner has read and how wide its chunks are.
@@ -158,7 +160,11 @@ impl Planner {
         if let Err(error) = self.plan(&next, pace).instrument(span).await {
             tracing::warn!(dispatch = next.no, %error, "cannot be planned now; the others go on");
             pace.page = Page::default();
-            pace.put_off.insert(next.no, Instant::now() + PUT_OFF);
+            let failed_before = pace.put_off.insert(next.no, Instant::now() + PUT_OFF).is_some();
+            // Somebody who went away while the audience was read is worth no alarm.
+            if failed_before && matches!(error, StoreError::Refused(_) | StoreError::Damaged(_)) {
+                self.counts.unready.note((next.no, None), tokio::time::Instant::now());
+            }
         }
         Ok(true)
     }

@@ -102,7 +102,11 @@ impl ReceiptDesk {
     async fn keep(&self, way: &Way, receipts: Vec<Receipt>) -> Result<Taken, IntakeError> {
         let n = receipts.len();
         let line = self.lines.get(&way.no).ok_or(IntakeError::NoChannel)?;
-        let taken = line.keep(receipts).await?;
+        let taken = line.keep(receipts).await.inspect_err(|error| {
+            if matches!(error, IntakeError::Busy) {
+                self.counts.callback_busy(&way.name);
+            }
+        })?;
         self.counts.receipts(&way.name, n);
         if taken.waiting > 0 {
             tracing::debug!(channel = way.name, waiting = taken.waiting, "receipts wait for their message");

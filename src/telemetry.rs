@@ -2,6 +2,7 @@
 //! an address, a name or a text.
 
 pub mod gauges;
+pub mod unready;
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -21,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::channel::{Class, Outcome};
 use crate::queue::counts::QueueCounts;
 use gauges::Gauges;
+use unready::Unready;
 
 /// Days of log files kept.
 const KEEP_LOGS: usize = 30;
@@ -85,6 +87,7 @@ pub struct Counts {
     answers: Family<Answer, Counter>,
     receipts: Family<OfChannel, Counter>,
     refused: Family<OfChannel, Counter>,
+    busy: Family<OfChannel, Counter>,
     alarms: Family<Told, Counter>,
     pub gauges: Gauges,
     /// Transactions of workers that recorded results.
@@ -99,6 +102,8 @@ pub struct Counts {
     pub low_disk: Gauge,
     /// Batches put off because they cannot be prepared.
     pub put_off: Counter,
+    /// Which dispatches these are of.
+    pub unready: Unready,
     /// What the broker's side of the queue counts.
     pub queue: QueueCounts,
 }
@@ -112,6 +117,8 @@ impl Default for Counts {
         registry.register("receipts", "Receipts kept", receipts.clone());
         let refused = Family::<OfChannel, Counter>::default();
         registry.register("callbacks_refused", "Callbacks not believed or not understood", refused.clone());
+        let busy = Family::<OfChannel, Counter>::default();
+        registry.register("callbacks_busy", "Callbacks told to come again, for too many receipts waited", busy.clone());
         let alarms = Family::<Told, Counter>::default();
         registry.register("alarms_told", "Alarms told, or not, by way", alarms.clone());
         let gauges = Gauges::register(&mut registry);
@@ -134,6 +141,7 @@ impl Default for Counts {
             answers,
             receipts,
             refused,
+            busy,
             alarms,
             gauges,
             turns,
@@ -142,6 +150,7 @@ impl Default for Counts {
             unmatched,
             low_disk,
             put_off,
+            unready: Unready::default(),
             queue,
         }
     }
@@ -202,6 +211,11 @@ impl Counts {
     /// Counts a callback that was turned away.
     pub fn callback_refused(&self, channel: &str) {
         self.refused.get_or_create(&OfChannel { channel: channel.to_owned() }).inc();
+    }
+
+    /// Counts a callback that has to come again.
+    pub fn callback_busy(&self, channel: &str) {
+        self.busy.get_or_create(&OfChannel { channel: channel.to_owned() }).inc();
     }
 
     /// The text of `/metrics` (OpenMetrics 1.0).

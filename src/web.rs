@@ -22,6 +22,8 @@ use crate::telemetry::Counts;
 
 /// Largest callback body, in bytes.
 const MAX_CALLBACK: usize = 4 * 1024 * 1024;
+/// Seconds after which a callback that could not be kept may come again.
+const AGAIN: &str = "1";
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -114,12 +116,17 @@ fn refusal(error: &IntakeError) -> Response {
         IntakeError::Callback(CallbackError::NotTaken) => StatusCode::NOT_FOUND.into_response(),
         IntakeError::Callback(CallbackError::Malformed(_)) => StatusCode::BAD_REQUEST.into_response(),
         // Not on disk: the gateway must try again.
-        IntakeError::Busy => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        IntakeError::Busy => again(),
         IntakeError::Store(error) => {
             tracing::error!(%error, "a callback could not be kept; the gateway will repeat it");
-            StatusCode::SERVICE_UNAVAILABLE.into_response()
+            again()
         }
     }
+}
+
+/// Not now, and when to come again (RFC 9110, 10.2.3).
+fn again() -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, AGAIN)]).into_response()
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {

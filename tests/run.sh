@@ -15,6 +15,7 @@ done_stages=()
 skipped=()
 updated=no
 database=
+recovery=
 
 die() { echo "tests/run.sh: $*" >&2; exit 1; }
 
@@ -23,6 +24,12 @@ case "$*" in
   --embedded) embedded=yes ;;
   *) echo "usage: tests/run.sh [--embedded]" >&2; exit 2 ;;
 esac
+
+clean_up() {
+  [ -z "$recovery" ] || rm -f "$recovery"
+  [ -z "$database" ] || sql "DROP DATABASE IF EXISTS $database WITH (FORCE)" || true
+}
+trap clean_up EXIT
 
 # Whether Debian packages can be installed here; their list is fetched at most once.
 can_install() {
@@ -82,7 +89,6 @@ start_postgres() {
   server=$(deploy/services/postgres.sh start) || return 1
   database=run_$$_$(date +%s)
   sql "CREATE DATABASE $database" || return 1
-  trap 'sql "DROP DATABASE IF EXISTS $database WITH (FORCE)" || true' EXIT
   export GONG_TEST_POSTGRES=${server%/*}/$database
   echo "GONG_TEST_POSTGRES=$GONG_TEST_POSTGRES"
 }
@@ -170,9 +176,16 @@ else
   echo "== alert rules: skipped, there is no promtool and none could be fetched"
   skipped+=("alert rules")
 fi
+# How long it took to recover from each fault, a line each.
+recovery=$(mktemp)
+export GONG_TEST_RECOVERY=$recovery
 # Failpoints are for tests alone: without the feature nothing of them is built.
 stage "tests" "$CARGO" test --locked --features failpoints
 
+if [ -s "$recovery" ]; then
+  echo "== recovery, from a fault's end to the first message of what was sent after it (kill -9 at a place: from the death until others have its batches)"
+  sort -k3 "$recovery"
+fi
 if [ "$embedded" = no ]; then
   echo "The PostgreSQL, RabbitMQ, Kannel and Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,rabbitmq,kannel,postfix}.sh stop"
 fi

@@ -122,7 +122,7 @@ impl App {
         }
         common.supervise(self.monitor(&common)?.run());
         if roles.planner {
-            let mut planner = self.planner(Arc::clone(&common.wake), common.stop.clone()).await?;
+            let mut planner = self.planner_of(&common).await?;
             match self.seat(&common, PLANNER) {
                 None => common.supervise(planner.run()),
                 Some((seat, leading)) => {

@@ -134,6 +134,12 @@ pub enum Trouble {
         since: Duration,
         sent: u64,
     },
+    /// Batches of a dispatch cannot be prepared for a channel (a template, a variable, the
+    /// item itself); without one it cannot even be planned.
+    Unready {
+        dispatch: i64,
+        channel: Option<String>,
+    },
     Disk {
         free: u64,
     },
@@ -145,7 +151,8 @@ pub enum Trouble {
 
 impl Trouble {
     /// The kinds, as `kind` of `gong_alarms`.
-    pub const KINDS: [&str; 7] = ["lane", "credentials", "withdrawn", "gateway", "receipts", "disk", "store"];
+    pub const KINDS: [&str; 8] =
+        ["lane", "credentials", "withdrawn", "gateway", "receipts", "unready", "disk", "store"];
 
     /// Its kind.
     #[must_use]
@@ -156,6 +163,7 @@ impl Trouble {
             Self::Withdrawn { .. } => "withdrawn",
             Self::Gateway { .. } => "gateway",
             Self::Receipts { .. } => "receipts",
+            Self::Unready { .. } => "unready",
             Self::Disk { .. } => "disk",
             Self::Store { .. } => "store",
         }
@@ -170,6 +178,8 @@ impl Trouble {
             | Self::Withdrawn { channel }
             | Self::Gateway { channel, .. }
             | Self::Receipts { channel, .. } => format!("{}:{channel}", self.kind()),
+            Self::Unready { dispatch, channel: None } => format!("unready:{dispatch}"),
+            Self::Unready { dispatch, channel: Some(channel) } => format!("unready:{channel}:{dispatch}"),
             Self::Disk { .. } | Self::Store { .. } => self.kind().to_owned(),
         }
     }
@@ -207,6 +217,14 @@ impl Trouble {
                     "no receipt of channel {channel} came for {time}, in which {sent} messages were taken. Check the callback address that the gateway has, and the firewall"
                 )
             }
+            Self::Unready { dispatch, channel: None } => say!(
+                "任务 {dispatch} 无法规划（对象、内容或方案有误），还没有发出，一直在重试，其他任务照常。原因见日志；改好后自动发出",
+                "dispatch {dispatch} cannot be planned (its audience, item or plan): it is not sent and tried again and again, everything else goes on. The log says why; once that is mended it goes by itself"
+            ),
+            Self::Unready { dispatch, channel: Some(channel) } => say!(
+                "任务 {dispatch} 在渠道 {channel} 上有批次无法准备（模板、变量或内容有误），没有发出，每分钟重试，其他任务照常。原因见日志；改好后自动发出",
+                "batches of dispatch {dispatch} on channel {channel} cannot be prepared (a template, a variable, the item itself): they are not sent and tried every minute, everything else goes on. The log says why; once that is mended they go by themselves"
+            ),
             Self::Disk { free } => {
                 let mb = free / (1024 * 1024);
                 say!(

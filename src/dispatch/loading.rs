@@ -90,6 +90,7 @@ async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Op
             tools.store.defer_batch(lease, until, Reason::Misconfigured).await?;
             tools.queue.settled(way.no, &[lease]);
             tools.counts.put_off.inc();
+            tools.counts.unready.note((lease.dispatch_no, Some(way.name.clone())), tokio::time::Instant::now());
             Ok(None)
         }
         Err(error) => let_go(tools, way, (lease, error)).await,

@@ -240,6 +240,8 @@ impl Monitor {
             }
             troubles.extend(self.unheard(way, seen.ears.get(&way.no), newest(of, way)));
         }
+        let unready = self.counts.unready.all(now).into_iter();
+        troubles.extend(unready.map(|(dispatch, channel)| Trouble::Unready { dispatch, channel }));
         troubles
     }
 

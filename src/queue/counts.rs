@@ -1,6 +1,7 @@
 //! What the broker's side of the queue counts, for Prometheus.
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// Counts of messages; each message stands for one batch.
@@ -18,6 +19,8 @@ pub struct QueueCounts {
     pub lost: Counter,
     /// Connections to the broker that broke or could not be made.
     pub broken: Counter,
+    /// 1 while the broker takes nothing for want of memory or disk.
+    pub blocked: Gauge,
     /// Letters of other systems entered, or answered again.
     pub entered: Counter,
     /// Letters that were not.
@@ -43,5 +46,7 @@ impl QueueCounts {
         for (name, help, counter) in all {
             registry.register(name, help, counter.clone());
         }
+        let help = "1 while the broker takes nothing for want of memory or disk";
+        registry.register("queue_blocked", help, self.blocked.clone());
     }
 }

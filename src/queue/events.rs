@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
-use lapin::{BasicProperties, Channel, ExchangeKind};
+use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
 use tokio_util::sync::CancellationToken;
 
 use super::error::QueueError;
+use super::link;
 use super::rabbit::Rabbit;
 use super::steady::steady;
 use super::topology;
@@ -23,8 +24,6 @@ pub const EVENTS: &str = "gong.events";
 const EVERY: Duration = Duration::from_secs(1);
 /// Events published together.
 const ROUND: i64 = 500;
-/// How long the broker may take to confirm them.
-const CONFIRM: Duration = Duration::from_secs(30);
 
 /// Whoever sees what is to be told.
 pub trait Lookout: Send + Sync + 'static {
@@ -56,27 +55,25 @@ impl<L: Lookout> Events<L> {
         while !self.stop.is_cancelled() {
             if self.lookout.leads() && !connection.status().blocked() {
                 // Nothing new is laid down before the old is gone: there are never many.
-                self.publish(&channel).await?;
+                self.publish(&connection, &channel).await?;
                 self.rabbit.store.at_last(self.lookout.look()).await?;
-                self.publish(&channel).await?;
+                self.publish(&connection, &channel).await?;
             }
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(EVERY) => {}
             }
         }
-        connection.close(200, "done".into()).await?;
-        Ok(())
+        link::close(&connection).await
     }
 
     /// Publishes all that was laid down, in order, and forgets it when it is confirmed.
-    async fn publish(&self, channel: &Channel) -> Result<(), QueueError> {
+    async fn publish(&self, connection: &Connection, channel: &Channel) -> Result<(), QueueError> {
         loop {
             let store = &self.rabbit.store;
             let pending = store.soon(store.pending_events(ROUND)).await?;
             let Some(last) = pending.last().map(|event| event.no) else { return Ok(()) };
-            let told = tokio::time::timeout(CONFIRM, tell(channel, &pending)).await;
-            let refused = told.map_err(|_| QueueError::Silent(CONFIRM.as_secs()))??;
+            let refused = link::answered(connection, &self.stop, tell(channel, &pending)).await?;
             if refused > 0 {
                 tracing::warn!(refused, "a subscriber's queue is full; it loses these events");
             }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::dead;
 use super::error::{QueueError, is_missing};
+use super::link;
 use super::message::decode;
 use super::rabbit::Rabbit;
 use super::shelf::{Held, Shelf};
@@ -170,8 +171,7 @@ impl Post {
         self.acks.spawn(acknowledge(under_way.into_iter().map(|held| held.acker).collect()));
         self.acks.close();
         self.acks.wait().await;
-        connection.close(200, "done".into()).await?;
-        Ok(())
+        link::close(&connection).await
     }
 
     async fn subscribe(&self, channel: &Channel) -> Result<Consumers, QueueError> {

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dead::bury;
 use super::error::QueueError;
+use super::link;
 use super::rabbit::Rabbit;
 use super::steady::steady;
 use super::topology::{self, DEAD};
@@ -102,8 +103,7 @@ impl<C: Clerk> Intake<C> {
             let delivery = came.ok_or_else(|| QueueError::Missing(INTAKE.to_owned()))??;
             self.take(&channel, delivery).await?;
         }
-        connection.close(200, "done".into()).await?;
-        Ok(())
+        link::close(&connection).await
     }
 
     async fn take(&self, channel: &Channel, delivery: Delivery) -> Result<(), QueueError> {

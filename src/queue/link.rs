@@ -2,11 +2,55 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use std::time::Duration;
+
 use lapin::tcp::OwnedTLSConfig;
 use lapin::{Connection, ConnectionProperties};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::error::QueueError;
 use super::settings::{BrokerUrl, QueueSettings};
+
+/// How long the broker may take to answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How often whoever waits for it looks about.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long a broker may take to say goodbye. One that is short of memory or disk does not
+/// hear who has published to it.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Waits for what was asked of the broker. One that is short of memory or disk has said
+/// so, and answers when it has room again, however long that takes.
+///
+/// # Errors
+/// When it does not answer and has not said why, or is not waited for at `stop`.
+pub(super) async fn answered<T>(
+    connection: &Connection,
+    stop: &CancellationToken,
+    asked: impl Future<Output = Result<T, QueueError>>,
+) -> Result<T, QueueError> {
+    let (mut asked, mut since) = (std::pin::pin!(asked), Instant::now());
+    loop {
+        match tokio::time::timeout(LOOK, &mut asked).await {
+            Ok(answer) => return answer,
+            Err(_) if connection.status().blocked() && !stop.is_cancelled() => since = Instant::now(),
+            Err(_) if connection.status().blocked() || since.elapsed() >= ANSWER => {
+                return Err(QueueError::Silent(since.elapsed().as_secs()));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Closes a connection whose work is done.
+pub(super) async fn close(connection: &Connection) -> Result<(), QueueError> {
+    if let Ok(closed) = tokio::time::timeout(GOODBYE, connection.close(200, "done".into())).await {
+        return Ok(closed?);
+    }
+    tracing::warn!("the broker does not say goodbye; the connection is dropped");
+    Ok(())
+}
 
 /// The addresses of a broker, or of the nodes of a cluster.
 pub struct Link {

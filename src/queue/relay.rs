@@ -11,11 +11,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::QueueError;
+use super::link;
 use super::message::encode;
 use super::rabbit::Rabbit;
 use super::steady::steady;
@@ -28,8 +30,6 @@ use crate::store::outbox::{LaneOf, Published, Ticket};
 const TICK: Duration = Duration::from_millis(100);
 /// Messages published together; an urgent batch waits for no more than these.
 const ROUND: i64 = 2_000;
-/// How long the broker may take to confirm them.
-const CONFIRM: Duration = Duration::from_secs(30);
 /// How long a queue that refused a message is left alone.
 const FULL: Duration = Duration::from_secs(1);
 /// How often queues are compared with what the store expects in them.
@@ -50,6 +50,15 @@ pub struct Relay {
     pub stop: CancellationToken,
 }
 
+/// Shows whether the broker takes nothing; not once nobody looks any more.
+struct Shown<'a>(&'a Gauge);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        self.0.set(0);
+    }
+}
+
 /// What became of a message.
 enum Fate {
     Confirmed(Ticket),
@@ -68,15 +77,26 @@ impl Relay {
         let channel = self.declare(&connection).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         tracing::debug!("the relay is connected");
+        tokio::select! {
+            done = self.keep_full(&connection, &channel) => done?,
+            () = self.watch(&connection) => {}
+        }
+        link::close(&connection).await
+    }
+
+    /// Publishes and sweeps until told to stop.
+    async fn keep_full(&self, connection: &Connection, channel: &Channel) -> Result<(), QueueError> {
         let (mut full, mut sweep_at) = (HashMap::new(), Instant::now());
         while !self.stop.is_cancelled() {
-            if sweep_at <= Instant::now() {
-                self.sweep(&connection).await?;
-                sweep_at = Instant::now() + SWEEP;
-            }
-            // A broker short of memory or disk says so, and takes nothing meanwhile.
-            if !connection.status().blocked() && self.round(&channel, &mut full).await? {
-                continue;
+            // A broker short of memory or disk says so, and hears nothing meanwhile.
+            if !connection.status().blocked() {
+                if sweep_at <= Instant::now() {
+                    link::answered(connection, &self.stop, self.sweep(connection)).await?;
+                    sweep_at = Instant::now() + SWEEP;
+                }
+                if self.round((connection, channel), &mut full).await? {
+                    continue;
+                }
             }
             tokio::select! {
                 () = self.stop.cancelled() => {}
@@ -84,8 +104,24 @@ impl Relay {
                 () = tokio::time::sleep(TICK) => {}
             }
         }
-        connection.close(200, "done".into()).await?;
         Ok(())
+    }
+
+    /// Says while the broker takes nothing; for as long as the connection lasts.
+    async fn watch(&self, connection: &Connection) {
+        let shown = Shown(&self.rabbit.counts.blocked);
+        let mut was = false;
+        loop {
+            let is = connection.status().blocked();
+            shown.0.set(i64::from(is));
+            if is && !was {
+                tracing::warn!("the broker is short of memory or disk and takes nothing; batches wait in the database");
+            } else if was && !is {
+                tracing::info!("the broker takes messages again");
+            }
+            was = is;
+            tokio::time::sleep(TICK).await;
+        }
     }
 
     /// Declares everything. Only the relay does, so that a queue that is not there has
@@ -114,7 +150,11 @@ impl Relay {
 
     /// Publishes what is ready, as far as the queues have room. True when there may be
     /// more.
-    async fn round(&self, channel: &Channel, full: &mut HashMap<LaneOf, Instant>) -> Result<bool, QueueError> {
+    async fn round(
+        &self,
+        (connection, channel): (&Connection, &Channel),
+        full: &mut HashMap<LaneOf, Instant>,
+    ) -> Result<bool, QueueError> {
         full.retain(|_, until| *until > Instant::now());
         let held: HashMap<LaneOf, i64> = self.published(0, 0).await?.iter().map(|p| (of(p), p.n)).collect();
         let mut room: HashMap<LaneOf, i64> = self
@@ -138,7 +178,7 @@ impl Relay {
         }
         let mut confirmed = Vec::with_capacity(ready.len());
         let mut refused = HashSet::new();
-        for fate in self.publish(channel, &ready).await? {
+        for fate in link::answered(connection, &self.stop, self.publish(channel, &ready)).await? {
             match fate {
                 Fate::Confirmed(ticket) => confirmed.push(ticket),
                 Fate::Refused(of) => {
@@ -173,8 +213,7 @@ impl Relay {
                 }
             })
         });
-        let all = tokio::time::timeout(CONFIRM, join_all(sent)).await;
-        all.map_err(|_| QueueError::Silent(CONFIRM.as_secs()))?.into_iter().collect()
+        join_all(sent).await.into_iter().collect()
     }
 
     /// Compares every queue with what the store expects in it, and publishes again what

@@ -130,8 +130,9 @@ impl Store {
         let channels: Vec<String> = channels.iter().map(ToString::to_string).collect();
         let now = self.now();
         let which = format!(
-            "next_at IS NOT NULL AND next_at > {now} AND state = {} AND reason = {} AND channel IN ({})",
+            "next_at IS NOT NULL AND next_at > {now} AND state IN ({}, {}) AND reason = {} AND channel IN ({})",
             State::Retry.code(),
+            State::Deferred.code(),
             Reason::Misconfigured.code(),
             channels.join(",")
         );

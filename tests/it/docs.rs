@@ -89,6 +89,7 @@ fn shown() -> BTreeSet<String> {
     counts.answers("sms").count(&Outcome::Failed { class: Class::Unknown, code: String::new(), retry_after: None });
     counts.receipts("sms", 1);
     counts.callback_refused("sms");
+    counts.callback_busy("sms");
     counts.alarm_told("command");
     let gauges = &counts.gauges;
     gauges.lane("sms", Lane::Immediate.name(), &LaneNow::default());

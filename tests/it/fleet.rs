@@ -27,6 +27,8 @@ pub struct Fleet {
     pub pool: PgPool,
     /// What stands otherwise in the configuration of the processes.
     pub swaps: Vec<(String, String)>,
+    /// An item at hand for one person, where a test asked for it.
+    pub probe: Option<String>,
     admin: PgPool,
     database: String,
 }
@@ -57,7 +59,17 @@ impl Fleet {
         let app = site.open().await;
         site.settle(&app, n).await;
         let pool = PgPool::connect(&url).await.unwrap();
-        Self { site, app, gateway, ledger: Ledger::Postgres(pool.clone()), pool, swaps: Vec::new(), admin, database }
+        Self {
+            site,
+            app,
+            gateway,
+            ledger: Ledger::Postgres(pool.clone()),
+            pool,
+            swaps: Vec::new(),
+            probe: None,
+            admin,
+            database,
+        }
     }
 
     /// Starts the program, its words going to `log`.

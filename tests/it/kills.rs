@@ -1,6 +1,7 @@
 //! Faults, with real processes: planner and workers on a PostgreSQL, with a RabbitMQ
 //! and without, and a gateway that errs by a seed. After each the books are read by
-//! statements of their own, and how long it took to recover is printed.
+//! statements of their own. How long it took to recover is printed, and kept in the file
+//! that `GONG_TEST_RECOVERY` names.
 
 #![allow(clippy::print_stdout)] // what was measured
 
@@ -10,18 +11,22 @@ mod database;
 mod links;
 #[cfg(feature = "failpoints")]
 mod points;
+mod pressure;
 mod releases;
 mod servers;
 mod soak;
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
+use gong::app::prepare::Wish;
 use gong::domain::delivery::State;
+use gong::domain::item::Lane;
 use gong::loopback::{Behaviour, Span};
 
 use crate::fleet::Fleet;
 use crate::ledger::Copies;
-use crate::rig::{self, SOON, until};
+use crate::rig::{self, SOON, delivery_of, until};
 use crate::site::{ALERT, finished, in_state, wish};
 use crate::support::Running;
 
@@ -51,6 +56,51 @@ impl Fleet {
     async fn alert(&self) -> i64 {
         let item = self.site.approve(&self.app, ALERT).await;
         self.site.send(&self.app, &item, &wish("all", "sms")).await.no
+    }
+
+    /// The same in the lane behind, so that what is sent next need not wait for its end.
+    async fn load(&self) -> i64 {
+        let item = self.site.approve(&self.app, ALERT).await;
+        let behind = Some((Lane::Prompt.number(), "a load".to_owned()));
+        self.site.send(&self.app, &item, &Wish { lane: behind, ..wish("all", "sms") }).await.no
+    }
+
+    /// Sends an alert to one person, as soon as the store takes it; who that is must have
+    /// been settled before by [`Self::with_probe`].
+    async fn probe(&self) -> i64 {
+        let mut made = None;
+        until("the store takes a dispatch", SOON, async || {
+            let item = self.probe.as_deref().expect("a probe");
+            let Ok(prepared) = self.app.prepare(item, &wish("list:试发", "sms"), "李四").await else {
+                return false;
+            };
+            made = self.app.store.create_dispatch(&prepared.new).await.ok();
+            made.is_some()
+        })
+        .await;
+        made.unwrap().no
+    }
+
+    /// With an alert to one person at hand.
+    async fn with_probe(mut self) -> Self {
+        rig::import_list(&self.app, self.site.dir.path(), "试发", "外部编号,备注\np0,试\n").await;
+        self.probe = Some(self.site.approve(&self.app, ALERT).await);
+        self
+    }
+
+    /// A fault is over: waits until a dispatch made after it has gone out, planned, claimed
+    /// and sent after it; nothing that was on hand before can stand for that. Keeps how long
+    /// that took.
+    async fn recovered(&self, what: &str) {
+        let (at, mut since) = (Instant::now(), 0);
+        rig::log_since(self.gateway.addr, &mut since).await;
+        let probe = self.probe().await;
+        until(what, SOON, async || {
+            let fresh = rig::log_since(self.gateway.addr, &mut since).await;
+            fresh.iter().any(|entry| delivery_of(&self.app, entry).0 == probe)
+        })
+        .await;
+        tell(what, at.elapsed());
     }
 
     async fn rate(&self, rate: f64) {
@@ -84,8 +134,22 @@ impl Fleet {
     }
 }
 
+/// Keeps how long it took from a fault's end, or from a death, until it was made good.
+#[allow(clippy::disallowed_methods)] // tests have no config file
 fn tell(what: &str, took: Duration) {
     println!("recovered after {:.1} s: {what}", took.as_secs_f64());
+    let Some(path) = std::env::var_os("GONG_TEST_RECOVERY") else { return };
+    let mut kept = std::fs::File::options().create(true).append(true).open(path).unwrap();
+    // In one write: other tests keep theirs beside.
+    kept.write_all(format!("{:>6.1} s  {what}\n", took.as_secs_f64()).as_bytes()).unwrap();
+}
+
+/// Settings by which alarms are kept in a file, a line each: the alarm and its state.
+fn told_to(file: &tempfile::NamedTempFile) -> String {
+    let path = file.path().display();
+    format!(
+        "\n[alarm]\ncommand = [\"sh\", \"-c\", \"echo $GONG_ALARM_KEY $GONG_ALARM_STATE >> {path}\"]\nprompt = \"2s\"\n"
+    )
 }
 
 /// Whether a process has ended by itself or by a signal.

@@ -1,5 +1,8 @@
 //! A proxy to a server of this machine whose line can be cut, fall silent, and be healed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
@@ -28,6 +31,7 @@ struct State {
 pub struct Proxy {
     pub port: u16,
     state: watch::Sender<State>,
+    carried: Arc<AtomicUsize>,
     #[expect(dead_code)]
     alive: oneshot::Sender<()>,
 }
@@ -38,15 +42,27 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let (state, seen) = watch::channel(State { line: Line::Whole, silenced: 0 });
         let (alive, mut stopped) = oneshot::channel();
+        let carried = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&carried);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = &mut stopped => return,
-                    came = listener.accept() => drop(tokio::spawn(carry(came.unwrap().0, server, seen.clone()))),
+                    came = listener.accept() => {
+                        if seen.borrow().line == Line::Whole {
+                            count.fetch_add(1, Ordering::SeqCst);
+                        }
+                        drop(tokio::spawn(carry(came.unwrap().0, server, seen.clone())));
+                    }
                 }
             }
         });
-        Self { port, state, alive }
+        Self { port, state, carried, alive }
+    }
+
+    /// Connections so far that were not hung up on at once.
+    pub fn carried(&self) -> usize {
+        self.carried.load(Ordering::SeqCst)
     }
 
     /// Hangs up on everybody.

@@ -1,6 +1,6 @@
 //! RabbitMQ, a real one: everything goes through it, and nothing depends on it.
 
-mod faults;
+pub mod faults;
 pub mod rig;
 
 use std::time::Duration;

@@ -42,13 +42,18 @@ pub struct Entry {
 
 /// Everything a loopback gateway took, in order.
 pub async fn log(gateway: SocketAddr) -> Vec<Entry> {
-    let (mut all, mut since) = (Vec::new(), 0);
+    log_since(gateway, &mut 0).await
+}
+
+/// What it took from the place `since` on, which then stands behind it.
+pub async fn log_since(gateway: SocketAddr, since: &mut u64) -> Vec<Entry> {
+    let mut all = Vec::new();
     loop {
         let page = get(gateway, &format!("/log?since={since}")).await;
         let before = all.len();
         for line in page.lines().filter(|l| !l.is_empty()) {
             let entry: serde_json::Value = serde_json::from_str(line).unwrap();
-            since = entry["seq"].as_u64().unwrap() + 1;
+            *since = entry["seq"].as_u64().unwrap() + 1;
             all.push(Entry {
                 client_id: entry["client_id"].as_str().unwrap().parse().unwrap(),
                 n: entry["n"].as_u64().unwrap(),

@@ -12,8 +12,10 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use crate::fleet::{Fleet, pid, prompt, signal, told_to_end};
+use crate::rabbit::rig::broker;
 use crate::rig::{self, Entry, SOON, delivery_of, until};
 use crate::site::{ALERT, NOTICE, Site, finished, in_state, wish};
+use crate::support::postgres_server;
 
 /// They measure rates and times: one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -157,8 +159,17 @@ async fn another_leads_within_ten_seconds_and_sending_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_killed_or_stands_still_is_taken_over_and_changes_nothing_wrongly() {
     let _alone = ALONE.lock().await;
-    let slow = Behaviour { latency: "200-400".parse().unwrap(), ..prompt() };
-    let Some(fleet) = Fleet::new("rate = 100, in_flight = 20", slow, 5_000).await else { return };
+    let (limits, slow) = ("rate = 100, in_flight = 20", Behaviour { latency: "200-400".parse().unwrap(), ..prompt() });
+    let Some(server) = postgres_server() else { return };
+    let Some(fleet) = Fleet::new(limits, slow.clone(), 5_000).await else { return };
+    // Both at once, for most of the time is waiting.
+    let Some(broker) = broker().await else { return killed_or_frozen(fleet).await };
+    let queue = format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", broker.url());
+    let beside = Fleet::on(&server, &queue, limits, (slow, 5_000)).await;
+    tokio::join!(killed_or_frozen(fleet), killed_or_frozen(beside));
+}
+
+async fn killed_or_frozen(fleet: Fleet) {
     let planner = fleet.plan("planner");
     let (killed, frozen, steady) = (fleet.work("killed"), fleet.work("frozen"), fleet.work("steady"));
     until("three workers", SOON, async || fleet.working().await == 3).await;
@@ -189,7 +200,9 @@ async fn who_is_killed_or_stands_still_is_taken_over_and_changes_nothing_wrongly
     fleet.app.store.set_rate("sms", Some(3_000.0), "李四").await.unwrap();
     let done = finished(&fleet.app, sent.no, SOON).await;
     assert_eq!(in_state(&fleet.app, done.no, State::Delivered).await, done.deliveries);
-    fleet.assert_conserved().await;
+    let held = "SELECT COUNT(*) FROM batches WHERE state = 1";
+    until("nothing is under way", SOON, async || fleet.count(held).await == 0).await;
+    fleet.ledger.assert_settled().await;
     fleet.assert_flagged(done.deliveries).await;
     let windows = fleet.count(taken).await;
     assert!(windows <= 2 * 2 * 20, "{windows} are more than the windows of two");

@@ -104,6 +104,57 @@ async fn a_store_moves_whole_and_its_dispatch_goes_on() {
     assert!(open(&old_url).await.is_ok(), "a move that was refused marks nothing");
 }
 
+/// What goes wrong on the way into a table over there.
+const SPOILERS: [(&str, &str, &str); 3] = [
+    ("is lost", "members", "IF NEW.ordinal = 3 THEN RETURN NULL; END IF; RETURN NEW;"),
+    ("is changed", "deliveries", "IF NEW.ordinal = 3 THEN NEW.state := 5; END IF; RETURN NEW;"),
+    (
+        "is changed where it can hardly be seen",
+        "addresses",
+        "IF NEW.id = 3 THEN NEW.sealed := NEW.sealed || '\\x00'; END IF; RETURN NEW;",
+    ),
+];
+
+#[tokio::test]
+async fn a_store_of_which_a_row_goes_wrong_on_the_way_is_not_moved() {
+    let Some(url) = server_url().await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let old_url = format!("sqlite:{}", dir.path().join("gong.db").display());
+    let open = async |url: &str| Store::open(url, Vault::from_key(&[7; 32]), Clock::held(NOON)).await;
+    let old = open(&old_url).await.unwrap();
+    people(&old, 8).await;
+    let d = planned(&old, 8, 4, 1).await;
+    let new = open(&url).await.unwrap();
+    for (what, table, body) in SPOILERS {
+        for sql in [
+            format!("CREATE OR REPLACE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$"),
+            format!("CREATE TRIGGER spoil BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION spoil()"),
+        ] {
+            execute(&new, sql).await;
+        }
+        let error = old.move_to(&url, |_, _| ()).await.unwrap_err();
+        let arrived = if what == "is lost" { 7 } else { 8 };
+        let said =
+            [format!("{table}："), "送出 8 行".to_owned(), format!("收到 {arrived} 行"), "校验和不一致".to_owned()];
+        let text = error.to_string();
+        assert!(matches!(error, StoreError::Damaged(_)) && said.iter().all(|s| text.contains(s)), "{what}: {text}");
+        // Nothing stays over there, and here everything goes on.
+        for table in ["members", "deliveries", "addresses", "dispatches", "items"] {
+            assert_eq!(new.probe_count(format!("SELECT COUNT(*) FROM {table}")).await, 0, "{what}: {table}");
+        }
+        let again = open(&old_url).await.expect("a move that failed marks nothing");
+        assert_eq!(states(&again, d.no).await.len(), 8, "{what}");
+        again.close().await;
+        execute(&new, format!("DROP TRIGGER spoil ON {table}")).await;
+    }
+    // It moves once nothing is in the way.
+    let moved = old.move_to(&url, |_, _| ()).await.unwrap();
+    assert_eq!(moved.iter().find(|m| m.table == "members").map(|m| m.rows), Some(8));
+    old.close().await;
+    assert!(matches!(open(&old_url).await.unwrap_err(), StoreError::Moved { .. }));
+    assert_eq!(states(&new, d.no).await.len(), 8);
+}
+
 #[tokio::test]
 async fn a_password_is_not_shown() {
     assert_eq!(moving::shown("postgres://gong:geheim@db:5432/gong?sslmode=require"), "postgres://gong@db:5432/gong");

@@ -95,16 +95,18 @@ async fn the_last_open_delivery_is_found_wherever_it_is() {
 async fn what_was_misconfigured_is_due_for_who_serves_its_channel() {
     for t in stores().await {
         let store = &t.store;
-        people(store, 3).await;
-        let d = planned(store, 3, 10, 1).await;
+        people(store, 5).await;
+        let d = planned(store, 5, 10, 1).await;
         let later = Some(NOON + 3_600_000);
         put(store, &d, 1, (State::Retry, Reason::Misconfigured), later).await;
         put(store, &d, 2, (State::Retry, Reason::Temporary), later).await;
+        put(store, &d, 3, (State::Deferred, Reason::Misconfigured), later).await;
+        put(store, &d, 4, (State::Deferred, Reason::QuietHours), later).await;
         assert_eq!(store.retry_misconfigured(&[SMS + 1]).await.unwrap(), 0, "{}", t.engine);
-        assert_eq!(store.retry_misconfigured(&[SMS + 1, SMS]).await.unwrap(), 1, "{}", t.engine);
-        assert_eq!(store.take_due().await.unwrap(), 1);
+        assert_eq!(store.retry_misconfigured(&[SMS + 1, SMS]).await.unwrap(), 2, "{}", t.engine);
+        assert_eq!(store.take_due().await.unwrap(), 2);
         let states: Vec<_> = rows(store, d.no).await.iter().map(Row::state).collect();
-        assert_eq!(states, [State::Queued, State::Retry, State::Queued]);
+        assert_eq!(states, [State::Queued, State::Retry, State::Queued, State::Deferred, State::Queued]);
     }
 }
 

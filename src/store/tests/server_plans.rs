@@ -5,6 +5,7 @@
 //! 100,000 deliveries are really there, in two ranges; `GONG_TEST_DELIVERIES=10000000`
 //! makes it as many as one likes, with the same plans.
 
+mod planning;
 mod work;
 
 use super::*;
@@ -69,8 +70,21 @@ async fn plan_in(mut tx: Tx, sql: &str, arguments: &str) -> String {
     lines.join("\n")
 }
 
-const LARGE: [&str; 8] =
-    ["deliveries", "members", "delivery_members", "attempts", "handles", "receipts", "addresses", "batches"];
+const LARGE: [&str; 13] = [
+    "deliveries",
+    "members",
+    "delivery_members",
+    "attempts",
+    "handles",
+    "receipts",
+    "addresses",
+    "batches",
+    "recipients",
+    "recipient_addresses",
+    "events",
+    "event_marks",
+    "intake",
+];
 
 fn reads_by_index(plan: &str, sql: &str) {
     let scanned = |line: &str| {
@@ -91,6 +105,7 @@ async fn nothing_hot_reads_a_table_from_end_to_end() {
         println!("{} deliveries laid down in {:.0?}", many_deliveries(), began.elapsed());
         hot_statements_go_by_index(t).await;
         work::reads_what_it_needs(&t.store, many_deliveries()).await;
+        planning::reads_what_it_needs(&t.store, many_deliveries()).await;
     }
 }
 

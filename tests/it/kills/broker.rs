@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use gong::domain::delivery::State;
+use gong::domain::delivery::{Reason, State};
 use lapin::options::BasicGetOptions;
 
-use super::{Fleet, SMALL, rough, tell};
+use super::{Fleet, SMALL, rough, told_to};
 use crate::fleet::told_to_end;
 use crate::rabbit::rig::{Broker, broker, own_broker};
-use crate::rig::{SOON, until};
+use crate::rig::{SOON, delivery_of, until};
 use crate::site::{finished, in_state};
 use crate::support::postgres_server;
 
@@ -22,17 +22,18 @@ fn queue(broker: &Broker) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_is_killed_and_wiped() {
     let (Some(server), Some(broker)) = (postgres_server(), own_broker().await) else { return };
-    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(6), 2_500)).await;
+    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(6), 2_500)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
     fleet.rate(80.0).await;
-    let dispatch = fleet.alert().await;
+    let dispatch = fleet.load().await;
     fleet.goes_on(100).await;
     for verbs in [&["kill", "start"][..], &["wipe"], &["kill", "start"]] {
         for verb in verbs {
             broker.run(&[verb]);
         }
-        until("the consumers are back", SOON, async || broker.depth(URGENT).await.is_some_and(|(_, c)| c == 2)).await;
-        tell(&format!("the broker: {}", verbs.join(", ")), fleet.goes_on(50).await);
+        fleet.recovered(&format!("the broker: {}", verbs.join(", "))).await;
+        until("both consume", SOON, async || broker.depth(URGENT).await.is_some_and(|(_, c)| c == 2)).await;
+        fleet.goes_on(50).await;
         fleet.assert_conserved().await;
     }
     fleet.rate(3_000.0).await;
@@ -83,7 +84,10 @@ async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
     let mut buried = Vec::new();
     until("what is none of ours is with the dead letters", SOON, async || {
         while let Some(dead) = channel.basic_get("gong.dead".into(), BasicGetOptions { no_ack: true }).await.unwrap() {
-            assert!(dead.delivery.properties.headers().is_some(), "with its reason");
+            let headers = dead.delivery.properties.headers().clone().expect("a reason");
+            let ours = headers.inner().contains_key("x-gong-reason") && headers.inner().contains_key("x-gong-queue");
+            assert!(ours || headers.inner().contains_key("x-death"), "{headers:?}");
+            assert!(ours || dead.delivery.data != b"none of ours", "{headers:?}");
             buried.push(dead.delivery.data.clone());
         }
         buried.iter().any(|body| body == b"none of ours")
@@ -91,6 +95,69 @@ async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
     .await;
     println!("{} dead letters", buried.len());
     for process in [one, other, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
+}
+
+/// How many deliveries of a dispatch are put off for want of something that people mend.
+async fn put_off(fleet: &Fleet, dispatch: i64) -> i64 {
+    let sql = "SELECT COUNT(*) FROM deliveries WHERE dispatch_no = $1 AND state = $2 AND reason = $3";
+    let asked = sqlx::query_scalar(sql).bind(dispatch).bind(State::Deferred.code()).bind(Reason::Misconfigured.code());
+    asked.fetch_one(&fleet.pool).await.unwrap()
+}
+
+/// Changes the item of a dispatch in the store, past every check.
+async fn change_item(fleet: &Fleet, dispatch: i64, body: &'static str) {
+    let sql = format!(
+        "UPDATE item_versions SET body = {body} WHERE item_id = (SELECT item_id FROM dispatches WHERE no = {dispatch})"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&fleet.pool).await.unwrap();
+}
+
+/// Messages that can be read, of batches that cannot be made ready: their item was damaged
+/// in the store once they were planned. Another was damaged before.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_cannot_be_prepared_stop_nobody_and_go_once_mended() {
+    let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
+    let heard = tempfile::NamedTempFile::new().unwrap();
+    let fleet = Fleet::on(&server, &(queue(&broker) + &told_to(&heard)), SMALL, (rough(15), 400)).await;
+    fleet.rate(1_000.0).await;
+    let (worse, poison, sound) = (fleet.alert().await, fleet.alert().await, fleet.alert().await);
+    change_item(&fleet, worse, "'{' || body").await;
+    let planner = fleet.plan("planner");
+    let done = "SELECT COUNT(*) FROM dispatches WHERE phase = 'done'";
+    until("both others are planned", SOON, async || fleet.count(done).await == 2).await;
+    change_item(&fleet, poison, "'{' || body").await;
+    let (one, other) = (fleet.work("one"), fleet.work("other"));
+    for dispatch in [sound, fleet.alert().await] {
+        let done = finished(&fleet.app, dispatch, SOON).await;
+        assert_eq!(in_state(&fleet.app, dispatch, State::Delivered).await, done.deliveries, "those behind it go on");
+    }
+    let all = fleet.app.store.dispatch(&poison.to_string()).await.unwrap();
+    until("all of it is put off", SOON, async || put_off(&fleet, poison).await == all.deliveries).await;
+    assert!(all.deliveries > 200 && all.finished_at.is_none(), "{all:?}");
+    let log = crate::rig::log(fleet.gateway.addr).await;
+    assert!(log.iter().all(|entry| delivery_of(&fleet.app, entry).0 != poison), "nothing of it has left");
+    fleet.assert_conserved().await;
+    let said = fleet.log_of("one") + &fleet.log_of("other");
+    assert!(said.contains("cannot be prepared; put off"), "{said}");
+    let rings = || std::fs::read_to_string(heard.path()).unwrap();
+    let alarms = [format!("unready:sms:{poison} begins"), format!("unready:{worse} begins")];
+    until("operators are told", SOON, async || alarms.iter().all(|alarm| rings().contains(alarm))).await;
+
+    for dispatch in [poison, worse] {
+        change_item(&fleet, dispatch, "substr(body, 2)").await;
+    }
+    // They are tried every minute, and at once by a worker that is new.
+    told_to_end(one).await;
+    let third = fleet.work("third");
+    for dispatch in [poison, worse] {
+        fleet.balanced(dispatch, 0).await;
+    }
+    let told = |alarm: &String| rings().matches(alarm).count();
+    assert_eq!([&alarms[0], &alarms[1]].map(told), [1, 1], "once, whoever saw it: {}", rings());
+    for process in [third, other, planner] {
         told_to_end(process).await;
     }
     fleet.end().await;

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use sqlx::AssertSqlSafe;
 
 use super::servers::{Postgres, SmallDisk};
-use super::{Fleet, SMALL, rough, tell};
+use super::{Fleet, SMALL, rough};
 use crate::fleet::told_to_end;
+use crate::rabbit::rig::broker;
 use crate::rig::{SOON, until};
 
 async fn set(fleet: &Fleet, sql: String) {
@@ -16,17 +17,18 @@ async fn set(fleet: &Fleet, sql: String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_is_killed_restarted_and_slow() {
     let Some(server) = Postgres::start() else { return };
-    let fleet = Fleet::on(&server.url, "", SMALL, (rough(4), 2_500)).await;
+    let fleet = Fleet::on(&server.url, "", SMALL, (rough(4), 2_500)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
     fleet.rate(150.0).await;
-    let dispatch = fleet.alert().await;
+    let dispatch = fleet.load().await;
     fleet.goes_on(150).await;
     for (verb, what) in [("kill", "kill -9 of the database"), ("stop", "the database restarted"), ("kill", "once more")]
     {
         server.run(verb);
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.run("start");
-        tell(what, fleet.goes_on(50).await);
+        fleet.recovered(what).await;
+        fleet.goes_on(50).await;
         fleet.assert_conserved().await;
     }
     fleet.rate(3_000.0).await;
@@ -40,6 +42,36 @@ async fn a_database_is_killed_restarted_and_slow() {
     fleet.balanced(dispatch, 2).await;
     let sent = fleet.gateway.stats().messages - before;
     println!("slow disk, 100 ms a commit: {sent} messages in {:.1} s", at.elapsed().as_secs_f64());
+    for process in [one, other, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
+}
+
+/// The broker has messages of batches whose state the database is asked for in vain, and
+/// that it has confirmed without the store knowing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_beside_a_broker_is_killed_and_restarted() {
+    let (Some(server), Some(broker)) = (Postgres::start(), broker().await) else { return };
+    let queue = format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", broker.url());
+    let fleet = Fleet::on(&server.url, &queue, SMALL, (rough(14), 1_500)).await.with_probe().await;
+    let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
+    fleet.rate(150.0).await;
+    let mut loads = vec![fleet.load().await];
+    fleet.goes_on(150).await;
+    for round in 1..=2 {
+        // What was made a moment ago is being planned and published.
+        loads.push(fleet.load().await);
+        server.run("kill");
+        server.run("start");
+        fleet.recovered(&format!("kill -9 of the database beside a broker, {round}")).await;
+        fleet.goes_on(50).await;
+        fleet.assert_conserved().await;
+    }
+    fleet.rate(3_000.0).await;
+    for dispatch in loads {
+        fleet.balanced(dispatch, 2 * 2).await;
+    }
     for process in [one, other, planner] {
         told_to_end(process).await;
     }
@@ -66,10 +98,10 @@ async fn a_database_whose_disk_is_full_goes_on_when_there_is_room() {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&admin).await.unwrap();
     }
     admin.close().await;
-    let fleet = Fleet::on(&server.url, "", SMALL, (rough(5), 3_000)).await;
+    let fleet = Fleet::on(&server.url, "", SMALL, (rough(5), 3_000)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
     fleet.rate(200.0).await;
-    let dispatch = fleet.alert().await;
+    let dispatch = fleet.load().await;
     fleet.goes_on(300).await;
     disk.fill();
     let refused = || {
@@ -81,7 +113,8 @@ async fn a_database_whose_disk_is_full_goes_on_when_there_is_room() {
     until("it refuses on", SOON, async || refused() >= 8).await;
     fleet.assert_conserved().await;
     disk.make_room();
-    tell("the database's disk was full", fleet.goes_on(50).await);
+    fleet.recovered("the database's disk was full").await;
+    fleet.goes_on(50).await;
     fleet.assert_conserved().await;
     fleet.rate(3_000.0).await;
     fleet.balanced(dispatch, 2).await;

@@ -57,6 +57,8 @@ struct Field<'a> {
     database: &'a Postgres,
     broker: Option<&'a Broker>,
     processes: Vec<Kept>,
+    /// Windows that the kills so far can have left in doubt.
+    windows: usize,
 }
 
 impl<'a> Field<'a> {
@@ -67,7 +69,7 @@ impl<'a> Field<'a> {
             Kept::start(fleet, worker, "one.log"),
             Kept::start(fleet, worker, "other.log"),
         ];
-        Self { fleet, database, broker, processes }
+        Self { fleet, database, broker, processes, windows: 0 }
     }
 
     fn revive(&mut self) {
@@ -79,6 +81,7 @@ impl<'a> Field<'a> {
         match (draw, self.broker) {
             (0..5, _) => {
                 self.processes[1 + usize::from(draw % 2 == 1)].kill();
+                self.windows += 1;
                 "worker"
             }
             (5..7, _) => {
@@ -93,6 +96,8 @@ impl<'a> Field<'a> {
             _ => {
                 self.database.run("kill");
                 self.database.run("start");
+                // Away for longer than a lease holds, it costs both workers theirs.
+                self.windows += 2;
                 "database"
             }
         }
@@ -116,7 +121,7 @@ impl<'a> Field<'a> {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        fleet.balanced(dispatch, usize::MAX / super::WINDOW).await;
+        fleet.balanced(dispatch, self.windows).await;
         killed
     }
 }

@@ -123,7 +123,7 @@ async fn what_a_dead_worker_held_goes_to_the_others() {
 }
 
 /// Ends TLS before the broker, with a certificate for `localhost`.
-async fn tls_before(broker: u16) -> u16 {
+pub async fn tls_before(broker: u16) -> u16 {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let pem = include_bytes!("../../../src/channel/email/tests/localhost.pem");
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().unwrap();

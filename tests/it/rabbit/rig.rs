@@ -78,9 +78,18 @@ impl Broker {
         self.run(&[&["ctl"], args].concat());
     }
 
-    /// Runs the script for this broker.
-    pub fn run(&self, args: &[&str]) {
-        tokio::task::block_in_place(|| script(self.own.as_ref().map(tempfile::TempDir::path), args));
+    /// Runs the script for this broker; what it printed.
+    pub fn run(&self, args: &[&str]) -> String {
+        tokio::task::block_in_place(|| script(self.own.as_ref().map(tempfile::TempDir::path), args))
+    }
+
+    /// Messages of a queue that its consumers have and did not acknowledge, as the broker
+    /// itself says; it counts every few seconds.
+    pub fn unacknowledged(&self, queue: &str) -> u32 {
+        let said = self.run(&["ctl", "list_queues", "-p", &self.name, "name", "messages_unacknowledged"]);
+        let mut lines = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let of = lines.find(|words| words.first() == Some(&queue)).unwrap_or_else(|| panic!("{queue}: {said}"));
+        of[1].parse().unwrap()
     }
 
     pub async fn channel(&self) -> Channel {

@@ -35,7 +35,7 @@ async fn read_so_far(store: &Store) -> (i64, i64) {
 }
 
 /// Does a part of the work, which may read `most` index entries and nothing else.
-async fn part<T>(store: &Store, what: &str, most: i64, work: impl Future<Output = T>) -> T {
+pub(super) async fn part<T>(store: &Store, what: &str, most: i64, work: impl Future<Output = T>) -> T {
     let before = read_so_far(store).await;
     let began = Instant::now();
     let done = work.await;

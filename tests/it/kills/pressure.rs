@@ -1,0 +1,165 @@
+//! What comes faster than it can be kept, or finds a server that takes nothing: it is told
+//! to come again or waits where it is safe, and is not lost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use gong::clock::Clock;
+use gong::domain::delivery::State;
+use gong::loopback::{Behaviour, Span};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{Fleet, SMALL, told_to};
+use crate::fleet::{prompt, told_to_end};
+use crate::rabbit::rig::own_broker;
+use crate::rig::{SOON, get, until};
+use crate::site::{finished, in_state};
+use crate::support::postgres_server;
+
+/// A line holds 20,000 receipts (`src/receipts/line.rs`): one callback more than it has room for.
+const CALLBACKS: usize = 41;
+const EACH: usize = 500;
+
+/// Receipts of messages that nobody knows, as the JSON gateway would sign them.
+fn callback(n: usize) -> String {
+    let receipt = |i| format!("{{\"id\":\"fill-{n}-{i}\",\"status\":\"DELIVRD\"}}");
+    let body = format!("[{}]", (0..EACH).map(receipt).collect::<Vec<_>>().join(","));
+    let at = Clock::System.now().to_string();
+    // The key of every site here.
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"secret").unwrap();
+    mac.update(format!("{at}\n{body}").as_bytes());
+    let signature = hex::encode(mac.finalize().into_bytes());
+    format!(
+        "POST /callbacks/sms HTTP/1.0\r\nContent-Type: application/json\r\nX-Timestamp: {at}\r\nX-Signature: {signature}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Offers a callback until it is taken, as a gateway does; counts the refusals.
+async fn offer(to: SocketAddr, n: usize, refused: Arc<AtomicUsize>) {
+    loop {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.write_all(callback(n).as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let status = answer.split(' ').nth(1);
+        if status == Some("200") {
+            return;
+        }
+        assert!(status == Some("503") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+        refused.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// How many callbacks the server says that it has told to come again.
+async fn busy(fleet: &Fleet) -> usize {
+    let metrics = get(fleet.site.address(), "/metrics").await;
+    let count = metrics.lines().find_map(|line| line.strip_prefix("gong_callbacks_busy_total{channel=\"sms\"} "));
+    count.map_or(0, |n| n.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_that_find_no_room_are_refused_and_kept_when_they_come_again() {
+    let Some(server) = postgres_server() else { return };
+    let behaviour = Behaviour { receipt_delay: Span::fixed(0), receipt_batch: 10, ..Behaviour::default() };
+    let fleet = Fleet::on(&server, "", "rate = 500, in_flight = 16", (behaviour, 200)).await;
+    let (planner, worker) = (fleet.plan("planner"), fleet.work("worker"));
+    until("the server serves", SOON, async || TcpStream::connect(fleet.site.address()).await.is_ok()).await;
+    // No receipt is written while this is held.
+    let mut held = fleet.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE receipts IN SHARE MODE").execute(&mut *held).await.unwrap();
+    let refused = Arc::new(AtomicUsize::new(0));
+    let offer = |n| tokio::spawn(offer(fleet.site.address(), n, Arc::clone(&refused)));
+    let offers: Vec<_> = (0..CALLBACKS).map(offer).collect();
+    until("the line is full", SOON, async || busy(&fleet).await > 0).await;
+    // The gateway's own find no room either.
+    let dispatch = fleet.alert().await;
+    let all = u64::try_from(CALLBACKS * EACH).unwrap();
+    until("everything is sent", SOON, async || in_state(&fleet.app, dispatch, State::Sent).await >= 180).await;
+    until("the gateway is refused", SOON, async || busy(&fleet).await > refused.load(Ordering::SeqCst) + 5).await;
+    assert_eq!(fleet.count("SELECT COUNT(*) FROM receipts").await, 0, "none is called kept that is not");
+    held.rollback().await.unwrap();
+    for offer in offers {
+        offer.await.unwrap();
+    }
+    assert!(refused.load(Ordering::SeqCst) > 0);
+    fleet.balanced(dispatch, 0).await;
+    let kept = "SELECT COUNT(DISTINCT gateway_id) FROM receipts WHERE gateway_id LIKE 'fill-%'";
+    assert_eq!(u64::try_from(fleet.count(kept).await).unwrap(), all);
+    let twice = "SELECT COUNT(*) FROM receipts WHERE gateway_id LIKE 'fill-%'";
+    assert_eq!(u64::try_from(fleet.count(twice).await).unwrap(), all, "what was refused was not kept");
+    for process in [worker, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
+}
+
+const PREFETCH: u32 = 2;
+const WAITS: &str = "SELECT COUNT(*) FROM batches WHERE state = 0";
+
+/// Until the planner shows this value.
+async fn blocked(fleet: &Fleet, is: bool) {
+    let line = format!("gong_queue_blocked {}", u8::from(is));
+    until(&line, SOON, async || {
+        let up = TcpStream::connect(fleet.site.address()).await.is_ok();
+        up && get(fleet.site.address(), "/metrics").await.lines().any(|l| l == line)
+    })
+    .await;
+}
+
+/// A slow gateway holds the workers up, and the broker then runs short of memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_is_waited_for() {
+    let (Some(server), Some(broker)) = (postgres_server(), own_broker().await) else { return };
+    let heard = tempfile::NamedTempFile::new().unwrap();
+    let queue = format!("[queue]\nprefetch = {PREFETCH}\nurl = [\"{}\"]", broker.url());
+    let slow = Behaviour { latency: Span::fixed(3_000), ..prompt() };
+    let fleet = Fleet::on(&server, &(queue + &told_to(&heard)), SMALL, (slow, 1_500)).await.with_probe().await;
+    let (mut planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
+    fleet.rate(3_000.0).await;
+    let first = fleet.load().await;
+    let unacknowledged = || broker.unacknowledged("gong.sms.prompt");
+    let most = 2 * PREFETCH;
+    until("both have what they may", SOON, async || {
+        let held = unacknowledged();
+        assert!(held <= most, "{held} of {most}");
+        held == most
+    })
+    .await;
+    assert!(broker.depth("gong.sms.prompt").await.unwrap().0 > 0, "the others wait with the broker");
+
+    broker.ctl(&["set_vm_memory_high_watermark", "0.00001"]);
+    let second = fleet.load().await;
+    blocked(&fleet, true).await;
+    assert!(fleet.log_of("planner").contains("short of memory or disk"));
+    // What it has still goes out; what it has not waits in the store, and people are told.
+    fleet.gateway.behave(prompt()).unwrap();
+    finished(&fleet.app, first, SOON).await;
+    let rings = || std::fs::read_to_string(heard.path()).unwrap();
+    until("the lane is said to stand still", SOON, async || rings().contains("lane:sms:prompt begins")).await;
+    assert!(fleet.count(WAITS).await > 0);
+    // Whoever is told to end meanwhile does, and whoever starts waits like the other.
+    let took = told_to_end(planner).await;
+    assert!(took < Duration::from_secs(30), "it ended after {took:?}");
+    planner = fleet.plan("again");
+    blocked(&fleet, true).await;
+    fleet.assert_conserved().await;
+
+    broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]);
+    fleet.recovered("the broker was short of memory").await;
+    blocked(&fleet, false).await;
+    for dispatch in [first, second] {
+        fleet.balanced(dispatch, 0).await;
+    }
+    for process in [one, other, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
+}
