@@ -184,7 +184,7 @@ fn a_county_on_sqlite_comes_back() {
 async fn a_province_on_postgresql_comes_back() {
     let Some(server) = postgres_server() else { return };
     let name = format!("b_{}", uuid::Uuid::now_v7().simple());
-    let admin = sqlx::PgPool::connect(&server).await.unwrap();
+    let admin = crate::support::pool(&server).await;
     let run = async |sql: String| sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&admin).await.map(drop).unwrap();
     run(format!("CREATE DATABASE {name}")).await;
     let (before, _) = server.rsplit_once('/').unwrap();

@@ -50,7 +50,7 @@ impl Fleet {
     }
 
     async fn build(server: &str, gateway: Gateway, site: Site, n: usize) -> Self {
-        let admin = PgPool::connect(server).await.unwrap();
+        let admin = crate::support::pool(server).await;
         let database = format!("it_{}", uuid::Uuid::now_v7().simple());
         sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {database}"))).execute(&admin).await.unwrap();
         let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
@@ -58,7 +58,7 @@ impl Fleet {
         let site = site.with("[retry]\nsettle_ms = 1000").closed();
         let app = site.open().await;
         site.settle(&app, n).await;
-        let pool = PgPool::connect(&url).await.unwrap();
+        let pool = crate::support::pool(&url).await;
         Self {
             site,
             app,

@@ -117,7 +117,7 @@ async fn sqlite_schema() -> Schema {
 
 async fn postgres_schema(server: &str) -> Schema {
     let name = format!("it_{}", uuid::Uuid::now_v7().simple());
-    let admin = sqlx::PgPool::connect(server).await.unwrap();
+    let admin = crate::support::pool(server).await;
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&admin).await.unwrap();
     let joint = if server.contains('?') { '&' } else { '?' };
     open_once(&format!("{server}{joint}options[search_path]={name}")).await;
@@ -164,11 +164,11 @@ async fn without_ranges(admin: &sqlx::PgPool) {
 async fn a_server_is_migrated_when_told_to_and_keeps_its_rows_in_ranges() {
     let Some(server) = postgres_server() else { return };
     let name = format!("it_{}", uuid::Uuid::now_v7().simple());
-    let admin = sqlx::PgPool::connect(&server).await.unwrap();
+    let admin = crate::support::pool(&server).await;
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&admin).await.unwrap();
     let joint = if server.contains('?') { '&' } else { '?' };
     let url = format!("{server}{joint}options[search_path]={name}");
-    let direct = sqlx::PgPool::connect(&url).await.unwrap();
+    let direct = crate::support::pool(&url).await;
     without_ranges(&direct).await;
     let refused = Store::open(&url, Vault::from_key(&[7; 32]), Clock::System).await.unwrap_err();
     assert!(matches!(refused, StoreError::Older { .. }), "{refused}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gong::domain::delivery::State;
 use gong::loopback::Behaviour;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::AssertSqlSafe;
 
 use crate::proxy::{Proxy, port_of};
 use crate::rig::{SOON, until};
@@ -15,7 +15,7 @@ use crate::support::postgres_server;
 async fn an_engine_whose_lines_went_dead_goes_on_over_others() {
     let Some(server) = postgres_server() else { return };
     let schema = format!("it_{}", uuid::Uuid::now_v7().simple());
-    let admin = PgPool::connect(&server).await.unwrap();
+    let admin = crate::support::pool(&server).await;
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
     let port = port_of(&server);
     let line = Proxy::to(port).await;

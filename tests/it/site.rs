@@ -109,7 +109,7 @@ impl Site {
     pub async fn on_postgres(self) -> Option<Self> {
         let server = postgres_server()?;
         let schema = format!("it_{}", uuid::Uuid::now_v7().simple());
-        let admin = sqlx::PgPool::connect(&server).await.unwrap();
+        let admin = crate::support::pool(&server).await;
         sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&admin).await.unwrap();
         admin.close().await;
         let joint = if server.contains('?') { '&' } else { '?' };

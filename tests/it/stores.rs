@@ -46,7 +46,7 @@ fn the_embedded_store_says_which_migrations_it_had() {
 /// A schema of its own on the server, and its address.
 async fn schema(server: &str) -> (sqlx::PgPool, String, String) {
     let name = format!("it_{}", uuid::Uuid::now_v7().simple());
-    let admin = sqlx::PgPool::connect(server).await.unwrap();
+    let admin = crate::support::pool(server).await;
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA {name}"))).execute(&admin).await.unwrap();
     let joint = if server.contains('?') { '&' } else { '?' };
     let url = format!("{server}{joint}options[search_path]={name}");

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use tempfile::TempDir;
 
 /// The program `gong` in a fresh folder that goes away with it.
@@ -120,6 +121,11 @@ pub fn wait_until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
 /// A port of 127.0.0.1 that nobody listened on just now.
 pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Connections to a server, without the task that may spin for ever (sqlx issue 3645).
+pub async fn pool(url: &str) -> PgPool {
+    PgPoolOptions::new().idle_timeout(None).max_lifetime(None).connect(url).await.unwrap()
 }
 
 /// The PostgreSQL server to test on, if one was named.

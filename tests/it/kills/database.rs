@@ -89,7 +89,7 @@ async fn a_database_whose_disk_is_full_goes_on_when_there_is_room() {
     std::fs::create_dir(&place).unwrap();
     let owner = std::process::Command::new("chown").arg("postgres:").arg(&place).status().unwrap();
     assert!(owner.success());
-    let admin = sqlx::PgPool::connect(&server.url).await.unwrap();
+    let admin = crate::support::pool(&server.url).await;
     for sql in [
         format!("CREATE TABLESPACE small LOCATION '{}'", place.display()),
         "ALTER SYSTEM SET default_tablespace = 'small'".to_owned(),
