@@ -68,6 +68,7 @@ const DENSE: i64 = 8;
 /// Their groups are read once, into one object: a look-up a member costs twice as much,
 /// and a join would go by the server's guess of how many there are.
 fn members_sql(dense: bool, vars: &str) -> String {
+    // Where they lie far apart, `$4` and `$5` only bound the list that is looked up.
     let among = if dense { "BETWEEN $4 AND $5" } else { "= ANY($3) AND recipient_no BETWEEN $4 AND $5" };
     format!(
         "WITH of_chunk AS MATERIALIZED (SELECT jsonb_object_agg(recipient_no, list) AS groups FROM \

@@ -1,5 +1,7 @@
 //! An embedded store moves to a server with everything in it, and goes on there.
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::clock::Clock;
 use crate::store::testing::{server_url, stores};
@@ -45,14 +47,23 @@ async fn tables(store: &Store) -> Vec<String> {
     store.probe_lines(sql.into()).await
 }
 
+async fn open(url: &str) -> crate::store::Result<Store> {
+    Store::open(url, Vault::from_key(&[7; 32]), Clock::held(NOON)).await
+}
+
+/// An embedded store with eight people, and its address.
+async fn embedded(dir: &TempDir) -> (Store, String) {
+    let url = format!("sqlite:{}", dir.path().join("gong.db").display());
+    let store = open(&url).await.unwrap();
+    people(&store, 8).await;
+    (store, url)
+}
+
 #[tokio::test]
 async fn a_store_moves_whole_and_its_dispatch_goes_on() {
     let Some(url) = server_url().await else { return };
     let dir = tempfile::tempdir().unwrap();
-    let old_url = format!("sqlite:{}", dir.path().join("gong.db").display());
-    let open = async |url: &str| Store::open(url, Vault::from_key(&[7; 32]), Clock::held(NOON)).await;
-    let old = open(&old_url).await.unwrap();
-    people(&old, 8).await;
+    let (old, old_url) = embedded(&dir).await;
     let d = planned(&old, 8, 4, 1).await;
     let half = lease(&old).await;
     assert_eq!(mark(&old, half, &[1, 2, 3, 4]).await.len(), 4);
@@ -119,10 +130,7 @@ const SPOILERS: [(&str, &str, &str); 3] = [
 async fn a_store_of_which_a_row_goes_wrong_on_the_way_is_not_moved() {
     let Some(url) = server_url().await else { return };
     let dir = tempfile::tempdir().unwrap();
-    let old_url = format!("sqlite:{}", dir.path().join("gong.db").display());
-    let open = async |url: &str| Store::open(url, Vault::from_key(&[7; 32]), Clock::held(NOON)).await;
-    let old = open(&old_url).await.unwrap();
-    people(&old, 8).await;
+    let (old, old_url) = embedded(&dir).await;
     let d = planned(&old, 8, 4, 1).await;
     let new = open(&url).await.unwrap();
     for (what, table, body) in SPOILERS {
