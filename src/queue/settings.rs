@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 
 use lapin::uri::AMQPUri;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::QueueError;
 use crate::say;
@@ -15,6 +15,7 @@ use crate::say;
 #[serde(deny_unknown_fields, default)]
 pub struct QueueSettings {
     /// The addresses of one broker or cluster, tried in turn; none: no broker.
+    #[serde(deserialize_with = "one_or_several")]
     pub url: Vec<BrokerUrl>,
     /// Batches a lane that a worker has on hand or under way.
     pub prefetch: u16,
@@ -22,6 +23,21 @@ pub struct QueueSettings {
     pub depth: u32,
     /// A PEM file of authorities trusted beside the system's.
     pub ca_file: PathBuf,
+}
+
+/// A lone address needs no brackets. Nor is it repeated, with its password, in an error
+/// about them.
+fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<BrokerUrl>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected an address, or a list of addresses in brackets")]
+    enum Addresses {
+        One(BrokerUrl),
+        Several(Vec<BrokerUrl>),
+    }
+    Ok(match Addresses::deserialize(from)? {
+        Addresses::One(url) => vec![url],
+        Addresses::Several(urls) => urls,
+    })
 }
 
 impl Default for QueueSettings {
@@ -125,6 +141,16 @@ mod tests {
         for wrong in ["http://mq1", "mq1", ""] {
             assert!(BrokerUrl::new(wrong).uri().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn one_address_needs_no_brackets_and_a_wrong_kind_is_not_repeated() {
+        let read = toml::from_str::<QueueSettings>;
+        for text in ["url = 'amqp://gong:geheim@mq1'", "url = ['amqp://gong:geheim@mq1']"] {
+            assert_eq!(read(text).unwrap().url, [BrokerUrl::new("amqp://gong:geheim@mq1")], "{text}");
+        }
+        let error = read("url = { a = 'amqp://gong:geheim@mq1' }").unwrap_err().message().to_owned();
+        assert!(error.contains("list of addresses") && !error.contains("geheim"), "{error}");
     }
 
     #[test]
