@@ -173,6 +173,12 @@ impl Compiled {
         &self.variables
     }
 
+    /// Made of text and plain values alone: the same data renders the same.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.pieces.is_some()
+    }
+
     /// The same template with the texts of `fixed` written into it, where it is made of
     /// plain values; whatever renders it has them in its data, too.
     #[must_use]

@@ -306,11 +306,9 @@ fn derive(root: &Hmac<Sha256>, label: &str) -> [u8; KEY] {
 /// Lowercase hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
-        let _ = write!(s, "{b:02x}");
-        s
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]);
+    String::from_utf8(digits.collect()).unwrap_or_default()
 }
 
 fn unhex(text: &str) -> Option<[u8; KEY]> {

@@ -1,7 +1,8 @@
 //! The callbacks of a channel that come together are kept together: one transaction and
 //! one commit for all of them, and each is answered when that is done. A gateway that
-//! calls back once a message costs a commit each time otherwise. A server has two such
-//! groups of a channel at work; they may end in any order, for evidence only rises.
+//! calls back once a message costs a commit each time otherwise. Two such groups of a
+//! channel are at work, one prepared while the other is written; they may end in any
+//! order, for evidence only rises.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::IntakeError;
 use crate::channel::Receipt;
-use crate::store::receipts::{Fate, GROUP, Taken};
+use crate::store::receipts::{AT_ONCE, Fate, GROUP, Taken};
 use crate::store::{Store, StoreError};
 
 /// Receipts that may wait in a line: some seconds' worth, so that a gateway is told to
@@ -79,7 +80,7 @@ async fn write(recorder: Recorder, mut inbox: mpsc::UnboundedReceiver<Waiting>) 
     let mut line = VecDeque::new();
     // A lone callback waits for nobody.
     let mut crowded = false;
-    let free = Arc::new(Semaphore::new(recorder.store.groups_at_once()));
+    let free = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         if line.is_empty() {
             let Some(first) = inbox.recv().await else { return };

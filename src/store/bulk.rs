@@ -7,6 +7,7 @@ use sqlx::sqlite::{Sqlite, SqliteArgumentsBuffer, SqliteTypeInfo};
 use sqlx::types::Type;
 
 use super::Tx;
+use crate::vault::hex;
 
 /// Numbers as one parameter: an array on a server, which looks each up by its hash,
 /// and a JSON text on the embedded engine.
@@ -106,7 +107,6 @@ impl Rows {
     }
 
     fn cell(&mut self, cell: Cell<'_>) {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
         match cell {
             Cell::Int(n) => {
                 use std::fmt::Write as _;
@@ -117,10 +117,7 @@ impl Rows {
             Cell::Text(text) => self.out.push_str(&serde_json::Value::from(text).to_string()),
             Cell::Bytes(bytes) => {
                 self.out.push('"');
-                for b in bytes {
-                    self.out.push(char::from(HEX[usize::from(b >> 4)]));
-                    self.out.push(char::from(HEX[usize::from(b & 15)]));
-                }
+                self.out.push_str(&hex(bytes));
                 self.out.push('"');
             }
             Cell::Null => self.out.push_str("null"),
@@ -135,6 +132,14 @@ impl Rows {
     pub(crate) fn into_json(mut self) -> String {
         self.out.push_str(if self.len == 0 { "[]" } else { "]" });
         self.out
+    }
+}
+
+impl<'a, const N: usize> FromIterator<[Cell<'a>; N]> for Rows {
+    fn from_iter<I: IntoIterator<Item = [Cell<'a>; N]>>(all: I) -> Self {
+        let mut rows = Self::default();
+        all.into_iter().for_each(|cells| rows.push(&cells));
+        rows
     }
 }
 

@@ -139,7 +139,7 @@ impl Store {
             PoolUse { name, open: pool.size(), idle, most: pool.options().get_max_connections() }
         }
         match &self.pool {
-            Pool::Sqlite { read, write } => vec![of("read", read), of("write", write)],
+            Pool::Sqlite { read, write, .. } => vec![of("read", read), of("write", write)],
             Pool::Postgres(pool) => vec![of("postgres", pool)],
         }
     }

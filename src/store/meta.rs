@@ -59,17 +59,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn numbers_are_reserved_once_by_whoever_asks_at_the_same_time() {
+    async fn receipt_numbers_are_reserved_once_by_whoever_asks_at_the_same_time() {
         for t in stores().await {
             let pool = &t.store.pool;
-            assert_eq!(pool.reserve_numbers("receipt", 3).await.unwrap(), 1, "{}", t.engine);
-            assert!(pool.reserve_numbers("no such counter", 3).await.is_err(), "{}", t.engine);
-            let all = join_all((0..8).map(|_| pool.reserve_numbers("receipt", 10))).await;
+            assert_eq!(pool.reserve_receipts(3).await.unwrap(), 1, "{}", t.engine);
+            let all = join_all((0..8).map(|_| pool.reserve_receipts(10))).await;
             let mut firsts: Vec<i64> = all.into_iter().map(Result::unwrap).collect();
             firsts.sort_unstable();
             assert_eq!(firsts, (0..8).map(|i| 4 + i * 10).collect::<Vec<_>>(), "{}", t.engine);
-            let mut tx = t.store.begin().await.unwrap();
-            assert_eq!(tx.take_numbers("receipt", 1).await.unwrap(), 84, "{}", t.engine);
         }
+    }
+
+    /// Where they are kept in memory, another process has others, and none is handed out
+    /// again by the next one.
+    #[tokio::test]
+    async fn receipt_numbers_of_two_processes_differ() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("gong.db").display());
+        let open = || async { Store::open(&url, Vault::from_key(&[1; 32]), Clock::System).await.unwrap() };
+        let (one, other) = (open().await, open().await);
+        let mut taken = std::collections::BTreeSet::new();
+        for n in [1, 9_999, 1, 500, 9_700, 20_000, 3] {
+            for store in [&one, &other] {
+                let first = store.pool.reserve_receipts(n).await.unwrap();
+                assert!((first..first + n).all(|no| taken.insert(no)), "{n} from {first}");
+            }
+        }
+        let next = open().await.pool.reserve_receipts(1).await.unwrap();
+        assert!(taken.last().is_some_and(|last| *last < next), "{next} after {:?}", taken.last());
     }
 }

@@ -1,13 +1,16 @@
 //! The two engines behind one enum, and the macros that run one body on either.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{Connection as _, Database, Executor as _, Row as _, Sqlite, Transaction};
+use tokio::sync::Mutex;
 
 use super::lent::Lent;
 use super::{Result, StoreError};
@@ -30,6 +33,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const CLOSES: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 const CONNECTIONS: u32 = 12;
+/// Receipt numbers that are reserved at once where that takes a commit.
+const RESERVED: i64 = 10_000;
 
 /// The open engine.
 #[derive(Debug, Clone)]
@@ -38,6 +43,8 @@ pub enum Pool {
     Sqlite {
         read: SqlitePool,
         write: SqlitePool,
+        /// Receipt numbers that this process has reserved and not used yet.
+        receipts: Arc<Mutex<Range<i64>>>,
     },
     Postgres(PgPool),
 }
@@ -171,7 +178,7 @@ impl Pool {
         // The writer goes back to the pages it has just written; readers pass by.
         let reading = writing.pragma("cache_size", "-4000");
         let read = options().max_connections(READERS).connect_with(reading).await?;
-        Ok((Self::Sqlite { read, write }, Some(file)))
+        Ok((Self::Sqlite { read, write, receipts: Arc::default() }, Some(file)))
     }
 
     pub(crate) async fn begin(&self) -> sqlx::Result<Tx> {
@@ -198,25 +205,36 @@ impl Pool {
         }
     }
 
-    /// Takes the next `n` numbers of `counter` before the transaction that needs them, so
-    /// that nobody else waits for that one. What a crash loses of it, it loses together
-    /// with whatever used the numbers; those of a transaction that fails are never used.
-    pub(super) async fn reserve_numbers(&self, counter: &'static str, n: i64) -> Result<i64> {
-        let Self::Postgres(pool) = self else {
-            let mut tx = self.begin().await?;
-            let first = tx.take_numbers(counter, n).await?;
-            tx.commit().await?;
-            return Ok(first);
-        };
-        // One round trip and, as one message, one transaction; the disk is not waited for.
-        let sql = format!(
-            "SET LOCAL synchronous_commit = off; \
-             UPDATE counters SET value = value + {n} WHERE name = '{counter}' RETURNING value"
-        );
-        let mut lent = Lent::of(pool).await?;
-        let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *lent).await?;
-        let last: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
-        Ok(last - n + 1)
+    /// Takes the next `n` receipt numbers before the transaction that needs them, so that
+    /// nobody else waits for that one; returns the first. Numbers of a transaction that
+    /// fails are never used, nor those that a process reserved and did not come to use.
+    pub(super) async fn reserve_receipts(&self, n: i64) -> Result<i64> {
+        match self {
+            Self::Sqlite { receipts, .. } => {
+                let mut left = receipts.lock().await;
+                if left.end - left.start < n {
+                    let many = n.max(RESERVED);
+                    let mut tx = self.begin().await?;
+                    let first = tx.take_numbers("receipt", many).await?;
+                    tx.commit().await?;
+                    *left = first..first + many;
+                }
+                left.start += n;
+                Ok(left.start - n)
+            }
+            Self::Postgres(pool) => {
+                // One round trip and, as one message, one transaction; the disk is not waited
+                // for. What a crash loses of it, it loses together with whatever used the numbers.
+                let sql = format!(
+                    "SET LOCAL synchronous_commit = off; \
+                     UPDATE counters SET value = value + {n} WHERE name = 'receipt' RETURNING value"
+                );
+                let mut lent = Lent::of(pool).await?;
+                let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *lent).await?;
+                let last: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+                Ok(last - n + 1)
+            }
+        }
     }
 
     /// Picks the wording of a statement that the engines spell differently.
@@ -229,7 +247,7 @@ impl Pool {
 
     pub(crate) async fn close(&self) {
         match self {
-            Self::Sqlite { read, write } => {
+            Self::Sqlite { read, write, .. } => {
                 read.close().await;
                 write.close().await;
             }
@@ -285,7 +303,7 @@ mod tests {
     async fn no_pool_has_the_task_that_may_spin() {
         for t in stores().await {
             let ages = match &t.store.pool {
-                Pool::Sqlite { read, write } => [read.options(), write.options()]
+                Pool::Sqlite { read, write, .. } => [read.options(), write.options()]
                     .map(|o| (o.get_idle_timeout(), o.get_max_lifetime(), o.get_min_connections()))
                     .to_vec(),
                 Pool::Postgres(pool) => {

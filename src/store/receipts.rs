@@ -18,7 +18,7 @@ use serde_json::json;
 
 use self::claims::{Raised, Wait};
 use self::rows::{KeptReceipt, ReceiptRows};
-use super::{Pool, Result, Store, StoreError, Tx};
+use super::{Result, Store, StoreError, Tx};
 use crate::channel::{Receipt, ReceiptKey};
 use crate::clock::Millis;
 use crate::domain::delivery::Word;
@@ -109,9 +109,9 @@ type Key = (i64, i64);
 /// Receipts a transaction: well under 100 ms on either engine.
 pub const GROUP: usize = 500;
 
-/// Groups of a channel that are written at the same time: a server works on one while
-/// the other is sealed here, or on its way to the disk there.
-const AT_ONCE: usize = 2;
+/// Calls of [`Store::record_group`] for one channel that are worth making at once: the
+/// database works on one group, or brings it to the disk, while the other is sealed here.
+pub const AT_ONCE: usize = 2;
 
 /// A receipt's number, and what came sealed for the row of that number.
 type Sealed = (i64, Vec<u8>);
@@ -179,31 +179,14 @@ impl Store {
         Ok(fates)
     }
 
-    /// How many calls of [`Store::record_group`] for one channel are worth making at once:
-    /// the embedded engine has one writer.
-    pub fn groups_at_once(&self) -> usize {
-        self.pool.pick(1, AT_ONCE)
-    }
-
     async fn record_some(&self, channel: i32, receipts: &[&Receipt]) -> Result<Vec<Fate>> {
         let now = self.now();
         let n = i64::try_from(receipts.len()).unwrap_or(i64::MAX);
-        let seal = |first: i64| -> Vec<Sealed> {
-            let sealed = |(no, r): (i64, &&Receipt)| (no, self.vault.seal(Owner::Receipt(no), r.raw.as_bytes()));
-            (first..).zip(receipts).map(sealed).collect()
-        };
-        let (mut tx, sealed) = match &self.pool {
-            Pool::Sqlite { .. } => {
-                let mut tx = self.begin_hot().await?;
-                let first = tx.take_numbers("receipt", n).await?;
-                (tx, seal(first))
-            }
-            // No lock is held while we seal.
-            Pool::Postgres(_) => {
-                let sealed = seal(self.pool.reserve_numbers("receipt", n).await?);
-                (self.begin_hot().await?, sealed)
-            }
-        };
+        let first = self.pool.reserve_receipts(n).await?;
+        // No lock is held while we seal.
+        let seal = |(no, r): (i64, &&Receipt)| (no, self.vault.seal(Owner::Receipt(no), r.raw.as_bytes()));
+        let sealed: Vec<Sealed> = (first..).zip(receipts).map(seal).collect();
+        let mut tx = self.begin_hot().await?;
         let matches = tx.match_receipts(self, channel, receipts).await?;
         tx.mark_targets_gone(receipts, &matches).await?;
         let keys: BTreeSet<Key> = matches.iter().flatten().map(Claim::key).collect();

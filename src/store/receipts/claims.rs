@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
-
 use super::{Claim, Key};
 use crate::clock::Millis;
 use crate::domain::delivery::{Event, State, Word, next};
-use crate::store::{Result, Tx};
+use crate::store::bulk::Rows;
+use crate::store::{Result, StoreError, Tx};
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx::FromRow, serde::Deserialize)]
 struct Current {
     dispatch_no: i64,
     ordinal: i64,
@@ -68,10 +67,9 @@ impl Tx {
         }
         let found: Vec<Current> = match self {
             Self::Sqlite(t) => {
-                let sql = "SELECT d.dispatch_no, d.ordinal, d.state, d.attempt, p.purged_at IS NOT NULL AS purged \
-                     FROM (SELECT value->>0 AS dn, value->>1 AS o FROM json_each($1)) j \
-                     JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o LEFT JOIN dispatches p ON p.no = d.dispatch_no";
-                sqlx::query_as(sql).bind(json!(keys).to_string()).fetch_all(&mut **t).await?
+                let keys: Rows = keys.iter().map(|(d, o)| [(*d).into(), (*o).into()]).collect();
+                let json: String = sqlx::query_scalar(READ_SQLITE).bind(keys.into_json()).fetch_one(&mut **t).await?;
+                serde_json::from_str(&json).map_err(|e| StoreError::Damaged(e.to_string()))?
             }
             Self::Postgres(t) => {
                 sqlx::query_as(if wait == Wait::Yes { LOCK } else { LOCK_FREE })
@@ -104,16 +102,23 @@ impl Tx {
                 .await?;
             return Ok(());
         }
-        let rows: Vec<_> =
-            raised.iter().map(|((d, o), r)| (d, o, r.state.code(), r.handed, r.reached, r.seen)).collect();
+        let rows = raised.iter().map(|((d, o), r)| {
+            [(*d).into(), (*o).into(), r.state.code().into(), r.handed.into(), r.reached.into(), r.seen.into()]
+        });
         let sql = "UPDATE deliveries SET state = j.state, reason = 0, next_at = NULL, handed_at = COALESCE(handed_at, j.handed), \
              reached_at = COALESCE(reached_at, j.reached), seen_at = COALESCE(seen_at, j.seen) \
              FROM (SELECT value->>0 AS dn, value->>1 AS o, value->>2 AS state, value->>3 AS handed, value->>4 AS reached, value->>5 AS seen FROM json_each($1)) j \
              WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.o";
-        exec!(self, sqlx::query(sql).bind(json!(rows).to_string()))?;
+        exec!(self, sqlx::query(sql).bind(rows.collect::<Rows>().into_json()))?;
         Ok(())
     }
 }
+
+/// The rows as one JSON text: handed over one by one they cost the driver more than
+/// finding them does the database.
+const READ_SQLITE: &str = "SELECT json_group_array(json_array(d.dispatch_no, d.ordinal, d.state, d.attempt, p.purged_at IS NOT NULL)) \
+     FROM (SELECT value->>0 AS dn, value->>1 AS o FROM json_each($1)) j \
+     JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o LEFT JOIN dispatches p ON p.no = d.dispatch_no";
 
 macro_rules! lock {
     ($how:literal) => {

@@ -1,10 +1,8 @@
 //! Receipts as one parameter: JSON for the embedded engine, arrays for a server.
 
-use serde_json::json;
-
 use crate::clock::Millis;
+use crate::store::bulk::Rows;
 use crate::store::{Pool, Result, Tx};
-use crate::vault::hex;
 
 /// What is kept of a receipt.
 pub struct KeptReceipt {
@@ -36,21 +34,20 @@ impl ReceiptRows {
         if let Pool::Postgres(_) = pool {
             return Self::Arrays(rows);
         }
-        let cells = |r: &KeptReceipt| {
-            let raw = r.raw_sealed.as_deref().map(hex);
-            json!([
-                r.no,
-                r.gateway_id,
-                r.state,
-                r.code,
-                r.event_at,
-                r.to.map(|t| t.0),
-                r.to.map(|t| t.1),
-                r.to.map(|t| t.2),
-                raw
-            ])
-        };
-        Self::Json(serde_json::Value::Array(rows.iter().map(cells).collect()).to_string())
+        let cells = rows.iter().map(|r| {
+            [
+                r.no.into(),
+                r.gateway_id.as_str().into(),
+                r.state.into(),
+                r.code.as_str().into(),
+                r.event_at.into(),
+                r.to.map(|t| t.0).into(),
+                r.to.map(|t| t.1).into(),
+                r.to.map(|t| t.2).into(),
+                r.raw_sealed.as_deref().into(),
+            ]
+        });
+        Self::Json(cells.collect::<Rows>().into_json())
     }
 }
 
