@@ -148,6 +148,19 @@ impl Store {
         tokio::time::timeout(limit, asked).await.unwrap_or(Err(StoreError::Silent(limit.as_secs())))
     }
 
+    /// Starts a task that does little but ask the database. The embedded engine answers
+    /// from a thread outside the runtime, and whom that wakes waits behind every task that
+    /// is ready, once a statement: there it gets a thread of its own, which is woken at once.
+    pub fn spawn(&self, asking: impl Future<Output = ()> + Send + 'static) {
+        match self.pool {
+            Pool::Sqlite { .. } => {
+                let runtime = tokio::runtime::Handle::current();
+                drop(tokio::task::spawn_blocking(move || runtime.block_on(asking)));
+            }
+            Pool::Postgres(_) => drop(tokio::spawn(asking)),
+        }
+    }
+
     /// Now, in epoch milliseconds: on a server by the database's clock, which all who
     /// work on it share.
     #[must_use]

@@ -93,7 +93,8 @@ async fn write(recorder: Recorder, mut inbox: mpsc::UnboundedReceiver<Waiting>) 
         crowded = group.len() > 1 || !line.is_empty();
         // A task of its own: what breaks there breaks this group.
         let recorder = recorder.clone();
-        tokio::spawn(async move {
+        let store = Arc::clone(&recorder.store);
+        store.spawn(async move {
             let _turn = turn;
             recorder.keep(group).await;
         });
