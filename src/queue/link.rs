@@ -50,7 +50,10 @@ pub(super) async fn watch(connection: &Connection, part: &str, blocked: &Blocked
     loop {
         match (connection.status().blocked(), &is) {
             (true, None) => {
-                tracing::warn!(part, "the broker is short of memory or disk and takes nothing; what it does not take waits");
+                tracing::warn!(
+                    part,
+                    "the broker is short of memory or disk and takes nothing; what it does not take waits"
+                );
                 is = Some(blocked.one());
             }
             (false, Some(_)) => {

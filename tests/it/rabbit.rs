@@ -92,7 +92,8 @@ async fn what_cannot_be_read_goes_to_the_dead_letters_with_its_reason() {
     let warned = || {
         let report = site.run(&["check", "--connect", "--json"]).json();
         let mut lines = report.as_array().unwrap().iter();
-        lines.any(|l| l["name"] == "connect:dead" && l["state"] == "warn" && l["text"].to_string().contains("gong.dead"))
+        lines
+            .any(|l| l["name"] == "connect:dead" && l["state"] == "warn" && l["text"].to_string().contains("gong.dead"))
     };
     assert!(warned());
     let channel = server.channel().await;

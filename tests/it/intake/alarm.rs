@@ -32,7 +32,7 @@ async fn a_broker_without_room_delays_answers_and_events_and_holds_up_no_end() {
     let Some(broker) = own_broker().await else { return };
     let gateway = gateway(Behaviour { receipt_delay: "5".parse().unwrap(), ..Behaviour::default() }).await;
     let site = sqlite(broker.url()).await.with(WEATHER);
-    let mut site = site.with_kannel(gateway.addr, "rate = 100000, in_flight = 64");
+    let mut site = site.with_kannel(gateway.addr, "rate = 2, in_flight = 16");
     let app = site.open().await;
     site.settle(&app, 200).await;
     let (serving, _) = engine(&mut site, &app).await;
@@ -69,6 +69,8 @@ async fn a_broker_without_room_delays_answers_and_events_and_holds_up_no_end() {
     assert_eq!((&said["ok"], items(&app).await), (&Value::Bool(true), 2), "{said}");
     let mut all = heard_until(&mut office, "dispatch.paused").await;
     app.store.steer_dispatch(dispatch.no, "active", "李四").await.unwrap();
+    all.extend(heard_until(&mut office, "dispatch.resumed").await);
+    app.store.set_rate("sms", Some(2_000.0), "李四").await.unwrap();
     all.extend(heard_until(&mut office, "dispatch.finished").await);
     until("the broker takes everything", SOON, async || counts.queue.blocked.get() == 0).await;
     let done = finished(&app, dispatch.no, SOON).await;

@@ -162,7 +162,10 @@ async fn a_message_that_comes_back_too_often_is_buried_by_the_broker_and_its_bat
         Some(AMQPValue::LongString(text)) => text.to_string(),
         other => panic!("{name}: {other:?}"),
     };
-    assert_eq!((header("x-first-death-reason"), header("x-first-death-queue")), ("delivery_limit".into(), URGENT.into()));
+    assert_eq!(
+        (header("x-first-death-reason"), header("x-first-death-queue")),
+        ("delivery_limit".into(), URGENT.into())
+    );
     assert!(headers.inner().contains_key("x-death") && !headers.inner().contains_key("x-gong-reason"));
     shows(&fleet, "gong_queue_dead_letters 0").await;
     for process in [worker, planner] {
