@@ -133,10 +133,9 @@ async fn a_message_that_comes_back_too_often_is_buried_by_the_broker_and_its_bat
     let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(16), 800)).await;
     let planner = fleet.plan("planner");
     let dispatch = fleet.alert().await;
-    let planned = "SELECT COUNT(*) FROM dispatches WHERE phase = 'done'";
+    let done = "SELECT COUNT(*) FROM dispatches WHERE phase = 'done'";
     let rest = "SELECT COUNT(*) FROM batches WHERE published_epoch <> epoch";
-    until("it lies with the broker", SOON, async || fleet.count(planned).await == 1 && fleet.count(rest).await == 0)
-        .await;
+    until("it lies with the broker", SOON, async || fleet.count(done).await == 1 && fleet.count(rest).await == 0).await;
     let n = u32::try_from(fleet.count("SELECT COUNT(*) FROM batches").await).unwrap();
     assert!(n > 3, "{n} batches");
     shows(&fleet, "gong_queue_dead_letters 0").await;
