@@ -93,3 +93,18 @@ impl Drop for OneBlocked {
         self.0.change(|n| n.saturating_sub(1));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_takes_nothing_until_it_takes_from_every_connection() {
+        let blocked = Blocked::default();
+        let (relay, events) = (blocked.one(), blocked.clone().one());
+        drop(relay);
+        assert_eq!(blocked.get(), 1);
+        drop(events);
+        assert_eq!(blocked.get(), 0);
+    }
+}

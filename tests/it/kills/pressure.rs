@@ -102,6 +102,7 @@ async fn receipts_that_find_no_room_are_refused_and_kept_when_they_come_again() 
 }
 
 const PREFETCH: u32 = 2;
+const UNTOLD: &str = "SELECT COUNT(*) FROM batches WHERE state = 0 AND published_epoch <> epoch";
 const WAITS: &str = "SELECT COUNT(*) FROM batches WHERE state = 0";
 
 /// A slow gateway holds the workers up, and the broker then runs short of memory, and of disk.
@@ -124,6 +125,13 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_or_disk
     })
     .await;
     assert!(broker.depth("gong.sms.prompt").await.unwrap().0 > 0, "the others wait with the broker");
+    // Between them and the next lies what must be buried, for each of the workers.
+    for _ in 0..most {
+        broker.publish("gong.sms.prompt", "none of ours").await;
+    }
+    let behind = fleet.load().await;
+    let plans = "SELECT COUNT(*) FROM dispatches WHERE phase <> 'done'";
+    until("they are with the broker", SOON, async || fleet.count(plans).await + fleet.count(UNTOLD).await == 0).await;
 
     broker.ctl(&["set_vm_memory_high_watermark", "0.00001"]);
     let second = fleet.load().await;
@@ -131,7 +139,9 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_or_disk
     assert!(fleet.log_of("planner").contains("short of memory or disk"));
     // What it has still goes out; what it has not waits in the store, and people are told.
     fleet.gateway.behave(prompt()).unwrap();
-    finished(&fleet.app, first, SOON).await;
+    for dispatch in [first, behind] {
+        finished(&fleet.app, dispatch, SOON).await;
+    }
     let rings = || std::fs::read_to_string(heard.path()).unwrap();
     until("the lane is said to stand still", SOON, async || rings().contains("lane:sms:prompt begins")).await;
     assert!(fleet.count(WAITS).await > 0);
@@ -154,7 +164,8 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_or_disk
     broker.ctl(&["set_disk_free_limit", "50MB"]);
     fleet.recovered("the broker was short of disk").await;
     shows(&fleet, "gong_queue_blocked 0").await;
-    for dispatch in [first, second, third] {
+    until("the dead are buried", SOON, async || broker.depth("gong.dead").await.unwrap().0 >= most).await;
+    for dispatch in [first, behind, second, third] {
         fleet.balanced(dispatch, 0).await;
     }
     for process in [one, other, planner] {
