@@ -15,6 +15,7 @@ use crate::clock::Millis;
 use crate::dispatch::alarm::AlarmSettings;
 use crate::dispatch::retry::RetrySettings;
 use crate::domain::audience::Attributes;
+use crate::domain::mistake::Mistake;
 use crate::domain::plan::{Plan, parse_duration};
 use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
@@ -33,7 +34,7 @@ mod sheets;
 pub use calendar::{CalendarFault, CalendarFileError};
 pub use calls::CallsConfig;
 pub use environment::{arguments, env};
-use environment::{environment, set};
+use environment::{environment, overridden};
 pub use error::ConfigError;
 pub use intake::{IntakeConfig, SourceConfig};
 pub use sections::{
@@ -86,16 +87,13 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path, overrides: &[(String, String)]) -> Result<Self, ConfigError> {
-        let wrong = |e: toml::de::Error| ConfigError::Toml(path.to_owned(), e.to_string());
-        // Without overrides errors keep their line and column.
-        if overrides.is_empty() {
-            return toml::from_str(text).map_err(wrong);
-        }
-        let mut table: toml::Table = toml::from_str(text).map_err(wrong)?;
-        for (name, value) in overrides {
-            set(&mut table, name, value)?;
-        }
-        table.try_into().map_err(wrong)
+        let wrong = |e: toml::de::Error| ConfigError::Toml(path.to_owned(), Mistake::of(text, &e));
+        let file: toml::Table = toml::from_str(text).map_err(wrong)?;
+        overridden(&file, overrides).or_else(|error| match toml::from_str::<Self>(text) {
+            // What no variable mends is told by its place in the file.
+            Err(written) => Err(wrong(written)),
+            Ok(_) => Err(error),
+        })
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -239,13 +237,27 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.site.phone, "0873-5550000");
+        assert_eq!(parsed("", &[("site.phone", "12345"), ("site.name", "7")]).unwrap().site.phone, "12345");
         assert_eq!(config.retry.attempts, 3);
         assert!(!config.review.four_eyes);
     }
 
     #[test]
     fn a_typo_is_located() {
-        let error = parsed("[site]\nnaem = \"x\"\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("naem"), "{error}");
+        for overrides in [&[][..], &[("site.phone", "1")]] {
+            let error = parsed("[site]\nnaem = \"x\"\n", overrides).unwrap_err().to_string();
+            assert!(error.contains("第 2 行第 1 列") && error.contains("naem"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_never_shows_a_value() {
+        let quoted = "[store]\nurl = \"postgres://gong:geheim@db/gong\n";
+        let error = parsed(quoted, &[("site.phone", "1")]).unwrap_err().to_string();
+        assert!(error.contains("gong.toml 第 2 行") && !error.contains("geheim"), "{error}");
+        let error = parsed("", &[("site.phone", "1"), ("disk.reserve_mb", "geheim"), ("log.filter", "warn")]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("GONG_DISK__RESERVE_MB") && error.contains("正整数"), "{error}");
+        assert!(!error.contains("geheim") && !error.contains("GONG_SITE__PHONE"), "{error}");
     }
 }
