@@ -221,8 +221,9 @@ impl Post {
     async fn bury(&self, channel: &Channel, delivery: Delivery, why: &str) -> Result<(), QueueError> {
         let queue = delivery.routing_key.as_str();
         tracing::error!(channel = self.name, queue, why, "a message that cannot be read; see the queue gong.dead");
+        dead::bury(channel, &delivery, dead::SHORT, why).await?;
         self.rabbit.counts.poison.inc();
-        dead::bury(channel, &delivery, dead::SHORT, why).await
+        Ok(())
     }
 
     /// Nothing is kept from the broker for long: what waits goes back through the

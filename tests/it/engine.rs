@@ -10,6 +10,7 @@ use gong::planner::Pace;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::Ledger;
+use crate::rig::stands;
 use crate::site::{ALERT, NOTICE, Site, finished, gateway, in_state, wish};
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -131,10 +132,8 @@ async fn a_cancel_and_a_pause_hold_within_a_second() {
     let sent = || gateway.stats().messages;
     until(|| sent() > 20).await;
     app.store.steer_dispatch(dispatch.no, "paused", "李四").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    stands(&gateway).await;
     let held = sent();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(sent(), held, "nothing leaves a second after the pause");
     assert_eq!(in_state(&app, dispatch.no, State::Sending).await, 0);
     app.store.set_rate("sms", Some(400.0), "李四").await.unwrap();
     app.store.steer_dispatch(dispatch.no, "active", "李四").await.unwrap();

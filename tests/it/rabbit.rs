@@ -9,10 +9,10 @@ use gong::domain::delivery::State;
 use gong::loopback::Behaviour;
 use lapin::options::{BasicGetOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use self::rig::{Broker, ROUTINE, books, broker, engine, engines, held};
-use crate::rig::{SOON, delivery_of, log, until};
+use crate::rig::{BUSY, Entry, SOON, delivery_of, log, stands, until};
 use crate::site::{ALERT, NOTICE, finished, gateway, in_state, wish};
 
 /// Nothing but the way there.
@@ -39,7 +39,8 @@ async fn twenty_thousand_go_through_the_broker_and_each_once() {
         let stats = gateway.stats();
         assert_eq!((i64::try_from(stats.messages).unwrap(), stats.duplicates), (done.deliveries, 0), "{store}");
         let batches = u64::try_from(done.deliveries).unwrap().div_ceil(1_000);
-        assert!(counts.queue.published.get() >= batches, "{store}: {:?}", counts.queue);
+        // Counted a moment after the workers have them.
+        until("they are counted", SOON, async || counts.queue.published.get() >= batches).await;
         assert_eq!((counts.queue.poison.get(), counts.queue.lost.get()), (0, 0), "{store}");
         books(&app, &site).await;
         serving.stop().await;
@@ -127,10 +128,8 @@ async fn pause_resume_and_cancel_hold_within_a_second_and_a_paused_channel_consu
         } else {
             app.store.steer_dispatch(dispatch.no, "paused", "李四").await.unwrap();
         }
-        sleep(Duration::from_secs(1)).await;
+        stands(&gateway).await;
         let stood = sent();
-        sleep(Duration::from_secs(1)).await;
-        assert_eq!(sent(), stood, "nothing leaves a second after the pause");
         if channel {
             assert_eq!(server.depth(ROUTINE).await.map(|(_, consumers)| consumers), Some(0));
             app.store.pause_channel("sms", false, "李四").await.unwrap();
@@ -139,7 +138,7 @@ async fn pause_resume_and_cancel_hold_within_a_second_and_a_paused_channel_consu
         }
         let resumed = Instant::now();
         until("it goes on", SOON, async || sent() > stood).await;
-        assert!(resumed.elapsed() < Duration::from_secs(5), "it went on after {:?}", resumed.elapsed());
+        assert!(resumed.elapsed() < BUSY, "it went on after {:?}", resumed.elapsed());
     }
     app.store.steer_dispatch(dispatch.no, "cancelled", "李四").await.unwrap();
     let done = finished(&app, dispatch.no, SOON).await;
@@ -169,13 +168,13 @@ async fn an_immediate_dispatch_overtakes_a_routine_one() {
     let urgent = finished(&app, urgent.no, SOON).await;
     assert!(app.store.dispatch(&routine.no.to_string()).await.unwrap().finished_at.is_none());
     let log = log(gateway.addr).await;
-    let alerts: Vec<i64> = log.iter().filter(|e| delivery_of(&app, e).0 == urgent.no).map(|e| e.at_ms).collect();
+    let (alerts, others): (Vec<&Entry>, Vec<&Entry>) = log.iter().partition(|e| delivery_of(&app, e).0 == urgent.no);
     assert_eq!(i64::try_from(alerts.len()).unwrap(), urgent.deliveries);
-    assert!(alerts[0] - asked <= 3_000, "the first immediate message came after {} ms", alerts[0] - asked);
-    let took = alerts[alerts.len() - 1] - alerts[0];
-    let alone = urgent.deliveries * 1_000 / 200;
-    // On a busy machine; the bench of lanes measures it on a quiet one.
-    assert!(took <= alone * 16 / 10, "{} immediate messages took {took} ms, alone {alone}", alerts.len());
+    // How fast exactly is for `gong bench lanes`; behind the routine it would be the last.
+    let (first, last) = (alerts[0].at_ms, alerts[alerts.len() - 1].at_ms);
+    assert!(first - asked <= 15_000, "the first immediate message came after {} ms", first - asked);
+    let between = others.iter().filter(|e| first < e.at_ms && e.at_ms < last).count();
+    assert!(between * 100 <= 8 * (alerts.len() + between), "{between} routine between {} immediate ones", alerts.len());
     serving.stop().await;
     gateway.stop().await;
 }

@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use gong::app::App;
 use gong::import::table::Options;
 use gong::import::{Mode, Run, Summary, lists, recipients};
+use gong::loopback::Running;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
@@ -28,6 +29,26 @@ pub async fn until(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> 
     while !holds().await {
         assert!(tokio::time::Instant::now() < end, "it never came to that: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// How long a step may take on a busy machine that takes a moment on a free one, and
+/// would take far longer if it did not work.
+pub const BUSY: Duration = Duration::from_secs(15);
+
+/// Waits until nothing leaves any more: a second after a pause, or a busy machine's few.
+pub async fn stands(gateway: &Running) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(6);
+    let second = Duration::from_secs(1);
+    tokio::time::sleep(second).await;
+    loop {
+        let before = gateway.stats().messages;
+        tokio::time::sleep(second).await;
+        let left = gateway.stats().messages - before;
+        if left == 0 {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < end, "{left} messages left in a second, long after the pause");
     }
 }
 
