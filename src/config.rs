@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 
 use crate::channel::registry::ChannelSettings;
 use crate::clock::Millis;
@@ -105,7 +106,28 @@ impl Config {
         self.alarm_limits()?;
         self.queue.check()?;
         self.check_intake()?;
-        Ok(())
+        self.check_server()
+    }
+
+    /// What would only come to light when the service starts, or never.
+    fn check_server(&self) -> Result<(), ConfigError> {
+        let listen = &self.server.listen;
+        let port = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+        if !listen.rsplit_once(':').is_some_and(port) {
+            return Err(ConfigError::Value {
+                field: "server.listen",
+                value: listen.clone(),
+                expected: say!("地址和端口，如 127.0.0.1:8088", "an address and a port such as 127.0.0.1:8088"),
+            });
+        }
+        match EnvFilter::try_new(&self.log.filter) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ConfigError::Value {
+                field: "log.filter",
+                value: self.log.filter.clone(),
+                expected: say!("日志级别，如 info 或 gong=debug", "a level such as info, or gong=debug"),
+            }),
+        }
     }
 
     /// A path of the configuration, from its own folder.
@@ -247,6 +269,24 @@ mod tests {
         for overrides in [&[][..], &[("site.phone", "1")]] {
             let error = parsed("[site]\nnaem = \"x\"\n", overrides).unwrap_err().to_string();
             assert!(error.contains("第 2 行第 1 列") && error.contains("naem"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_would_keep_the_service_from_starting_is_found_before() {
+        for (field, wrong) in [
+            ("server.listen", "gehe"),
+            ("server.listen", "127.0.0.1:99999"),
+            ("server.listen", ":8088"),
+            ("log.filter", "gong=loud"),
+        ] {
+            let error = parsed("", &[(field, wrong)]).unwrap().check().unwrap_err().to_string();
+            assert!(error.contains(field) && error.contains(wrong), "{error}");
+        }
+        for (field, right) in
+            [("server.listen", "[::]:8088"), ("server.listen", "gong.local:80"), ("log.filter", "gong=debug,warn")]
+        {
+            parsed("", &[(field, right)]).unwrap().check().unwrap();
         }
     }
 

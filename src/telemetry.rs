@@ -30,7 +30,7 @@ const KEEP_LOGS: usize = 30;
 /// Sends logs to standard error, and to daily files in `dir` where one is given.
 /// The guard flushes them; keep it until the end.
 pub fn start_logs(filter: &str, dir: Option<&Path>) -> anyhow::Result<Option<WorkerGuard>> {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(filter)?;
     // Colours are for eyes: in a file they are rubbish between the words.
     let colours = std::io::stderr().is_terminal();
     let terminal = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colours);

@@ -104,6 +104,8 @@ mod tests {
         let said = unreachable(&url, &options, sqlx::Error::PoolTimedOut).await.to_string();
         assert!(said.contains(&format!("postgres://gong@127.0.0.1:{port}/gong")), "{said}");
         assert!(said.contains("refused") && said.contains("PGPASSWORD") && !said.contains("geheim"), "{said}");
+        let said = crate::store::schema::create(&url).await.unwrap_err().to_string();
+        assert!(said.contains("refused") && !said.contains("geheim"), "{said}");
         for wrong in ["postgres://gong:ge/heim@db/gong", "mysql://gong:geheim@db/gong"] {
             let said = Pool::open(wrong).await.unwrap_err().to_string();
             assert!(said.contains("应为 sqlite:") && !said.contains("heim"), "{said}");
