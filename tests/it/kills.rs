@@ -32,6 +32,8 @@ use crate::support::Running;
 
 /// A batch is a minute's sends: small ones, so that there are many.
 const SMALL: &str = "rate = 2, in_flight = 16, idempotent = false";
+/// Messages a second while faults happen: a load lasts for minutes, however busy the machine.
+const SLOW: f64 = 25.0;
 /// What a worker may leave in doubt: twice what is in flight.
 const WINDOW: usize = 32;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gong::domain::delivery::{Reason, State};
 use lapin::options::BasicGetOptions;
 
-use super::{Fleet, SMALL, rough, told_to};
+use super::{Fleet, SLOW, SMALL, rough, told_to};
 use crate::fleet::told_to_end;
 use crate::rabbit::rig::{Broker, broker, own_broker};
 use crate::rig::{SOON, delivery_of, until};
@@ -24,7 +24,7 @@ async fn a_broker_is_killed_and_wiped() {
     let (Some(server), Some(broker)) = (postgres_server(), own_broker().await) else { return };
     let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(6), 2_500)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
-    fleet.rate(80.0).await;
+    fleet.rate(SLOW).await;
     let dispatch = fleet.load().await;
     fleet.goes_on(100).await;
     for verbs in [&["kill", "start"][..], &["wipe"], &["kill", "start"]] {

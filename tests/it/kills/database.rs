@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::AssertSqlSafe;
 
 use super::servers::{Postgres, SmallDisk};
-use super::{Fleet, SMALL, rough};
+use super::{Fleet, SLOW, SMALL, rough};
 use crate::fleet::told_to_end;
 use crate::rabbit::rig::broker;
 use crate::rig::{SOON, until};
@@ -19,9 +19,9 @@ async fn a_database_is_killed_restarted_and_slow() {
     let Some(server) = Postgres::start() else { return };
     let fleet = Fleet::on(&server.url, "", SMALL, (rough(4), 2_500)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
-    fleet.rate(150.0).await;
+    fleet.rate(SLOW).await;
     let dispatch = fleet.load().await;
-    fleet.goes_on(150).await;
+    fleet.goes_on(100).await;
     for (verb, what) in [("kill", "kill -9 of the database"), ("stop", "the database restarted"), ("kill", "once more")]
     {
         server.run(verb);
@@ -56,9 +56,9 @@ async fn a_database_beside_a_broker_is_killed_and_restarted() {
     let queue = format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", broker.url());
     let fleet = Fleet::on(&server.url, &queue, SMALL, (rough(14), 1_500)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
-    fleet.rate(150.0).await;
+    fleet.rate(SLOW).await;
     let mut loads = vec![fleet.load().await];
-    fleet.goes_on(150).await;
+    fleet.goes_on(100).await;
     for round in 1..=2 {
         // What was made a moment ago is being planned and published.
         loads.push(fleet.load().await);
@@ -102,7 +102,7 @@ async fn a_database_whose_disk_is_full_goes_on_when_there_is_room() {
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
     fleet.rate(200.0).await;
     let dispatch = fleet.load().await;
-    fleet.goes_on(300).await;
+    fleet.goes_on(100).await;
     disk.fill();
     let refused = || {
         let logs = fleet.log_of("one") + &fleet.log_of("other");
@@ -113,6 +113,7 @@ async fn a_database_whose_disk_is_full_goes_on_when_there_is_room() {
     until("it refuses on", SOON, async || refused() >= 8).await;
     fleet.assert_conserved().await;
     disk.make_room();
+    fleet.rate(SLOW).await;
     fleet.recovered("the database's disk was full").await;
     fleet.goes_on(50).await;
     fleet.assert_conserved().await;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Fleet, SMALL, rough};
+use super::{Fleet, SLOW, SMALL, rough};
 use crate::fleet::told_to_end;
 use crate::proxy::{Proxy, port_of};
 use crate::rabbit::faults::tls_before;
@@ -37,7 +37,7 @@ async fn the_link_to_the_database_is_cut_and_goes_silent() {
     let mut fleet = Fleet::on(&server, "", SMALL, (rough(8), 2_500)).await.with_probe().await;
     fleet.swaps.push((format!(":{}/", port_of(&server)), format!(":{}/", proxy.port)));
     let processes = start(&fleet);
-    fleet.rate(100.0).await;
+    fleet.rate(SLOW).await;
     let dispatch = fleet.load().await;
     fleet.goes_on(100).await;
     for _ in 0..2 {
@@ -65,7 +65,7 @@ async fn the_link_to_the_broker_is_cut_and_goes_silent() {
     let queue = format!("[queue]\nprefetch = 1\nurl = [\"{}\"]", broker.by(proxy.port));
     let fleet = Fleet::on(&server, &queue, SMALL, (rough(9), 3_000)).await.with_probe().await;
     let processes = start(&fleet);
-    fleet.rate(80.0).await;
+    fleet.rate(SLOW).await;
     let dispatch = fleet.load().await;
     fleet.goes_on(100).await;
     outage(&proxy).await;
@@ -94,7 +94,7 @@ async fn whichever_address_of_a_broker_is_cut_the_other_serves() {
         format!("[queue]\nprefetch = 1\nca_file = \"{ca}\"\nurl = [\"{}\", \"{by_tls}\"]", broker.by(plain.port));
     let fleet = Fleet::on(&server, &queue, SMALL, (rough(12), 2_000)).await.with_probe().await;
     let processes = start(&fleet);
-    fleet.rate(150.0).await;
+    fleet.rate(SLOW).await;
     let dispatch = fleet.load().await;
     fleet.goes_on(100).await;
     assert_eq!(tls.carried(), 0, "the first address answers");
