@@ -79,8 +79,7 @@ impl Config {
             std::io::ErrorKind::NotFound => ConfigError::NotFound(path.to_owned()),
             _ => ConfigError::Io(path.to_owned(), e),
         })?;
-        let overrides: Vec<(String, String)> = environment().collect();
-        let mut config = Self::parse(&text, path, &overrides)?;
+        let mut config = Self::parse(&text, path, &environment()?)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         config.base = std::path::absolute(folder).map_err(|e| ConfigError::Io(path.to_owned(), e))?;
         config.check()?;
@@ -90,10 +89,10 @@ impl Config {
     fn parse(text: &str, path: &Path, overrides: &[(String, String)]) -> Result<Self, ConfigError> {
         let wrong = |e: toml::de::Error| ConfigError::Toml(path.to_owned(), Mistake::of(text, &e));
         let file: toml::Table = toml::from_str(text).map_err(wrong)?;
-        overridden(&file, overrides).or_else(|error| match toml::from_str::<Self>(text) {
+        overridden(&file, overrides).map_err(|error| match toml::from_str::<Self>(text) {
             // What no variable mends is told by its place in the file.
-            Err(written) => Err(wrong(written)),
-            Ok(_) => Err(error),
+            Err(written) => wrong(written),
+            Ok(_) => error,
         })
     }
 

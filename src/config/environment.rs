@@ -4,12 +4,24 @@ use super::{Config, ConfigError};
 use crate::domain::mistake::worded;
 use crate::say;
 
-/// `GONG_SECTION__KEY` variables, as (dotted path, value).
-pub(super) fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars().filter_map(|(name, value)| {
-        let path = name.strip_prefix("GONG_")?;
-        path.contains("__").then(|| (path.to_lowercase().replace("__", "."), value))
-    })
+/// `GONG_SECTION__KEY` variables, as (dotted path, value). Another program's may hold any
+/// bytes, as where a terminal writes GBK; one of ours must be UTF-8.
+pub(super) fn environment() -> Result<Vec<(String, String)>, ConfigError> {
+    let mut found = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(path) = name.to_str().and_then(|name| name.strip_prefix("GONG_")) else { continue };
+        if !path.contains("__") {
+            continue;
+        }
+        let path = path.to_lowercase().replace("__", ".");
+        let value = value
+            .into_string()
+            .map_err(|_| ConfigError::Env {
+                name: variable(&path), why: say!("不是 UTF-8 编码", "it is not UTF-8")
+            })?;
+        found.push((path, value));
+    }
+    Ok(found)
 }
 
 /// Reads one environment variable; secrets of channels come this way.

@@ -105,6 +105,21 @@ async fn a_site_moves_to_a_server_and_back() {
     sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_made_on_a_server_is_told_where_the_address_belongs() {
+    let Some(server) = postgres_server() else { return };
+    let (admin, name, url) = schema(&server).await;
+    let gong = Gong::new();
+    let with = |args: &[&str]| Run::of(gong.command(args.iter().copied()).env("GONG_STORE__URL", &url)).ok();
+    let made = with(&["init", "--name", "某局", "--phone", "12345"]);
+    assert!(made.stderr.contains("GONG_STORE__URL") && made.stderr.contains("[store] url"), "{made:?}");
+    with(&["status"]);
+    // Without it, nothing begins anew beside it.
+    let lost = gong.run(["status"]);
+    assert!(lost.code == Some(3) && lost.stderr.contains("[store] url"), "{lost:?}");
+    sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
+}
+
 /// What was reached, without the time of asking.
 fn reach(site: &Site, no: &str) -> Value {
     let mut reach = site.run(&["reach", no, "--json"]).ok().json();
