@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::domain::mistake::Mistake;
+use crate::domain::mistake::{Mistake, unreadable};
 use crate::say;
 
 /// Why a configuration cannot be used.
@@ -10,7 +10,7 @@ use crate::say;
 pub enum ConfigError {
     #[error("{}", not_found(.0))]
     NotFound(PathBuf),
-    #[error("{}: {}", .0.display(), .1)]
+    #[error("{}: {}", .0.display(), unreadable(.1))]
     Io(PathBuf, #[source] std::io::Error),
     #[error("{}", mistaken(.0, .1))]
     Toml(PathBuf, Mistake),

@@ -38,6 +38,18 @@ pub fn position(text: &str, byte: usize) -> (usize, usize) {
     (line, column)
 }
 
+/// Why a text file cannot be read: often an editor wrote it in another encoding.
+#[must_use]
+pub fn unreadable(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => say!(
+            "不是 UTF-8 编码。请用编辑器另存为 UTF-8，再执行一次",
+            "it is not UTF-8. Save it as UTF-8 in an editor, then run it again"
+        ),
+        _ => error.to_string(),
+    }
+}
+
 /// A parser's words, without the value that it met.
 #[must_use]
 pub fn worded(message: &str) -> String {
