@@ -1,5 +1,7 @@
 //! What the broker's side of the queue counts, for Prometheus.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -20,7 +22,10 @@ pub struct QueueCounts {
     /// Connections to the broker that broke or could not be made.
     pub broken: Counter,
     /// 1 while the broker takes nothing for want of memory or disk.
-    pub blocked: Gauge,
+    pub blocked: Blocked,
+    /// What lies in the queue of dead letters, whoever moved it there; 0 where another
+    /// process reads it.
+    pub dead: Gauge,
     /// Letters of other systems entered, or answered again.
     pub entered: Counter,
     /// Letters that were not.
@@ -47,6 +52,59 @@ impl QueueCounts {
             registry.register(name, help, counter.clone());
         }
         let help = "1 while the broker takes nothing for want of memory or disk";
-        registry.register("queue_blocked", help, self.blocked.clone());
+        registry.register("queue_blocked", help, self.blocked.shown.clone());
+        let help = "Messages in the queue of dead letters, whoever moved them there";
+        registry.register("queue_dead_letters", help, self.dead.clone());
+    }
+}
+
+/// 1 while the broker takes nothing on any connection of this process. It says so to
+/// those alone that have something to publish.
+#[derive(Debug, Clone, Default)]
+pub struct Blocked {
+    shown: Gauge,
+    connections: Arc<Mutex<u32>>,
+}
+
+impl Blocked {
+    #[must_use]
+    pub fn get(&self) -> i64 {
+        self.shown.get()
+    }
+
+    /// One connection more, until this is dropped.
+    pub(super) fn one(&self) -> OneBlocked {
+        self.change(|n| n + 1);
+        OneBlocked(self.clone())
+    }
+
+    fn change(&self, by: impl FnOnce(u32) -> u32) {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        *connections = by(*connections);
+        self.shown.set(i64::from(*connections > 0));
+    }
+}
+
+/// A connection on which the broker takes nothing.
+pub(super) struct OneBlocked(Blocked);
+
+impl Drop for OneBlocked {
+    fn drop(&mut self) {
+        self.0.change(|n| n.saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_takes_nothing_until_it_takes_from_every_connection() {
+        let blocked = Blocked::default();
+        let (relay, events) = (blocked.one(), blocked.clone().one());
+        drop(relay);
+        assert_eq!(blocked.get(), 1);
+        drop(events);
+        assert_eq!(blocked.get(), 0);
     }
 }

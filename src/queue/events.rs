@@ -52,19 +52,28 @@ impl<L: Lookout> Events<L> {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         topology::declare_exchange(&channel, EVENTS, ExchangeKind::Topic, durable).await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        tokio::select! {
+            done = self.keep_telling(&connection, &channel) => done?,
+            () = link::watch(&connection, "events", &self.rabbit.counts.blocked) => {}
+        }
+        link::close(&connection).await
+    }
+
+    /// Looks and publishes until told to stop.
+    async fn keep_telling(&self, connection: &Connection, channel: &Channel) -> Result<(), QueueError> {
         while !self.stop.is_cancelled() {
             if self.lookout.leads() && !connection.status().blocked() {
                 // Nothing new is laid down before the old is gone: there are never many.
-                self.publish(&connection, &channel).await?;
+                self.publish(connection, channel).await?;
                 self.rabbit.store.at_last(self.lookout.look()).await?;
-                self.publish(&connection, &channel).await?;
+                self.publish(connection, channel).await?;
             }
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = tokio::time::sleep(EVERY) => {}
             }
         }
-        link::close(&connection).await
+        Ok(())
     }
 
     /// Publishes all that was laid down, in order, and forgets it when it is confirmed.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::stream::{SelectAll, once};
 use futures_util::{StreamExt as _, stream::BoxStream};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, ConfirmSelectOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel};
 use tokio::sync::watch;
@@ -30,6 +32,8 @@ const TIDY: Duration = Duration::from_secs(20);
 /// A message is acknowledged after this long, whatever its batch does: the lease in the
 /// store stands for it. Brokers close on a consumer that keeps one for 30 minutes.
 const HOLD: Duration = Duration::from_mins(5);
+/// How long a burial may take; less than the end of an inbox may.
+const BURIAL: Duration = Duration::from_secs(3);
 
 /// The inbox as the worker sees it.
 pub(super) struct Inbox {
@@ -71,6 +75,29 @@ async fn acknowledge(ackers: Vec<Acker>) {
         if acker.ack(BasicAckOptions::default()).await.is_err() {
             return;
         }
+    }
+}
+
+/// Moves a message to the dead letters, by a connection of its own: of one that has
+/// published, a broker short of memory or disk hears nothing more, acknowledgements
+/// included. Where that takes long the broker is asked to move it, and says less of why.
+async fn bury(rabbit: Arc<Rabbit>, delivery: Delivery, why: String) {
+    let buried = async {
+        let connection = rabbit.link.connect("gong burial").await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        dead::bury(&channel, &delivery, dead::SHORT, &why).await?;
+        Ok::<_, QueueError>(connection)
+    };
+    let buried = tokio::time::timeout(BURIAL, buried).await;
+    if !matches!(buried, Ok(Ok(_))) {
+        tracing::warn!("cannot move a message to the dead letters; the broker is asked to");
+        // Where that fails, too, the message comes again.
+        let _ = delivery.acker.reject(BasicRejectOptions { requeue: false }).await;
+    }
+    rabbit.counts.poison.inc();
+    if let Ok(Ok(connection)) = buried {
+        let _ = link::close(&connection).await;
     }
 }
 
@@ -158,12 +185,11 @@ impl Post {
         }
         let connection = self.rabbit.link.connect(&format!("gong work {}", self.name)).await?;
         let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
         // Before it is used, so that every consumer has its own.
         channel.basic_qos(self.rabbit.prefetch, BasicQosOptions::default()).await?;
         while self.is_open().await {
             let mut consumers = self.subscribe(&channel).await?;
-            self.take_in(&channel, &mut consumers).await?;
+            self.take_in(&mut consumers).await?;
             self.shut(&channel, consumers).await?;
         }
         // The worker has returned its leases; what it held is held by nobody.
@@ -190,12 +216,12 @@ impl Post {
     }
 
     /// Puts on the shelf what comes, until the inbox is shut.
-    async fn take_in(&self, channel: &Channel, consumers: &mut Consumers) -> Result<(), QueueError> {
+    async fn take_in(&self, consumers: &mut Consumers) -> Result<(), QueueError> {
         let (mut tidy, mut open) = (tokio::time::interval(TIDY), self.open.clone());
         loop {
             tokio::select! {
                 came = consumers.next() => match came.flatten() {
-                    Some((lane, delivery)) => self.put(channel, lane, delivery?).await?,
+                    Some((lane, delivery)) => self.put(lane, delivery?),
                     // The queue was deleted under it.
                     None => return Err(QueueError::Missing(queue_name(&self.name, Lane::Call))),
                 },
@@ -206,24 +232,24 @@ impl Post {
         }
     }
 
-    async fn put(&self, channel: &Channel, lane: i32, delivery: Delivery) -> Result<(), QueueError> {
+    fn put(&self, lane: i32, delivery: Delivery) {
         match decode(&delivery.data) {
             Ok(ticket) => {
                 self.shelf().put(Held { ticket, lane, since: Instant::now(), acker: delivery.acker });
                 self.rabbit.wake.notify_waiters();
-                Ok(())
             }
-            Err(why) => self.bury(channel, delivery, &why).await,
+            // One that is none of ours goes to the dead letters, with the reason.
+            Err(why) => {
+                let queue = delivery.routing_key.as_str();
+                tracing::error!(
+                    channel = self.name,
+                    queue,
+                    why,
+                    "a message that cannot be read; see the queue gong.dead"
+                );
+                self.acks.spawn(bury(Arc::clone(&self.rabbit), delivery, why));
+            }
         }
-    }
-
-    /// A message that is none of ours goes to the dead letters, with the reason.
-    async fn bury(&self, channel: &Channel, delivery: Delivery, why: &str) -> Result<(), QueueError> {
-        let queue = delivery.routing_key.as_str();
-        tracing::error!(channel = self.name, queue, why, "a message that cannot be read; see the queue gong.dead");
-        dead::bury(channel, &delivery, dead::SHORT, why).await?;
-        self.rabbit.counts.poison.inc();
-        Ok(())
     }
 
     /// Nothing is kept from the broker for long: what waits goes back through the
@@ -253,7 +279,7 @@ impl Post {
         }
         while let Some(came) = consumers.next().await {
             if let Some((lane, delivery)) = came {
-                self.put(channel, lane, delivery?).await?;
+                self.put(lane, delivery?);
             }
         }
         let waiting = self.shelf().clear_waiting();

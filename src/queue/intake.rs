@@ -12,7 +12,7 @@ use lapin::options::{
     ExchangeDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, ExchangeKind};
+use lapin::{BasicProperties, Channel, Connection, Consumer, ExchangeKind};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -94,34 +94,45 @@ impl<C: Clerk> Intake<C> {
         let options = BasicConsumeOptions::default();
         let mut consumer =
             channel.basic_consume(INTAKE.into(), "intake".into(), options, FieldTable::default()).await?;
-        loop {
-            let came = tokio::select! {
-                () = self.stop.cancelled() => break,
-                came = consumer.next() => came,
-            };
-            // The queue was deleted under it.
-            let delivery = came.ok_or_else(|| QueueError::Missing(INTAKE.to_owned()))??;
-            self.take(&channel, delivery).await?;
+        tokio::select! {
+            done = self.take_in((&connection, &channel), &mut consumer) => done?,
+            () = link::watch(&connection, "intake", &self.rabbit.counts.blocked) => {}
         }
         link::close(&connection).await
     }
 
-    async fn take(&self, channel: &Channel, delivery: Delivery) -> Result<(), QueueError> {
-        let Some(verdict) = self.decide(&read(&delivery)).await else { return Ok(()) };
-        let answer = match &verdict {
-            Verdict::Entered(answer) | Verdict::Refused { answer, .. } | Verdict::Rejected { answer, .. } => answer,
-        };
+    /// Takes letters until told to stop.
+    async fn take_in(
+        &self,
+        (connection, channel): (&Connection, &Channel),
+        consumer: &mut Consumer,
+    ) -> Result<(), QueueError> {
+        loop {
+            let came = tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                came = consumer.next() => came,
+            };
+            // The queue was deleted under it.
+            let delivery = came.ok_or_else(|| QueueError::Missing(INTAKE.to_owned()))??;
+            let Some(verdict) = self.decide(&read(&delivery)).await else { return Ok(()) };
+            // Where the end comes first the letter comes again, and is answered the same.
+            link::answered(connection, &self.stop, self.answer(channel, &delivery, &verdict)).await?;
+        }
+    }
+
+    async fn answer(&self, channel: &Channel, delivery: &Delivery, verdict: &Verdict) -> Result<(), QueueError> {
+        let (Verdict::Entered(answer) | Verdict::Refused { answer, .. } | Verdict::Rejected { answer, .. }) = verdict;
         if let Verdict::Refused { why, .. } | Verdict::Rejected { why, .. } = verdict {
             self.rabbit.counts.turned_away.inc();
             tracing::warn!(why, "a letter to gong.intake was not entered");
         } else {
             self.rabbit.counts.entered.inc();
         }
-        let heard = reply(channel, &delivery, answer).await?;
+        let heard = reply(channel, delivery, answer).await?;
         match verdict {
-            Verdict::Rejected { why, .. } => bury(channel, &delivery, self.longest, why).await,
+            Verdict::Rejected { why, .. } => bury(channel, delivery, self.longest, why).await,
             // Its sender did not want to hear; somebody must see it.
-            Verdict::Refused { why, .. } if !heard => bury(channel, &delivery, self.longest, why).await,
+            Verdict::Refused { why, .. } if !heard => bury(channel, delivery, self.longest, why).await,
             Verdict::Entered(_) | Verdict::Refused { .. } => {
                 delivery.acker.ack(BasicAckOptions::default()).await?;
                 Ok(())

@@ -9,6 +9,7 @@ use lapin::{Connection, ConnectionProperties};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::counts::Blocked;
 use super::error::QueueError;
 use super::settings::{BrokerUrl, QueueSettings};
 
@@ -40,6 +41,28 @@ pub(super) async fn answered<T>(
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Says while the broker takes nothing; for as long as the connection lasts.
+pub(super) async fn watch(connection: &Connection, part: &str, blocked: &Blocked) {
+    let mut is = None;
+    loop {
+        match (connection.status().blocked(), &is) {
+            (true, None) => {
+                tracing::warn!(
+                    part,
+                    "the broker is short of memory or disk and takes nothing; what it does not take waits"
+                );
+                is = Some(blocked.one());
+            }
+            (false, Some(_)) => {
+                tracing::info!(part, "the broker takes messages again");
+                is = None;
+            }
+            _ => {}
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -21,7 +21,7 @@ use super::link;
 use super::message::encode;
 use super::rabbit::Rabbit;
 use super::steady::steady;
-use super::topology::{self, EXCHANGE, queue_name, routing_key};
+use super::topology::{self, DEAD, EXCHANGE, queue_name, routing_key};
 use crate::clock::Millis;
 use crate::domain::item::Lane;
 use crate::store::outbox::{LaneOf, Published, Ticket};
@@ -50,7 +50,7 @@ pub struct Relay {
     pub stop: CancellationToken,
 }
 
-/// Shows whether the broker takes nothing; not once nobody looks any more.
+/// A figure that is shown for as long as somebody reads it.
 struct Shown<'a>(&'a Gauge);
 
 impl Drop for Shown<'_> {
@@ -68,6 +68,7 @@ enum Fate {
 impl Relay {
     /// Runs until told to stop; whatever the broker does.
     pub async fn run(&self) {
+        let _shown = Shown(&self.rabbit.counts.dead);
         steady(&self.rabbit, &self.stop, "relay", || self.serve()).await;
     }
 
@@ -79,7 +80,7 @@ impl Relay {
         tracing::debug!("the relay is connected");
         tokio::select! {
             done = self.keep_full(&connection, &channel) => done?,
-            () = self.watch(&connection) => {}
+            () = link::watch(&connection, "relay", &self.rabbit.counts.blocked) => {}
         }
         link::close(&connection).await
     }
@@ -92,6 +93,7 @@ impl Relay {
             if !connection.status().blocked() {
                 if sweep_at <= Instant::now() {
                     link::answered(connection, &self.stop, self.sweep(connection)).await?;
+                    link::answered(connection, &self.stop, self.count_dead(connection)).await?;
                     sweep_at = Instant::now() + SWEEP;
                 }
                 if self.round((connection, channel), &mut full).await? {
@@ -105,23 +107,6 @@ impl Relay {
             }
         }
         Ok(())
-    }
-
-    /// Says while the broker takes nothing; for as long as the connection lasts.
-    async fn watch(&self, connection: &Connection) {
-        let shown = Shown(&self.rabbit.counts.blocked);
-        let mut was = false;
-        loop {
-            let is = connection.status().blocked();
-            shown.0.set(i64::from(is));
-            if is && !was {
-                tracing::warn!("the broker is short of memory or disk and takes nothing; batches wait in the database");
-            } else if was && !is {
-                tracing::info!("the broker takes messages again");
-            }
-            was = is;
-            tokio::time::sleep(TICK).await;
-        }
     }
 
     /// Declares everything. Only the relay does, so that a queue that is not there has
@@ -231,6 +216,18 @@ impl Relay {
             if lost > 0 {
                 self.again(of, before, lost).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Shows how many dead letters there are: the broker moves messages there itself, and
+    /// tells nobody.
+    async fn count_dead(&self, connection: &Connection) -> Result<(), QueueError> {
+        // Without it they would be thrown away.
+        let depth = topology::depth(connection, DEAD).await?.ok_or_else(|| QueueError::Missing(DEAD.to_owned()))?;
+        let dead = i64::from(depth.messages);
+        if dead > self.rabbit.counts.dead.set(dead) {
+            tracing::warn!(dead, "dead letters lie in gong.dead for somebody to look at");
         }
         Ok(())
     }

@@ -20,6 +20,10 @@ where
     while !stop.is_cancelled() {
         let began = Instant::now();
         let Err(error) = serve().await else { return };
+        if stop.is_cancelled() {
+            tracing::info!(part, %error, "the end is not put off for the broker");
+            return;
+        }
         failures = if began.elapsed() > GOOD { 1 } else { failures + 1 };
         rabbit.counts.broken.inc();
         let pause = rabbit.pause_after(failures);

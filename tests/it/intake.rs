@@ -1,6 +1,7 @@
 //! `gong.intake` and `gong.events` over a real RabbitMQ: what other systems hand in, and
 //! what they are told.
 
+mod alarm;
 mod sender;
 
 use std::sync::Arc;

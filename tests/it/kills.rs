@@ -23,6 +23,7 @@ use gong::app::prepare::Wish;
 use gong::domain::delivery::State;
 use gong::domain::item::Lane;
 use gong::loopback::{Behaviour, Span};
+use tokio::net::TcpStream;
 
 use crate::fleet::Fleet;
 use crate::ledger::Copies;
@@ -152,6 +153,15 @@ fn told_to(file: &tempfile::NamedTempFile) -> String {
     format!(
         "\n[alarm]\ncommand = [\"sh\", \"-c\", \"echo $GONG_ALARM_KEY $GONG_ALARM_STATE >> {path}\"]\nprompt = \"2s\"\n"
     )
+}
+
+/// Waits until the planner's metrics have this line.
+async fn shows(fleet: &Fleet, line: &str) {
+    until(line, SOON, async || {
+        let up = TcpStream::connect(fleet.site.address()).await.is_ok();
+        up && rig::get(fleet.site.address(), "/metrics").await.lines().any(|l| l == line)
+    })
+    .await;
 }
 
 /// Whether a process has ended by itself or by a signal.

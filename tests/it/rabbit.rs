@@ -89,6 +89,14 @@ async fn what_cannot_be_read_goes_to_the_dead_letters_with_its_reason() {
     until("the queues are there", SOON, async || server.depth(ROUTINE).await.is_some_and(|(_, c)| c > 0)).await;
     server.publish(ROUTINE, "{\"batch\":\"seven\"}").await;
     until("it is buried", SOON, async || counts.queue.poison.get() == 1).await;
+    until("it is seen", SOON, async || counts.queue.dead.get() == 1).await;
+    let warned = || {
+        let report = site.run(&["check", "--connect", "--json"]).json();
+        let mut lines = report.as_array().unwrap().iter();
+        lines
+            .any(|l| l["name"] == "connect:dead" && l["state"] == "warn" && l["text"].to_string().contains("gong.dead"))
+    };
+    assert!(warned());
     let channel = server.channel().await;
     let dead = channel.basic_get("gong.dead".into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
     assert_eq!(dead.delivery.data, b"{\"batch\":\"seven\"}");
@@ -99,6 +107,8 @@ async fn what_cannot_be_read_goes_to_the_dead_letters_with_its_reason() {
     };
     assert!(header("x-gong-reason").starts_with("not a batch message: invalid type"), "{}", header("x-gong-reason"));
     assert_eq!(header("x-gong-queue"), "sms.routine");
+    until("somebody took it away", SOON, async || counts.queue.dead.get() == 0).await;
+    assert!(!warned());
     // What comes behind it goes its way.
     let item = site.approve(&app, NOTICE).await;
     let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
@@ -203,9 +213,9 @@ async fn a_queue_holds_no_more_than_it_may_and_a_full_one_is_waited_for() {
     let item = site.approve(&app, NOTICE).await;
     let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
     let mut longest = 0;
-    until("the queue refuses", SOON, async || {
+    until("the queue refuses, and takes more as there is room", SOON, async || {
         longest = longest.max(server.depth(ROUTINE).await.map_or(0, |(messages, _)| messages));
-        counts.queue.refused.get() > 0
+        counts.queue.refused.get() > 0 && gateway.stats().messages > 1_200
     })
     .await;
     server.ctl(&["clear_policy", "-p", &server.name, "short"]);
@@ -215,7 +225,9 @@ async fn a_queue_holds_no_more_than_it_may_and_a_full_one_is_waited_for() {
         done = app.store.dispatch(&dispatch.no.to_string()).await.unwrap().finished_at.is_some();
     }
     assert!((1..=3).contains(&longest), "{longest} messages lay in the queue");
-    assert_eq!(gateway.stats().duplicates, 0);
+    let deliveries = finished(&app, dispatch.no, SOON).await.deliveries;
+    assert_eq!(in_state(&app, dispatch.no, State::Delivered).await, deliveries);
+    assert_eq!((i64::try_from(gateway.stats().messages).unwrap(), gateway.stats().duplicates), (deliveries, 0));
     books(&app, &site).await;
     serving.stop().await;
     gateway.stop().await;

@@ -4,7 +4,7 @@ use super::Report;
 use crate::config::Config;
 use crate::domain::item::Lane;
 use crate::queue::link::Link;
-use crate::queue::topology::{depth, queue_name};
+use crate::queue::topology::{DEAD, depth, queue_name};
 use crate::say;
 
 /// Nothing is said of a site without a broker. Nothing is declared or published.
@@ -26,6 +26,7 @@ pub(super) async fn broker(report: &mut Report, config: &Config, connect: bool) 
     if !connect {
         return;
     }
+    let mut dead = None;
     for (address, answer) in link.each().await {
         let connection = match answer {
             Ok(connection) => connection,
@@ -35,6 +36,9 @@ pub(super) async fn broker(report: &mut Report, config: &Config, connect: bool) 
             }
         };
         report.good("connect:queue", say!("消息队列 {address} 应答正常", "the broker {address} answers"));
+        if dead.is_none() {
+            dead = depth(&connection, DEAD).await.ok().flatten().map(|depth| depth.messages);
+        }
         let mut missing = Vec::new();
         for name in config.channels.keys() {
             let queue = queue_name(name, Lane::Routine);
@@ -50,5 +54,15 @@ pub(super) async fn broker(report: &mut Report, config: &Config, connect: bool) 
                 say!("引擎第一次运行时建立：gong serve", "the engine declares them when it first runs: gong serve"),
             );
         }
+    }
+    if let Some(dead) = dead.filter(|dead| *dead > 0) {
+        report.warn(
+            "connect:dead",
+            say!("死信队列 {DEAD} 里有 {dead} 条消息", "{dead} messages lie with the dead letters, in {DEAD}"),
+            say!(
+                "逐条查看，原因在消息头里：rabbitmqadmin get queue={DEAD}；查明以后清空",
+                "look at them, their headers say why: rabbitmqadmin get queue={DEAD}; empty it once the cause is found"
+            ),
+        );
     }
 }

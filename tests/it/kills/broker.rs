@@ -1,15 +1,17 @@
 //! What a broker suffers in the middle of a dispatch: killed, wiped, full, poisoned; and
 //! recipients whose data cannot be opened.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use gong::domain::delivery::{Reason, State};
 use lapin::options::BasicGetOptions;
+use lapin::types::AMQPValue;
 
-use super::{Fleet, SLOW, SMALL, rough, told_to};
+use super::{Fleet, SLOW, SMALL, rough, shows, told_to};
 use crate::fleet::told_to_end;
 use crate::rabbit::rig::{Broker, broker, own_broker};
-use crate::rig::{SOON, delivery_of, until};
+use crate::rig::{SOON, delivery_of, get, until};
 use crate::site::{finished, in_state};
 use crate::support::postgres_server;
 
@@ -95,6 +97,79 @@ async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
     .await;
     println!("{} dead letters", buried.len());
     for process in [one, other, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
+}
+
+/// Takes the first of `n` messages and dies of it, again and again, until the broker has
+/// buried one; how often each was taken.
+async fn die_of_the_first(broker: &Broker, queue: &str, n: u32) -> HashMap<Vec<u8>, u32> {
+    let mut taken = HashMap::new();
+    loop {
+        let mut buried = 0;
+        until("it is back, or buried", SOON, async || {
+            buried = broker.depth("gong.dead").await.unwrap().0;
+            buried > 0 || broker.depth(queue).await.unwrap().0 >= n
+        })
+        .await;
+        if buried > 0 {
+            return taken;
+        }
+        assert!(taken.values().sum::<u32>() < 200, "{taken:?}");
+        let channel = broker.channel().await;
+        if let Some(message) = channel.basic_get(queue.into(), BasicGetOptions::default()).await.unwrap() {
+            *taken.entry(message.delivery.data.clone()).or_default() += 1;
+        }
+        channel.close(200, "died".into()).await.unwrap();
+    }
+}
+
+/// A broker buries what was taken too often and never acknowledged, and tells nobody:
+/// gong says how many it has, and publishes what such a message stood for again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_back_too_often_is_buried_by_the_broker_and_its_batch_goes_all_the_same() {
+    let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
+    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(16), 800)).await;
+    let planner = fleet.plan("planner");
+    let dispatch = fleet.alert().await;
+    let done = "SELECT COUNT(*) FROM dispatches WHERE phase = 'done'";
+    let rest = "SELECT COUNT(*) FROM batches WHERE published_epoch <> epoch";
+    until("it lies with the broker", SOON, async || fleet.count(done).await == 1 && fleet.count(rest).await == 0).await;
+    let n = u32::try_from(fleet.count("SELECT COUNT(*) FROM batches").await).unwrap();
+    assert!(n > 3, "{n} batches");
+    shows(&fleet, "gong_queue_dead_letters 0").await;
+
+    let taken = die_of_the_first(&broker, URGENT, n).await;
+    shows(&fleet, "gong_queue_dead_letters 1").await;
+    let said = fleet.log_of("planner");
+    assert!(said.contains("dead letters lie in gong.dead"), "{said}");
+    assert!(!said.contains("NOT_FOUND"), "that a new broker has no queues is no error: {said}");
+    until("it is published again", SOON, async || broker.depth(URGENT).await.unwrap().0 >= n).await;
+    let metrics = get(fleet.site.address(), "/metrics").await;
+    let lost = metrics.lines().find_map(|line| line.strip_prefix("gong_queue_lost_total "));
+    assert!(lost.is_some_and(|lost| lost != "0"), "{lost:?}");
+    fleet.assert_conserved().await;
+
+    let worker = fleet.work("worker");
+    fleet.rate(3_000.0).await;
+    fleet.balanced(dispatch, 0).await;
+    let channel = broker.channel().await;
+    let dead = channel.basic_get("gong.dead".into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap().delivery;
+    let times = taken.get(&dead.data).copied().unwrap_or_default();
+    assert!(times > 20, "taken {times} times");
+    let headers = dead.properties.headers().clone().unwrap();
+    let header = |name: &str| match headers.inner().get(name) {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        other => panic!("{name}: {other:?}"),
+    };
+    assert_eq!(
+        (header("x-first-death-reason"), header("x-first-death-queue")),
+        ("delivery_limit".into(), URGENT.into())
+    );
+    assert!(headers.inner().contains_key("x-death") && !headers.inner().contains_key("x-gong-reason"));
+    shows(&fleet, "gong_queue_dead_letters 0").await;
+    for process in [worker, planner] {
         told_to_end(process).await;
     }
     fleet.end().await;

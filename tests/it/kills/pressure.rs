@@ -14,7 +14,7 @@ use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{Fleet, SMALL, told_to};
+use super::{Fleet, SMALL, shows, told_to};
 use crate::fleet::{prompt, told_to_end};
 use crate::rabbit::rig::own_broker;
 use crate::rig::{SOON, get, until};
@@ -102,21 +102,12 @@ async fn receipts_that_find_no_room_are_refused_and_kept_when_they_come_again() 
 }
 
 const PREFETCH: u32 = 2;
+const UNTOLD: &str = "SELECT COUNT(*) FROM batches WHERE state = 0 AND published_epoch <> epoch";
 const WAITS: &str = "SELECT COUNT(*) FROM batches WHERE state = 0";
 
-/// Until the planner shows this value.
-async fn blocked(fleet: &Fleet, is: bool) {
-    let line = format!("gong_queue_blocked {}", u8::from(is));
-    until(&line, SOON, async || {
-        let up = TcpStream::connect(fleet.site.address()).await.is_ok();
-        up && get(fleet.site.address(), "/metrics").await.lines().any(|l| l == line)
-    })
-    .await;
-}
-
-/// A slow gateway holds the workers up, and the broker then runs short of memory.
+/// A slow gateway holds the workers up, and the broker then runs short of memory, and of disk.
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_is_waited_for() {
+async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_or_disk_is_waited_for() {
     let (Some(server), Some(broker)) = (postgres_server(), own_broker().await) else { return };
     let heard = tempfile::NamedTempFile::new().unwrap();
     let queue = format!("[queue]\nprefetch = {PREFETCH}\nurl = [\"{}\"]", broker.url());
@@ -134,14 +125,23 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_is_wait
     })
     .await;
     assert!(broker.depth("gong.sms.prompt").await.unwrap().0 > 0, "the others wait with the broker");
+    // Between them and the next lies what must be buried, for each of the workers.
+    for _ in 0..most {
+        broker.publish("gong.sms.prompt", "none of ours").await;
+    }
+    let behind = fleet.load().await;
+    let plans = "SELECT COUNT(*) FROM dispatches WHERE phase <> 'done'";
+    until("they are with the broker", SOON, async || fleet.count(plans).await + fleet.count(UNTOLD).await == 0).await;
 
     broker.ctl(&["set_vm_memory_high_watermark", "0.00001"]);
     let second = fleet.load().await;
-    blocked(&fleet, true).await;
+    shows(&fleet, "gong_queue_blocked 1").await;
     assert!(fleet.log_of("planner").contains("short of memory or disk"));
     // What it has still goes out; what it has not waits in the store, and people are told.
     fleet.gateway.behave(prompt()).unwrap();
-    finished(&fleet.app, first, SOON).await;
+    for dispatch in [first, behind] {
+        finished(&fleet.app, dispatch, SOON).await;
+    }
     let rings = || std::fs::read_to_string(heard.path()).unwrap();
     until("the lane is said to stand still", SOON, async || rings().contains("lane:sms:prompt begins")).await;
     assert!(fleet.count(WAITS).await > 0);
@@ -149,13 +149,23 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_is_wait
     let took = told_to_end(planner).await;
     assert!(took < Duration::from_secs(30), "it ended after {took:?}");
     planner = fleet.plan("again");
-    blocked(&fleet, true).await;
+    shows(&fleet, "gong_queue_blocked 1").await;
     fleet.assert_conserved().await;
 
     broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]);
     fleet.recovered("the broker was short of memory").await;
-    blocked(&fleet, false).await;
-    for dispatch in [first, second] {
+    shows(&fleet, "gong_queue_blocked 0").await;
+
+    // More than any disk has.
+    broker.ctl(&["set_disk_free_limit", "1000000GB"]);
+    let third = fleet.load().await;
+    shows(&fleet, "gong_queue_blocked 1").await;
+    until("it waits in the store", SOON, async || fleet.count(WAITS).await > 0).await;
+    broker.ctl(&["set_disk_free_limit", "50MB"]);
+    fleet.recovered("the broker was short of disk").await;
+    shows(&fleet, "gong_queue_blocked 0").await;
+    until("the dead are buried", SOON, async || broker.depth("gong.dead").await.unwrap().0 >= most).await;
+    for dispatch in [first, behind, second, third] {
         fleet.balanced(dispatch, 0).await;
     }
     for process in [one, other, planner] {

@@ -84,12 +84,11 @@ impl Broker {
     }
 
     /// Messages of a queue that its consumers have and did not acknowledge, as the broker
-    /// itself says; it counts every few seconds.
+    /// itself says; it counts every few seconds. None before the queue is declared.
     pub fn unacknowledged(&self, queue: &str) -> u32 {
         let said = self.run(&["ctl", "list_queues", "-p", &self.name, "name", "messages_unacknowledged"]);
         let mut lines = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let of = lines.find(|words| words.first() == Some(&queue)).unwrap_or_else(|| panic!("{queue}: {said}"));
-        of[1].parse().unwrap()
+        lines.find(|words| words.first() == Some(&queue)).map_or(0, |words| words[1].parse().unwrap())
     }
 
     pub async fn channel(&self) -> Channel {
