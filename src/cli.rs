@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::lang;
 use crate::store::StoreError;
+use crate::store::address::must_exist;
 use crate::store::operators::Operator;
 
 mod alarm;
@@ -159,9 +160,16 @@ impl Context {
         Ok(config)
     }
 
+    /// The configuration of a site whose database is there.
+    pub fn site(&self) -> anyhow::Result<Config> {
+        let config = self.config()?;
+        must_exist(&config.store_url())?;
+        Ok(config)
+    }
+
     /// Opens the site.
     pub async fn app(&self) -> anyhow::Result<App> {
-        App::open(self.config()?).await
+        App::open(self.site()?).await
     }
 
     /// The operator who acts.

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 
 use crate::channel::registry::ChannelSettings;
 use crate::clock::Millis;
 use crate::dispatch::alarm::AlarmSettings;
 use crate::dispatch::retry::RetrySettings;
 use crate::domain::audience::Attributes;
+use crate::domain::mistake::Mistake;
 use crate::domain::plan::{Plan, parse_duration};
 use crate::domain::quiet::QuietHours;
 use crate::lang::Lang;
@@ -33,7 +35,7 @@ mod sheets;
 pub use calendar::{CalendarFault, CalendarFileError};
 pub use calls::CallsConfig;
 pub use environment::{arguments, env};
-use environment::{environment, set};
+use environment::{environment, overridden};
 pub use error::ConfigError;
 pub use intake::{IntakeConfig, SourceConfig};
 pub use sections::{
@@ -77,8 +79,7 @@ impl Config {
             std::io::ErrorKind::NotFound => ConfigError::NotFound(path.to_owned()),
             _ => ConfigError::Io(path.to_owned(), e),
         })?;
-        let overrides: Vec<(String, String)> = environment().collect();
-        let mut config = Self::parse(&text, path, &overrides)?;
+        let mut config = Self::parse(&text, path, &environment()?)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         config.base = std::path::absolute(folder).map_err(|e| ConfigError::Io(path.to_owned(), e))?;
         config.check()?;
@@ -86,16 +87,13 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path, overrides: &[(String, String)]) -> Result<Self, ConfigError> {
-        let wrong = |e: toml::de::Error| ConfigError::Toml(path.to_owned(), e.to_string());
-        // Without overrides errors keep their line and column.
-        if overrides.is_empty() {
-            return toml::from_str(text).map_err(wrong);
-        }
-        let mut table: toml::Table = toml::from_str(text).map_err(wrong)?;
-        for (name, value) in overrides {
-            set(&mut table, name, value)?;
-        }
-        table.try_into().map_err(wrong)
+        let wrong = |e: toml::de::Error| ConfigError::Toml(path.to_owned(), Mistake::of(text, &e));
+        let file: toml::Table = toml::from_str(text).map_err(wrong)?;
+        overridden(&file, overrides).map_err(|error| match toml::from_str::<Self>(text) {
+            // What no variable mends is told by its place in the file.
+            Err(written) => wrong(written),
+            Ok(_) => error,
+        })
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -107,7 +105,28 @@ impl Config {
         self.alarm_limits()?;
         self.queue.check()?;
         self.check_intake()?;
-        Ok(())
+        self.check_server()
+    }
+
+    /// What would only come to light when the service starts, or never.
+    fn check_server(&self) -> Result<(), ConfigError> {
+        let listen = &self.server.listen;
+        let port = |(host, port): (&str, &str)| !host.is_empty() && port.parse::<u16>().is_ok();
+        if !listen.rsplit_once(':').is_some_and(port) {
+            return Err(ConfigError::Value {
+                field: "server.listen",
+                value: listen.clone(),
+                expected: say!("地址和端口，如 127.0.0.1:8088", "an address and a port such as 127.0.0.1:8088"),
+            });
+        }
+        match EnvFilter::try_new(&self.log.filter) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ConfigError::Value {
+                field: "log.filter",
+                value: self.log.filter.clone(),
+                expected: say!("日志级别，如 info 或 gong=debug", "a level such as info, or gong=debug"),
+            }),
+        }
     }
 
     /// A path of the configuration, from its own folder.
@@ -239,13 +258,45 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.site.phone, "0873-5550000");
+        assert_eq!(parsed("", &[("site.phone", "12345"), ("site.name", "7")]).unwrap().site.phone, "12345");
         assert_eq!(config.retry.attempts, 3);
         assert!(!config.review.four_eyes);
     }
 
     #[test]
     fn a_typo_is_located() {
-        let error = parsed("[site]\nnaem = \"x\"\n", &[]).unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("naem"), "{error}");
+        for overrides in [&[][..], &[("site.phone", "1")]] {
+            let error = parsed("[site]\nnaem = \"x\"\n", overrides).unwrap_err().to_string();
+            assert!(error.contains("第 2 行第 1 列") && error.contains("naem"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_would_keep_the_service_from_starting_is_found_before() {
+        for (field, wrong) in [
+            ("server.listen", "gehe"),
+            ("server.listen", "127.0.0.1:99999"),
+            ("server.listen", ":8088"),
+            ("log.filter", "gong=loud"),
+        ] {
+            let error = parsed("", &[(field, wrong)]).unwrap().check().unwrap_err().to_string();
+            assert!(error.contains(field) && error.contains(wrong), "{error}");
+        }
+        for (field, right) in
+            [("server.listen", "[::]:8088"), ("server.listen", "gong.local:80"), ("log.filter", "gong=debug,warn")]
+        {
+            parsed("", &[(field, right)]).unwrap().check().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_error_never_shows_a_value() {
+        let quoted = "[store]\nurl = \"postgres://gong:geheim@db/gong\n";
+        let error = parsed(quoted, &[("site.phone", "1")]).unwrap_err().to_string();
+        assert!(error.contains("gong.toml 第 2 行") && !error.contains("geheim"), "{error}");
+        let error = parsed("", &[("site.phone", "1"), ("disk.reserve_mb", "geheim"), ("log.filter", "warn")]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("GONG_DISK__RESERVE_MB") && error.contains("正整数"), "{error}");
+        assert!(!error.contains("geheim") && !error.contains("GONG_SITE__PHONE"), "{error}");
     }
 }

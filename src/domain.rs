@@ -8,6 +8,7 @@ pub mod event;
 pub mod figures;
 pub mod ids;
 pub mod item;
+pub mod mistake;
 pub mod plan;
 pub mod privacy;
 pub mod quiet;

@@ -8,6 +8,7 @@
 pub mod pool;
 #[macro_use]
 mod bulk;
+pub mod address;
 pub mod audience;
 pub mod audit;
 pub mod bare;
@@ -102,12 +103,28 @@ impl Store {
     /// When it cannot be reached, was written by a newer gong, belongs to another key,
     /// is a server's that has to be migrated first, or was moved away.
     pub async fn open(url: &str, vault: Vault, clock: Clock) -> Result<Self> {
+        let store = Self::reached(url, vault, clock).await?;
+        store.check_moved().await?;
+        store.check_key().await?;
+        Ok(store)
+    }
+
+    /// Opens an embedded store that was moved away.
+    ///
+    /// # Errors
+    /// As `open`, and when it was not moved.
+    pub async fn open_moved(url: &str, vault: Vault, clock: Clock) -> Result<Self> {
+        let store = Self::reached(url, vault, clock).await?;
+        store.need_moved().await?;
+        store.check_key().await?;
+        Ok(store)
+    }
+
+    async fn reached(url: &str, vault: Vault, clock: Clock) -> Result<Self> {
         let (pool, file) = Pool::open(url).await?;
         let mut store = Self { pool, vault, clock, file };
         store.follow_clock().await?;
         migrate::run(&store.pool, store.file.as_deref(), store.now()).await?;
-        store.check_moved().await?;
-        store.check_key().await?;
         Ok(store)
     }
 

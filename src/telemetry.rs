@@ -34,7 +34,7 @@ const HEARD: &str = "lapin::channel=off";
 /// Sends logs to standard error, and to daily files in `dir` where one is given.
 /// The guard flushes them; keep it until the end.
 pub fn start_logs(filter: &str, dir: Option<&Path>) -> anyhow::Result<Option<WorkerGuard>> {
-    let wanted = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = EnvFilter::try_new(filter)?;
     let filter = match HEARD.parse() {
         Ok(heard) if !filter.contains("lapin") => wanted.add_directive(heard),
         _ => wanted,

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{AddressKind, Class, Evidence, Limits, Target};
+use crate::domain::mistake::{Mistake, position};
 use crate::render::{Medium, RenderError};
 use crate::say;
 
@@ -297,8 +298,10 @@ pub struct Source<'a> {
 impl Source<'_> {
     /// Reads the TOML.
     pub fn parse(&self) -> Result<Declaration, DeclarationError> {
-        let read: Declaration = toml::from_str(self.text)
-            .map_err(|e| self.error(e.span().map_or(0, |s| s.start), e.message().to_owned()))?;
+        let read: Declaration = toml::from_str(self.text).map_err(|e| {
+            let Mistake { line, column, why } = Mistake::of(self.text, &e);
+            DeclarationError { file: self.file.to_owned(), line, column, why }
+        })?;
         self.check(&read)?;
         Ok(read)
     }
@@ -306,9 +309,7 @@ impl Source<'_> {
     /// A mistake at a byte of the text.
     #[must_use]
     pub fn error(&self, byte: usize, why: String) -> DeclarationError {
-        let before = self.text.get(..byte).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let (line, column) = position(self.text, byte);
         DeclarationError { file: self.file.to_owned(), line, column, why }
     }
 

@@ -18,6 +18,7 @@ use super::point::Board;
 use super::rehearsal::Rehearsal;
 use super::{Channel, Limits};
 use crate::clock::Clock;
+use crate::domain::mistake::unreadable;
 use crate::say;
 use crate::sheet::Press;
 
@@ -147,7 +148,7 @@ pub enum RegistryError {
     Undeclared { channel: String, field: String },
     #[error("[channels.{channel}] secrets.{name}: {error}")]
     Secret { channel: String, name: String, error: SecretError },
-    #[error("{}: {}", .0.display(), .1)]
+    #[error("{}: {}", .0.display(), unreadable(.1))]
     Io(PathBuf, #[source] std::io::Error),
 }
 

@@ -160,6 +160,13 @@ fn report(context: &Context, dir: &Path, file: &Path, made: &Made) -> anyhow::Re
     ));
     output::line(say!("数据库  {database}", "database   {database}"));
     output::line(say!("操作员  {who}", "operators  {who}"));
+    if made.database.is_none() {
+        // The file says nothing of it: whoever starts without the variable finds no database.
+        output::note(say!(
+            "数据库地址来自环境变量 GONG_STORE__URL。请写进 {file} 的 [store] url（不带口令），或让每个 gong 都带着这个变量",
+            "the database's address came from GONG_STORE__URL. Put it into [store] url of {file}, without its password, or give every gong the variable"
+        ));
+    }
     let enter = if dir == Path::new(".") { String::new() } else { format!("  cd {}\n", dir.display()) };
     output::note(say!(
         "\n接下来：\n{enter}  gong check                        检查还缺什么\n  gong import regions 区域.csv      导入区域\n  gong item add 通知.md             录入第一个公开事项",

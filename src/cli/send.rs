@@ -129,7 +129,7 @@ fn agreed(prepared: &Prepared, args: &SendArgs, json: bool) -> anyhow::Result<bo
     if args.yes || prepared.item.state != "approved" || !std::io::stdin().is_terminal() {
         return Ok(true);
     }
-    let (n, mode) = (output::number(prepared.preview.members), prepared.new.mode.name());
+    let (n, mode) = (output::number(prepared.preview.members), prepared.new.mode.label());
     output::note(say!(
         "确定向 {n} 人发送（{mode}）吗？输入 yes 确认：",
         "send this to {n} people ({mode})? Type yes to confirm:"

@@ -11,11 +11,12 @@ use super::{App, Context, Ended, output};
 use crate::channel::point::MISSING;
 use crate::channel::{Class, Target};
 use crate::domain::delivery::State;
+use crate::domain::item::Lane;
 use crate::say;
 use crate::store::channels::ChannelRow;
-use crate::store::dispatches::Dispatch;
+use crate::store::dispatches::{Dispatch, LISTED, state_word};
 
-/// Shows where a dispatch stands, or lists all of them.
+/// Shows where a dispatch stands, or lists the open ones and the latest.
 #[derive(Debug, Args)]
 #[command(after_help = "gong status\ngong status 3 --watch\ngong status 3 --json")]
 pub struct StatusArgs {
@@ -224,6 +225,7 @@ async fn list(context: &Context, app: &App) -> anyhow::Result<Ended> {
     let head = [
         say!("编号", "no"),
         say!("方式", "mode"),
+        say!("紧急程度", "lane"),
         say!("状态", "state"),
         say!("人数", "members"),
         say!("发送数", "deliveries"),
@@ -234,7 +236,8 @@ async fn list(context: &Context, app: &App) -> anyhow::Result<Ended> {
     for (r, d) in &reports {
         table.add_row([
             r.no.to_string(),
-            r.mode.to_owned(),
+            d.mode.label(),
+            Lane::from_number(r.lane).map_or("?", Lane::label).to_owned(),
             state_word(&r.state),
             output::number(r.members),
             output::number(r.deliveries),
@@ -243,6 +246,12 @@ async fn list(context: &Context, app: &App) -> anyhow::Result<Ended> {
         ]);
     }
     output::line(table);
+    if reports.iter().filter(|(r, _)| r.finished).count() == LISTED {
+        output::note(say!(
+            "已完成的只列出最近 {LISTED} 个；更早的：gong status 编号",
+            "of those finished only the latest {LISTED} are listed; earlier ones: gong status NO"
+        ));
+    }
     for paused in paused(&app.store.channels().await?) {
         output::note(why_paused(&paused));
     }
@@ -288,15 +297,6 @@ fn counts(states: &BTreeMap<&'static str, i64>) -> String {
         State::ALL.iter().filter_map(|s| states.get(s.name()).map(|n| format!("{} {}", label(*s), output::number(*n))));
     let shown: Vec<String> = shown.collect();
     if shown.is_empty() { "-".to_owned() } else { shown.join(say!("，", ", ").as_str()) }
-}
-
-fn state_word(state: &str) -> String {
-    match state {
-        "active" => say!("进行中", "active"),
-        "paused" => say!("已暂停", "paused"),
-        "cancelled" => say!("已取消", "cancelled"),
-        _ => say!("已完成", "finished"),
-    }
 }
 
 /// What people call a state.

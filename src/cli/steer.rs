@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{Context, Ended, output};
+use super::words::refused;
+use super::{App, Context, Ended, output};
 use crate::say;
 use crate::store::operators::Role;
 
@@ -29,16 +30,21 @@ pub(super) async fn run(context: &Context, args: Steer, to: &'static str) -> any
     let operator = context.operator(&app).await?;
     operator.need(Role::Dispatcher)?;
     if let Some(channel) = args.target.strip_prefix("channel:") {
-        anyhow::ensure!(
-            app.registry.get(channel).is_some(),
-            say!("没有名为“{channel}”的渠道", "there is no channel named `{channel}`")
-        );
-        anyhow::ensure!(
-            to != "cancelled",
-            say!("渠道只能暂停或恢复", "a channel can be paused or resumed, not cancelled")
-        );
+        known(&app, channel)?;
+        if to == "cancelled" {
+            return Err(refused(say!("渠道只能暂停或恢复", "a channel can be paused or resumed, not cancelled")));
+        }
         app.store.pause_channel(channel, to == "paused", &operator.name).await?;
-        output::line(say!("渠道 {channel}：{to}", "channel {channel}: {to}"));
+        if context.global.json {
+            output::json(&serde_json::json!({ "channel": channel, "state": to }))?;
+        } else if to == "paused" {
+            output::line(say!(
+                "渠道 {channel} 已暂停。恢复：gong resume channel:{channel}",
+                "channel {channel} is paused. To go on: gong resume channel:{channel}"
+            ));
+        } else {
+            output::line(say!("渠道 {channel} 已恢复", "channel {channel} goes on"));
+        }
         return Ok(Ended::Done);
     }
     let dispatch = app.store.dispatch(&args.target).await?;
@@ -68,16 +74,13 @@ pub(super) async fn rate(context: &Context, args: Rate) -> anyhow::Result<Ended>
     let operator = context.operator(&app).await?;
     operator.need(Role::Dispatcher)?;
     let channel = &args.channel;
-    anyhow::ensure!(
-        app.registry.get(channel).is_some(),
-        say!("没有名为“{channel}”的渠道", "there is no channel named `{channel}`")
-    );
+    known(&app, channel)?;
     let rate = match args.rate.as_str() {
         "declared" | "默认" => None,
         text => {
             let parsed = text.parse::<f64>().ok().filter(|r| r.is_finite() && *r > 0.0);
             Some(parsed.ok_or_else(|| {
-                anyhow::anyhow!(say!(
+                refused(say!(
                     "速率“{text}”不对：应为大于 0 的数（条/秒），或 declared",
                     "the rate `{text}` is wrong: expected a number above 0 (parts a second), or `declared`"
                 ))
@@ -85,11 +88,23 @@ pub(super) async fn rate(context: &Context, args: Rate) -> anyhow::Result<Ended>
         }
     };
     app.store.set_rate(channel, rate, &operator.name).await?;
-    let text = &args.rate;
     if context.global.json {
         output::json(&serde_json::json!({ "channel": channel, "rate": rate }))?;
+    } else if let Some(rate) = rate {
+        output::line(say!("渠道 {channel} 的速率：{rate} 条/秒", "rate of channel {channel}: {rate} parts a second"));
     } else {
-        output::line(say!("渠道 {channel} 的速率：{text}", "rate of channel {channel}: {text}"));
+        output::line(say!("渠道 {channel} 的速率：按网关声明", "rate of channel {channel}: as declared"));
     }
     Ok(Ended::Done)
+}
+
+fn known(app: &App, channel: &str) -> anyhow::Result<()> {
+    if app.registry.get(channel).is_some() {
+        return Ok(());
+    }
+    let known = app.registry.names().collect::<Vec<_>>().join(", ");
+    Err(refused(say!(
+        "没有名为“{channel}”的渠道；现有：{known}",
+        "there is no channel named `{channel}`; there are: {known}"
+    )))
 }

@@ -8,7 +8,8 @@ use super::{Context, Ended, output};
 use crate::app::lock_database;
 use crate::clock::Clock;
 use crate::say;
-use crate::store::moving::{self, MovedTable};
+use crate::store::address::shown;
+use crate::store::moving::MovedTable;
 use crate::store::operators::Role;
 use crate::store::partitions::Range;
 use crate::store::{Store, StoreError};
@@ -67,7 +68,7 @@ pub(super) async fn run(context: &Context, args: StoreArgs) -> anyhow::Result<En
 }
 
 async fn move_to(context: &Context, url: &str) -> anyhow::Result<Ended> {
-    let config = context.config()?;
+    let config = context.site()?;
     let Some(database) = config.store_url().strip_prefix("sqlite:").map(std::path::PathBuf::from) else {
         return Err(
             StoreError::Refused(say!("这个站点已经在用 PostgreSQL", "this site is on PostgreSQL already")).into()
@@ -78,7 +79,7 @@ async fn move_to(context: &Context, url: &str) -> anyhow::Result<Ended> {
     let store = Store::open(&config.store_url(), vault, Clock::System).await?;
     let operator = store.acting(context.global.operator.as_deref()).await?;
     operator.need(Role::Admin)?;
-    store.note_act(&operator.name, "move", "database", &json!({ "to": moving::shown(url) })).await?;
+    store.note_act(&operator.name, "move", "database", &json!({ "to": shown(url) })).await?;
     let bar = rows_bar();
     let moved = store
         .move_to(url, |done, all| {
@@ -103,7 +104,7 @@ fn rows_bar() -> ProgressBar {
 fn tell(context: &Context, url: &str, moved: &[MovedTable]) -> anyhow::Result<()> {
     let rows: u64 = moved.iter().map(|t| t.rows).sum();
     if context.global.json {
-        return output::json(&json!({ "to": moving::shown(url), "rows": rows, "tables": moved }));
+        return output::json(&json!({ "to": shown(url), "rows": rows, "tables": moved }));
     }
     let number = |n: u64| output::number(i64::try_from(n).unwrap_or(i64::MAX));
     let mut table = output::table(&[say!("表", "table"), say!("行数", "rows"), say!("校验和", "checksum")]);
@@ -116,15 +117,16 @@ fn tell(context: &Context, url: &str, moved: &[MovedTable]) -> anyhow::Result<()
         "已搬迁 {tables} 张表、{rows} 行，行数和校验和全部一致",
         "moved {tables} tables and {rows} rows; every count and checksum agrees"
     ));
+    let url = shown(url);
     output::note(say!(
-        "请把 gong.toml 改为：\n[store]\nurl = \"{url}\"\n密钥文件不变。原数据库没有改动，已标记为搬走；要搬回来：gong store move --undo",
-        "Put into gong.toml:\n[store]\nurl = \"{url}\"\nThe key file stays. The old database is as it was, and marked as moved; to go back: gong store move --undo"
+        "请把 gong.toml 改为：\n[store]\nurl = \"{url}\"\n密钥文件不变；口令不写在这里，放进环境变量 PGPASSWORD。原数据库没有改动，已标记为搬走；要搬回来：gong store move --undo",
+        "Put into gong.toml:\n[store]\nurl = \"{url}\"\nThe key file stays; the password goes into the environment, PGPASSWORD. The old database is as it was, and marked as moved; to go back: gong store move --undo"
     ));
     Ok(())
 }
 
 async fn undo(context: &Context) -> anyhow::Result<Ended> {
-    let config = context.config()?;
+    let config = context.site()?;
     let url = config.store_url();
     let Some(database) = url.strip_prefix("sqlite:") else {
         return Err(StoreError::Refused(say!(
@@ -135,10 +137,10 @@ async fn undo(context: &Context) -> anyhow::Result<Ended> {
     };
     let _lock = lock_database(database.as_ref())?;
     let vault = Vault::open(&config.path(&config.store.key_file))?;
-    moving::take_back(&url).await?;
-    let store = Store::open(&url, vault, Clock::System).await?;
+    let store = Store::open_moved(&url, vault, Clock::System).await?;
     let operator = store.acting(context.global.operator.as_deref()).await?;
-    let restored = store.mark_restored(&operator.name).await?;
+    operator.need(Role::Admin)?;
+    let restored = store.take_back(&operator.name).await?;
     store.close().await;
     let (dispatches, uncertain) = (restored.dispatches, restored.uncertain);
     if context.global.json {
@@ -150,8 +152,8 @@ async fn undo(context: &Context) -> anyhow::Result<Ended> {
         "back on the embedded store. {dispatches} dispatches stand paused; {uncertain} deliveries may have been sent by the other one and are uncertain"
     ));
     output::note(say!(
-        "确定新数据库什么都没有发过时：gong restore --nothing-sent 编号，再 gong resume 编号",
-        "if you know that the other one sent nothing: gong restore --nothing-sent NO, then gong resume NO"
+        "还连着新数据库的 gong 进程要全部停掉，否则同一条消息会发两次。确定新数据库什么都没有发过时：gong restore --nothing-sent 编号，再 gong resume 编号",
+        "stop every gong that is still on the other one, or messages go out twice. If you know that it sent nothing: gong restore --nothing-sent NO, then gong resume NO"
     ));
     Ok(Ended::Done)
 }

@@ -23,7 +23,7 @@ pub struct WorkArgs {
 }
 
 pub(super) async fn run(context: &Context, args: WorkArgs) -> anyhow::Result<Ended> {
-    let config = context.config()?;
+    let config = context.site()?;
     let logs = config.log.dir.as_ref().map(|dir| config.path(dir));
     let _guard = telemetry::start_logs(&config.log.filter, logs.as_deref())?;
     let app = App::open_with(config, Clock::System).await?;

@@ -7,6 +7,9 @@ use crate::clock::Millis;
 use crate::domain::plan::Plan;
 use crate::say;
 
+/// How many finished dispatches are listed beside the open ones.
+pub const LISTED: usize = 20;
+
 /// What an operator decides about a dispatch; the numbers people see follow from it.
 #[derive(Debug, Clone)]
 pub struct NewDispatch {
@@ -51,6 +54,18 @@ impl Mode {
             Self::Dry => "dry",
             Self::Test => "test",
             Self::Call => "call",
+        }
+    }
+
+    /// The name people see.
+    #[must_use]
+    pub fn label(self) -> String {
+        match self {
+            Self::Live => say!("正式", "live"),
+            Self::Drill => say!("演练", "drill"),
+            Self::Dry => say!("空跑", "dry"),
+            Self::Test => say!("测试", "test"),
+            Self::Call => say!("叫应", "call"),
         }
     }
 
@@ -210,9 +225,17 @@ impl Store {
         }
     }
 
-    /// Dispatches that still have work, oldest first; or all, newest first.
+    /// Dispatches that still have work, oldest first; or they and the latest that have none,
+    /// newest first.
     pub async fn dispatches(&self, open_only: bool) -> Result<Vec<Dispatch>> {
-        let filter = if open_only { "WHERE finished_at IS NULL ORDER BY no" } else { "ORDER BY no DESC LIMIT 200" };
+        let filter = if open_only {
+            "WHERE finished_at IS NULL ORDER BY no".to_owned()
+        } else {
+            format!(
+                "WHERE finished_at IS NULL OR no IN \
+                 (SELECT no FROM dispatches WHERE finished_at IS NOT NULL ORDER BY no DESC LIMIT {LISTED}) ORDER BY no DESC"
+            )
+        };
         let sql = format!("SELECT {COLUMNS} FROM dispatches {filter}");
         let rows: Vec<Row> = read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(db).await)?;
         rows.into_iter().map(Dispatch::try_from).collect()
@@ -258,13 +281,25 @@ impl Store {
                 .bind(no)
                 .fetch_one(c)
                 .await)?;
+            let (state, to) = (state_word(&state), state_word(to));
             return Err(StoreError::Refused(say!(
-                "发布任务 {no} 现在是 {state}，不能改为 {to}",
+                "发布任务 {no} 现在是“{state}”，不能改为“{to}”",
                 "dispatch {no} is {state} now and cannot become {to}"
             )));
         }
         tx.append_audit(self.now(), operator, (to, &no.to_string()), &serde_json::json!({})).await?;
         tx.commit().await
+    }
+}
+
+/// What people call the state of a dispatch.
+#[must_use]
+pub fn state_word(state: &str) -> String {
+    match state {
+        "active" => say!("进行中", "active"),
+        "paused" => say!("已暂停", "paused"),
+        "cancelled" => say!("已取消", "cancelled"),
+        _ => say!("已完成", "finished"),
     }
 }
 

@@ -35,11 +35,14 @@ pub enum StoreError {
         "the key does not belong to this database: another key made it. Put the original key file back"
     ))]
     WrongKey,
-    #[error("{}", say!(
-        "数据库地址“{_0}”不对：应为 sqlite:文件 或 postgres://用户@主机/库",
-        "the database address `{_0}` is not one: expected sqlite:FILE or postgres://user@host/name"
-    ))]
+    #[error("{}", not_an_address(.0))]
     Url(String),
+    /// No connection to a server could be made; the reason is its own or the network's.
+    #[error("{}", say!(
+        "连不上数据库 {server}：{why}。请看数据库服务器是否在运行、网络是否通，再核对 [store] url 里的地址、用户和库名，以及口令（PGPASSWORD）",
+        "cannot connect to the database {server}: {why}. See whether the server runs and can be reached, then the address, user and name in [store] url, and the password (PGPASSWORD)"
+    ))]
+    Unreachable { server: String, why: String },
     #[error("{}", say!(
         "升级数据库之前的备份没有成功（{_0}），所以数据库没有升级，什么都没有改动。请检查数据库所在的文件夹能否写入、磁盘是否已满，再执行一次",
         "the backup before the upgrade failed ({_0}), so the database was not upgraded and nothing was changed. See whether its folder can be written and the disk is full, then run it again"
@@ -72,19 +75,24 @@ fn worded(error: &sqlx::Error) -> String {
             "数据库一直被另一个程序占用，这次没有写入任何内容。请稍后再执行一次；若总是这样，看看是不是有停住的 gong 进程",
             "another program held the database all the time; nothing was written. Run it again in a moment; if it stays so, look for a gong that hangs"
         ),
+        sqlx::Error::PoolTimedOut => say!(
+            "数据库 30 秒没有给出连接：服务器没有运行、网络不通，或本进程的连接都在等数据库。请检查数据库服务器和到它的网络",
+            "no connection to the database within 30 seconds: the server does not run, the network is cut, or all connections of this process wait for it. Look at the server and the network to it"
+        ),
         other => other.to_string(),
     }
 }
 
-impl StoreError {
-    /// The disk, or the database's share of it, is full.
-    #[must_use]
-    pub fn is_disk_full(&self) -> bool {
-        let Self::Db(sqlx::Error::Database(e)) = self else { return false };
-        // SQLITE_FULL is 13; PostgreSQL's disk_full is 53100.
-        matches!(e.code().as_deref(), Some("13" | "53100"))
-    }
+/// An address may hold a password anywhere in it, above all where it is miswritten.
+fn not_an_address(url: &str) -> String {
+    let shown = super::address::shown(url);
+    say!(
+        "数据库地址“{shown}”不对：应为 sqlite:文件 或 postgres://用户@主机/库",
+        "the database address `{shown}` is not one: expected sqlite:FILE or postgres://user@host/name"
+    )
+}
 
+impl StoreError {
     /// The database broke off one of two transactions that were in each other's way.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
@@ -102,20 +110,5 @@ impl StoreError {
         let embedded = code.parse::<i32>().is_ok_and(|code| matches!(code & 0xff, 18..=20));
         // A SQLSTATE has five characters; SQLite's codes have at most four digits.
         if code.len() == 5 { code.starts_with("22") || code.starts_with("23") } else { embedded }
-    }
-
-    /// Another connection held the lock too long, or the link broke: try again.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Db(sqlx::Error::Database(e)) => {
-                matches!(
-                    e.code().as_deref(),
-                    Some("5" | "517" | "25P03" | "40001" | "40P01" | "55P03" | "57P01" | "57P03")
-                )
-            }
-            Self::Db(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) | Self::Silent(_) | Self::Held => true,
-            _ => false,
-        }
     }
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sqlx::migrate::{MigrateError, Migrator};
 
+use super::address::must_exist;
 use super::pool::Pool;
 use super::upkeep::copy_database;
 use super::{Result, StoreError};
 use crate::clock::Millis;
-use crate::say;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -75,13 +75,7 @@ pub async fn migrate(url: &str, now: Millis) -> Result<Status> {
 }
 
 async fn existing(url: &str) -> Result<(Pool, Option<PathBuf>)> {
-    // Opening would make a new, empty one.
-    if let Some(file) = url.strip_prefix("sqlite:").filter(|file| !Path::new(file).exists()) {
-        return Err(StoreError::Refused(say!(
-            "没有数据库文件 {file}。新站点：gong init；从备份恢复：gong restore 备份文件",
-            "there is no database file {file}. A new site: gong init; from a backup: gong restore BACKUP"
-        )));
-    }
+    must_exist(url)?;
     Pool::open(url).await
 }
 

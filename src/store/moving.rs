@@ -10,8 +10,10 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 mod lines;
 
 use self::lines::{Column, Sum, line};
+use super::address::shown;
 use super::lent::Lent;
 use super::partitions::WIDTH;
+use super::upkeep::Restored;
 use super::{Pool, Result, Store, StoreError, Tx, migrate};
 use crate::say;
 
@@ -80,36 +82,30 @@ impl Store {
         pool.close().await;
         Ok(moved)
     }
-}
 
-/// Takes the mark off an embedded store that was moved away. The new one may have sent
-/// since, so the caller has to mark it as restored.
-///
-/// # Errors
-/// When it was not moved.
-pub async fn take_back(url: &str) -> Result<()> {
-    let (pool, _) = Pool::open(url).await?;
-    let Pool::Sqlite { write, .. } = &pool else { return Err(StoreError::Url(shown(url))) };
-    let done = sqlx::query("DELETE FROM meta WHERE key = $1").bind(MOVED).execute(write).await?.rows_affected();
-    pool.close().await;
-    if done == 0 {
-        return Err(StoreError::Refused(say!(
-            "这个数据库没有标记为搬走，没有改动任何东西",
-            "this database is not marked as moved; nothing was changed"
-        )));
+    /// Refuses a store that was not moved away.
+    pub(super) async fn need_moved(&self) -> Result<()> {
+        match self.meta(MOVED).await? {
+            Some(_) => Ok(()),
+            None => Err(StoreError::Refused(say!(
+                "这个数据库没有标记为搬走，没有改动任何东西",
+                "this database is not marked as moved; nothing was changed"
+            ))),
+        }
     }
-    Ok(())
-}
 
-/// An address without its password.
-#[must_use]
-pub fn shown(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));
-    let host = host.split('?').next().unwrap_or_default();
-    match user.split(':').next().unwrap_or_default() {
-        "" => format!("{scheme}://{host}"),
-        user => format!("{scheme}://{user}@{host}"),
+    /// Goes back to this embedded store, which was moved away. The new one may have sent
+    /// since, so everything stands paused here before the mark that holds engines off goes.
+    ///
+    /// # Errors
+    /// When it was not moved, or the database fails; then it stays marked.
+    pub async fn take_back(&self, operator: &str) -> Result<Restored> {
+        self.need_moved().await?;
+        let restored = self.mark_restored(operator).await?;
+        let mut tx = self.begin().await?;
+        exec!(&mut tx, sqlx::query("DELETE FROM meta WHERE key = $1").bind(MOVED))?;
+        tx.commit().await?;
+        Ok(restored)
     }
 }
 

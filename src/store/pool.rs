@@ -13,7 +13,7 @@ use sqlx::{Connection as _, Database, Executor as _, Row as _, Sqlite, Transacti
 use tokio::sync::Mutex;
 
 use super::lent::Lent;
-use super::{Result, StoreError};
+use super::{Result, StoreError, address};
 
 /// How long a statement waits for another process's write transaction. Ours stay
 /// under 100 ms, so this is patience for a slow disk, not for contention.
@@ -138,7 +138,8 @@ impl Pool {
     /// When the address is malformed or the database cannot be reached.
     pub async fn open(url: &str) -> Result<(Self, Option<PathBuf>)> {
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            let pool = options()
+            let server = address::server(url)?;
+            let opened = options()
                 .max_connections(CONNECTIONS)
                 .before_acquire(|c, meta| {
                     Box::pin(async move { if meta.idle_for < FRESH { Ok(true) } else { answers(c).await } })
@@ -146,9 +147,12 @@ impl Pool {
                 .after_connect(|c: &mut PgConnection, _| {
                     Box::pin(async move { c.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(greeting()))).await.map(drop) })
                 })
-                .connect(url)
-                .await?;
-            return Ok((Self::Postgres(pool), None));
+                .connect_with(server.clone())
+                .await;
+            return match opened {
+                Ok(pool) => Ok((Self::Postgres(pool), None)),
+                Err(error) => Err(address::unreachable(url, &server, error).await),
+            };
         }
         if !url.starts_with("sqlite:") {
             return Err(StoreError::Url(url.to_owned()));

@@ -1,8 +1,8 @@
 //! Schemas of a database server that live for one bench.
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::{Result, StoreError};
+use super::{Result, StoreError, address};
 
 /// Makes a schema with a name of its own, and returns the name.
 ///
@@ -33,7 +33,11 @@ async fn execute(server: &str, sql: String) -> Result<()> {
     if !server.starts_with("postgres") {
         return Err(StoreError::Url(server.to_owned()));
     }
-    let mut server = PgConnection::connect(server).await?;
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut server).await?;
-    Ok(server.close().await?)
+    let options = address::server(server)?;
+    let mut connection = match options.connect().await {
+        Ok(connection) => connection,
+        Err(error) => return Err(address::unreachable(server, &options, error).await),
+    };
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await?;
+    Ok(connection.close().await?)
 }

@@ -44,7 +44,7 @@ async fn open(url: &str) -> Store {
 }
 
 #[allow(clippy::disallowed_methods)] // tests have no config file
-fn postgres_server() -> Option<String> {
+pub(crate) fn postgres_server() -> Option<String> {
     std::env::var("GONG_TEST_POSTGRES").ok().filter(|url| !url.is_empty())
 }
 

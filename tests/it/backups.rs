@@ -132,7 +132,8 @@ fn there_and_back(url: Option<String>, database: &str) {
     if site.url.is_some() {
         let refused = site.script("restore.sh", &[from], "0");
         assert!(refused.code != Some(0) && refused.stderr.contains("--replace"), "{}", refused.stderr);
-        site.script("restore.sh", &[from, "--replace"], "0").ok();
+        let replaced = site.script("restore.sh", &[from, "--replace"], "0").ok();
+        assert!(!replaced.stderr.contains("drop cascades"), "{}", replaced.stderr);
     } else {
         site.script("restore.sh", &[from], "0").ok();
     }

@@ -126,6 +126,28 @@ fn names_and_numbers_are_masked_unless_a_dispatcher_reveals_them() {
 }
 
 #[test]
+fn what_an_operator_sees_and_decides_is_in_words_and_what_is_no_setting_is_refused() {
+    let gong = site();
+    send(&gong);
+    let status = gong.run(["status"]).ok().stdout;
+    assert!(["紧急程度", "正式", "进行中"].iter().all(|w| status.contains(w)) && !status.contains("live"), "{status}");
+    let said = |args: &[&str]| gong.run(args.iter().copied()).ok().stdout;
+    assert!(said(&["item", "show", "1"]).contains("（正式，进行中）"));
+    assert_eq!(said(&["pause", "channel:sms"]).trim(), "渠道 sms 已暂停。恢复：gong resume channel:sms");
+    assert_eq!(said(&["resume", "channel:sms"]).trim(), "渠道 sms 已恢复");
+    let paused = gong.run(["pause", "channel:sms", "--json"]).ok().json();
+    assert_eq!((&paused["channel"], &paused["state"]), (&"sms".into(), &"paused".into()));
+    assert_eq!(said(&["rate", "sms", "20"]).trim(), "渠道 sms 的速率：20 条/秒");
+    assert_eq!(said(&["rate", "sms", "declared"]).trim(), "渠道 sms 的速率：按网关声明");
+    for wrong in [&["rate", "sms", "fast"], &["rate", "sms", "0"], &["rate", "smss", "5"]] {
+        refused(&gong.run(wrong.iter().copied()));
+    }
+    for wrong in ["pause", "resume", "cancel"] {
+        refused(&gong.run([wrong, "channel:smss"]));
+    }
+}
+
+#[test]
 fn a_restored_store_sends_nothing_by_itself() {
     let gong = site();
     gong.run(["pause", "channel:sms"]).ok();

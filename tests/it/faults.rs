@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -163,6 +164,20 @@ fn a_slip_in_a_gateway_declaration_is_pointed_at() {
     let text = fs::read_to_string(&toml).unwrap().replace("gateway = \"kannel\"", "gatway = \"kannel\"");
     fs::write(&toml, text).unwrap();
     says(&gong.run(["status"]), 1, &["gong.toml", "gatway"]);
+}
+
+#[test]
+fn another_encoding_is_no_concern_unless_a_setting_is_in_it() {
+    let gong = Gong::new();
+    gong.run(["init", "--name", "某局", "--phone", "0873-5550000"]).ok();
+    let gbk = std::ffi::OsStr::from_bytes(b"\xd6\xd0");
+    let with = |name: &str| Run::of(gong.command(["status"]).env(name, gbk));
+    says(&with("TITLE"), 0, &[]);
+    says(&with("GONG_SITE__NAME"), 1, &["GONG_SITE__NAME", "UTF-8"]);
+    // Nor is a file that an editor wrote in it left unexplained.
+    let file = gong.dir().join("gong.toml");
+    fs::write(&file, [&fs::read(&file).unwrap()[..], b"# \xd6\xd0\n"].concat()).unwrap();
+    says(&gong.run(["status"]), 1, &["gong.toml", "另存为 UTF-8"]);
 }
 
 #[test]

@@ -41,6 +41,13 @@ fn the_embedded_store_says_which_migrations_it_had() {
     let run = gong.run(["store", "partitions"]).ok();
     assert!(run.stdout.contains("没有分区"), "{run:?}");
     assert_eq!(gong.run(["store", "move", "--undo"]).code, Some(3));
+    // A disk that is not mounted is no reason to begin anew.
+    std::fs::rename(gong.dir().join("data/gong.db"), gong.dir().join("elsewhere.db")).unwrap();
+    for command in [&["status"][..], &["serve", "--until-idle"], &["check"], &["store", "move", "--undo"]] {
+        let run = gong.run(command.iter().copied());
+        assert!(run.code != Some(0) && said(&run).contains("没有数据库文件"), "{command:?}: {run:?}");
+    }
+    assert!(!gong.dir().join("data/gong.db").exists(), "a command made a database");
 }
 
 /// A schema of its own on the server, and its address.
@@ -58,6 +65,7 @@ async fn a_site_moves_to_a_server_and_back() {
     let Some(server) = postgres_server() else { return };
     let (admin, name, url) = schema(&server).await;
     let gong = site();
+    gong.run(["operator", "add", "张三", "--role", "author"]).ok();
     let port = free_port().to_string();
     let engine = gong.spawn(["serve", "--listen", &format!("127.0.0.1:{port}")], "serve.log");
     let log = gong.dir().join("serve.log");
@@ -88,8 +96,27 @@ async fn a_site_moves_to_a_server_and_back() {
     assert_eq!(status["status"]["found"], status["status"]["known"]);
 
     std::fs::write(&file, before).unwrap();
+    // Whoever may not do it does not set the old engine going.
+    let run = gong.run(["store", "move", "--undo", "--as", "张三"]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert!(said(&gong.run(["status"])).contains("已搬到"), "the mark is off, and nothing stands paused");
     gong.run(["store", "move", "--undo"]).ok();
     gong.run(["status"]).ok();
+    sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_made_on_a_server_is_told_where_the_address_belongs() {
+    let Some(server) = postgres_server() else { return };
+    let (admin, name, url) = schema(&server).await;
+    let gong = Gong::new();
+    let with = |args: &[&str]| Run::of(gong.command(args.iter().copied()).env("GONG_STORE__URL", &url)).ok();
+    let made = with(&["init", "--name", "某局", "--phone", "12345"]);
+    assert!(made.stderr.contains("GONG_STORE__URL") && made.stderr.contains("[store] url"), "{made:?}");
+    with(&["status"]);
+    // Without it, nothing begins anew beside it.
+    let lost = gong.run(["status"]);
+    assert!(lost.code == Some(3) && lost.stderr.contains("[store] url"), "{lost:?}");
     sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
 }
 

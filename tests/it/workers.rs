@@ -261,7 +261,7 @@ async fn the_urgent_have_almost_all_of_every_worker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_alone_are_refused_where_they_cannot_be() {
     let site = Site::new().await.with_kannel("127.0.0.1:9".parse().unwrap(), "rate = 1");
-    site.write_config();
+    site.open().await.store.close().await;
     let refused = site.run(&["work"]);
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
     assert!(refused.stderr.contains("gong serve") && refused.stderr.contains("PostgreSQL"), "{}", refused.stderr);

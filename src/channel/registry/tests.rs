@@ -51,7 +51,7 @@ fn mistakes_in_a_declaration_are_located() {
     assert_eq!(wrong(&format!("{GOOD}{RECEIPT}")), "");
     for (from, to, place, why) in [
         ("rate = 5", "rat = 5", "/own.toml:3:1:", "rat"),
-        ("rate = 5", "rate = 'x'", "/own.toml:3:8:", "f64"),
+        ("rate = 5", "rate = 'x'", "/own.toml:3:8:", "不带引号的数"),
         ("[limits]", "[limits", "/own.toml:2:", ""),
         ("{{to}}", "{{too}}", "/own.toml:7:7:", "too"),
         ("{{to}}", "{{vars.none}}", "/own.toml:7:7:", "vars.none"),
@@ -63,7 +63,7 @@ fn mistakes_in_a_declaration_are_located() {
         ("status = 200", "body = '('", "/own.toml:11:8:", "正则"),
         ("status = 200", "pointer = 'code'", "/own.toml:11:11:", "JSON"),
         ("status = 200", "equals = 1", "/own.toml:1:8:", "pointer"),
-        ("\"accepted\"", "\"taken\"", "/own.toml:12:9:", "taken"),
+        ("\"accepted\"", "\"taken\"", "/own.toml:12:9:", "accepted"),
         ("rate = 5", "timeout = '5 parsecs'", "/own.toml:3:11:", "5 parsecs"),
         ("{{text}}\"}'", "{{text}}\"}'\nmethod = 'BREW'", "/own.toml:7:7:", "GET"),
     ] {

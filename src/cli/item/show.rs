@@ -13,7 +13,7 @@ use crate::cli::{Context, Ended, output};
 use crate::domain::calendar::Deadline;
 use crate::domain::item::Content;
 use crate::say;
-use crate::store::dispatches::Dispatch;
+use crate::store::dispatches::{Dispatch, state_word};
 use crate::store::items::{Approval, Item};
 
 /// The line of an item in a list, for programs.
@@ -210,10 +210,10 @@ fn print_approvals(approvals: &[Approval], zone: &TimeZone) {
 
 fn print_dispatches(dispatches: &[Dispatch], zone: &TimeZone) {
     for d in dispatches {
-        let (no, mode, state, phase, at) = (d.no, d.mode.name(), &d.state, &d.phase, when(d.created_at, zone));
+        let (no, mode, state, at) = (d.no, d.mode.label(), state_word(&d.state), when(d.created_at, zone));
         output::line(say!(
-            "发布任务 {no}（{mode}，{state}/{phase}），{at}。详情：gong status {no}",
-            "dispatch {no} ({mode}, {state}/{phase}), {at}. More: gong status {no}"
+            "发布任务 {no}（{mode}，{state}），{at}。详情：gong status {no}",
+            "dispatch {no} ({mode}, {state}), {at}. More: gong status {no}"
         ));
     }
 }

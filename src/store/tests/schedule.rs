@@ -222,3 +222,29 @@ async fn a_window_in_flight_survives_the_quiet_hours() {
         assert_eq!(states(store, d.no).await, [State::Sent, State::Deferred], "{}", t.engine);
     }
 }
+
+#[tokio::test]
+async fn what_is_open_is_listed_however_many_have_finished_since() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 4).await;
+        let open = planned(store, 4, 10, 1).await;
+        let columns = "item_id, item_version, audience, canonical, mode, lane, lane_reason, plan, list_no, state, phase, \
+            step, step_due_at, cursor_no, members, deliveries, expected, created_at, created_by, expires_at";
+        for later in 1..=25 {
+            let no = open.no + later;
+            let copy = format!(
+                "INSERT INTO dispatches (no, id, finished_at, {columns}) \
+                 SELECT {no}, 'later-{no}', {NOON}, {columns} FROM dispatches WHERE no = {}",
+                open.no
+            );
+            assert_eq!(execute(store, copy).await, 1);
+        }
+        let listed: Vec<i64> = store.dispatches(false).await.unwrap().iter().map(|d| d.no).collect();
+        let mut expected: Vec<i64> = (open.no + 6..=open.no + 25).rev().collect();
+        expected.push(open.no);
+        assert_eq!(listed, expected, "{}", t.engine);
+        let error = store.steer_dispatch(open.no + 25, "active", "甲").await.unwrap_err().to_string();
+        assert!(error.contains("现在是“进行中”，不能改为“进行中”"), "{error}");
+    }
+}

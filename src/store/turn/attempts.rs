@@ -8,12 +8,20 @@ use crate::store::bulk::Numbers;
 use crate::store::receipts::storable;
 use crate::store::{Result, Tx};
 
-const SQLITE: &str = "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-     SELECT $1, value, $4, $2, $3, $5, $6, $7 FROM json_each($8) WHERE true ON CONFLICT DO NOTHING";
-const FIRST_POSTGRES: &str = "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-     SELECT $1, unnest($8::bigint[]), $4, $2, $3, $5, $6, $7";
-const AGAIN_POSTGRES: &str = "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-     SELECT $1, unnest($8::bigint[]), $4, $2, $3, $5, $6, $7 ON CONFLICT DO NOTHING";
+macro_rules! insert {
+    ($ordinals:literal $ending:literal) => {
+        concat!(
+            "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) SELECT $1, ",
+            $ordinals,
+            ", $4, $2, $3, $5, $6, $7",
+            $ending
+        )
+    };
+}
+
+const SQLITE: &str = insert!("value" " FROM json_each($8) WHERE true ON CONFLICT DO NOTHING");
+const FIRST_POSTGRES: &str = insert!("unnest($8::bigint[])" "");
+const AGAIN_POSTGRES: &str = insert!("unnest($8::bigint[])" " ON CONFLICT DO NOTHING");
 
 impl Tx {
     /// One statement for each different word that was heard: most turns hear one. `first`:
