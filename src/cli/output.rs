@@ -14,6 +14,7 @@ use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::domain::plan::PlanError;
 use crate::render::RenderError;
 use crate::say;
 use crate::store::StoreError;
@@ -140,6 +141,7 @@ pub fn failed(error: &anyhow::Error, as_json: bool) -> ExitCode {
 /// wrong with the program or the site.
 fn is_refusal(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<StoreError>(), Some(StoreError::Refused(_)))
+        || error.is::<PlanError>()
         || matches!(
             error.downcast_ref::<RenderError>(),
             Some(RenderError::Missing { .. } | RenderError::Unknown { .. } | RenderError::Failed { .. })

@@ -63,7 +63,7 @@ pub struct Scheduler {
 impl Scheduler {
     /// Runs until told to stop.
     pub async fn run(self) {
-        let newest = self.store.soon(self.store.health()).await.ok().and_then(|h| h.newest_at).unwrap_or(0);
+        let newest = self.store.soon(self.store.newest_time()).await.ok().flatten().unwrap_or(0);
         let mut guard = ClockGuard::new(self.store.clock.clone(), newest);
         let (seen, shown) = watch::channel(guard.now());
         let ending = Ending { scheduler: self.clone(), seen: shown };

@@ -207,6 +207,14 @@ async fn check_says_who_is_told_and_a_test_alarm_arrives() {
     let lines = site.run(&["check", "--alarm", "--json"]).json();
     let told = lines.as_array().unwrap().iter().find(|l| l["name"] == "alarm:channel").cloned().unwrap();
     assert_eq!(told["state"], "bad", "{told}");
+    // Where nobody is named, a test that was asked for has failed.
+    let mute = Site::new().await;
+    mute.open().await.store.close().await;
+    for (args, state) in [(&["check", "--json"][..], "warn"), (&["check", "--alarm", "--json"], "bad")] {
+        let lines = mute.run(args).json();
+        let alarm = lines.as_array().unwrap().iter().find(|l| l["name"] == "alarm").cloned().unwrap();
+        assert_eq!(alarm["state"], state, "{alarm}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

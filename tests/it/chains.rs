@@ -255,6 +255,9 @@ async fn a_test_goes_to_the_named_number_alone() {
         let wrong = gong.run(["send", &no, "--test-to", "12345", "--as", "李四"]);
         assert_eq!(wrong.code, Some(3));
         assert!(wrong.stderr.contains("不是手机号码"), "{}", wrong.stderr);
+        let wrong = gong.run(["send", &no, "--to", "全部", "--plan", "smz", "--yes", "--as", "李四"]);
+        assert_eq!(wrong.code, Some(3));
+        assert!(wrong.stderr.contains("没有名为“smz”的渠道"), "{}", wrong.stderr);
         // What goes to no number and no mailbox has no text to try.
         for (plan, to, word) in [
             ("visit", "13912345678", "没有可测试的文本"),

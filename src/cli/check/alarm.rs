@@ -12,15 +12,13 @@ const NAME: &str = "alarm";
 pub(super) async fn look(report: &mut Report, config: &Config, registry: &Registry, test: bool) {
     let Some(teller) = report.need(NAME, Teller::new(&config.alarm, registry, &config.base)) else { return };
     if teller.is_empty() {
-        report.warn(
-            NAME,
-            say!("出了问题没有人会收到警报", "nobody is told when the sending is in trouble"),
-            say!(
-                "在配置的 [alarm] 里写明 channel 或 command",
-                "name a channel or a command in [alarm] of the configuration"
-            ),
+        let what = say!("出了问题没有人会收到警报", "nobody is told when the sending is in trouble");
+        let todo = say!(
+            "在配置的 [alarm] 里写明 channel 或 command",
+            "name a channel or a command in [alarm] of the configuration"
         );
-        return;
+        // Who asks for a test alarm wants somebody to hear it.
+        return if test { report.bad(NAME, what, todo) } else { report.warn(NAME, what, todo) };
     }
     let (program, channel) = (config.alarm.command.first(), &config.alarm.channel);
     let channel = Some(channel).filter(|name| !name.is_empty());

@@ -6,7 +6,7 @@ use crate::cli::words::when;
 use crate::clock::Millis;
 use crate::config::Config;
 use crate::say;
-use crate::store::health::Health;
+use crate::store::health::{COUNTED, Health};
 use crate::store::operators::{Operator, Role};
 use crate::store::{Store, StoreError, migrate};
 
@@ -26,7 +26,9 @@ pub(super) async fn look(report: &mut Report, config: &Config, store: &Store) {
         "database",
         say!("数据库可读写，结构版本 {schema}", "the database can be read and written; schema {schema}"),
     );
-    clock(report, config, store, &health);
+    if let Some(newest) = report.need("clock", store.newest_time().await) {
+        clock(report, config, store, newest);
+    }
     if let Some(all) = report.need("operators", store.operators().await) {
         operators(report, config, &all);
     }
@@ -36,9 +38,10 @@ pub(super) async fn look(report: &mut Report, config: &Config, store: &Store) {
     backup(report, config, store, &health);
 }
 
-fn clock(report: &mut Report, config: &Config, store: &Store, health: &Health) {
+/// A right clock stands behind the newest time on record.
+fn clock(report: &mut Report, config: &Config, store: &Store, newest: Option<Millis>) {
     let (now, Ok(zone)) = (store.now(), config.zone()) else { return };
-    let (at, newest) = (when(now, &zone), health.newest_at.unwrap_or(now));
+    let (at, newest) = (when(now, &zone), newest.unwrap_or(now));
     if newest > now + CLOCK_SLACK {
         let newest = when(newest, &zone);
         report.bad(
@@ -100,7 +103,7 @@ async fn fast_lanes(report: &mut Report, config: &Config, store: &Store) -> Resu
 }
 
 fn people(report: &mut Report, health: &Health) {
-    let (regions, people) = (number(health.regions), number(health.people));
+    let (regions, people) = (number(health.regions), number(health.people.min(COUNTED)));
     if health.regions == 0 {
         report.warn(
             "regions",
@@ -116,6 +119,8 @@ fn people(report: &mut Report, health: &Health) {
             say!("还没有对象", "there are no recipients yet"),
             say!("gong import recipients 名册.csv", "gong import recipients people.csv"),
         );
+    } else if health.people > COUNTED {
+        report.good("recipients", say!("对象超过 {people}", "more than {people} recipients"));
     } else {
         report.good("recipients", say!("对象 {people}", "{people} recipients"));
     }
