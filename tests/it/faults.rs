@@ -95,8 +95,8 @@ fn what_cannot_be_sent_is_explained() {
     let plan = |args: &[&str]| gong.run([&["plan", &no, "--as", "李四"], args].concat());
     says(&plan(&["--to", "区域:天上村"]), 3, &["天上村", "^"]);
     says(&plan(&["--to", "区域:河口镇 且 且 年龄>=60"]), 3, &["^"]);
-    says(&plan(&["--to", "全部", "--plan", "smss"]), 1, &["没有名为“smss”的渠道", "sms"]);
-    says(&plan(&["--to", "全部", "--plan", "sms > 半天 > visit"]), 1, &["半天"]);
+    says(&plan(&["--to", "全部", "--plan", "smss"]), 3, &["没有名为“smss”的渠道", "sms"]);
+    says(&plan(&["--to", "全部", "--plan", "sms > 半天 > visit"]), 3, &["半天"]);
     says(&plan(&[]), 3, &["没有指定发布对象", "--to"]);
     says(&gong.run(["plan", "77", "--to", "全部", "--as", "李四"]), 3, &["77"]);
     says(&gong.run(["send", &no, "--to", "全部", "--as", "张三", "--yes"]), 3, &["张三"]);
