@@ -87,21 +87,25 @@ pub struct Held {
 /// Counts a dispatch.
 pub async fn report(app: &App, d: &Dispatch) -> anyhow::Result<Report> {
     let counts = app.store.delivery_counts(d.no).await?;
-    report_of(app, d, Some(counts)).await
+    report_of(app, d, &app.store.channels().await?, Some(counts)).await
 }
 
 /// What is told of a dispatch whose deliveries were counted, or were not.
-async fn report_of(app: &App, d: &Dispatch, counts: Option<Vec<StateCount>>) -> anyhow::Result<Report> {
-    let rows = app.store.channels().await?;
+async fn report_of(
+    app: &App,
+    d: &Dispatch,
+    rows: &[ChannelRow],
+    counts: Option<Vec<StateCount>>,
+) -> anyhow::Result<Report> {
     let counted = counts.is_some();
-    let mut paused = paused(&rows);
-    let names: BTreeMap<i32, String> = rows.into_iter().map(|c| (c.no, c.name)).collect();
+    let mut paused = paused(rows);
+    let names: BTreeMap<i32, &str> = rows.iter().map(|c| (c.no, c.name.as_str())).collect();
     let mut states: BTreeMap<&'static str, i64> = BTreeMap::new();
     let mut channels: BTreeMap<String, BTreeMap<&'static str, i64>> = BTreeMap::new();
     for count in counts.unwrap_or_default() {
         let state = State::from_code(count.state).map_or("?", State::name);
         *states.entry(state).or_default() += count.n;
-        let name = names.get(&count.channel).cloned().unwrap_or_default();
+        let name = names.get(&count.channel).copied().unwrap_or_default().to_owned();
         *channels.entry(name).or_default().entry(state).or_default() += count.n;
     }
     let printed = [State::Printed, State::Posted, State::TakenDown].iter().any(|s| states.contains_key(s.name()));
@@ -221,7 +225,8 @@ pub async fn watch(context: &Context, app: &App, key: &str) -> anyhow::Result<()
 }
 
 async fn list(context: &Context, app: &App) -> anyhow::Result<Ended> {
-    let reports = reports(app).await?;
+    let rows = app.store.channels().await?;
+    let reports = reports(app, &rows).await?;
     if context.global.json {
         output::json(&reports.iter().map(|(r, _)| r).collect::<Vec<_>>())?;
         return Ok(Ended::Done);
@@ -269,14 +274,14 @@ async fn list(context: &Context, app: &App) -> anyhow::Result<Ended> {
             "of those finished only the latest {LISTED} are listed; earlier ones: gong status NO"
         ));
     }
-    for paused in paused(&app.store.channels().await?) {
+    for paused in paused(&rows) {
         output::note(why_paused(&paused));
     }
     tell_workers(app).await
 }
 
 /// The open dispatches and the latest of the others.
-async fn reports(app: &App) -> anyhow::Result<Vec<(Report, Dispatch)>> {
+async fn reports(app: &App, rows: &[ChannelRow]) -> anyhow::Result<Vec<(Report, Dispatch)>> {
     let all = app.store.dispatches(false).await?;
     let countable = countable(all.iter().map(|d| (d.finished_at.is_some(), d.deliveries, d.no)).collect());
     let mut reports = Vec::with_capacity(all.len());
@@ -285,7 +290,7 @@ async fn reports(app: &App) -> anyhow::Result<Vec<(Report, Dispatch)>> {
             Some(no) => Some(app.store.delivery_counts(*no).await?),
             None => None,
         };
-        reports.push((report_of(app, &dispatch, counts).await?, dispatch));
+        reports.push((report_of(app, &dispatch, rows, counts).await?, dispatch));
     }
     Ok(reports)
 }

@@ -47,20 +47,25 @@ fn variable(path: &str) -> String {
 /// # Errors
 /// What is wrong with a variable, where the file by itself is well.
 pub(super) fn overridden(file: &toml::Table, overrides: &[(String, String)]) -> Result<Config, ConfigError> {
+    let table = merged(file, overrides)?;
+    table.try_into().map_err(|e| ConfigError::Env { name: culprit(file, overrides), why: worded(e.message()) })
+}
+
+fn merged<'a>(
+    file: &toml::Table,
+    overrides: impl IntoIterator<Item = &'a (String, String)>,
+) -> Result<toml::Table, ConfigError> {
     let mut table = file.clone();
     for (path, value) in overrides {
         put(&mut table, path, fitting(file, path, value))?;
     }
-    table.try_into().map_err(|e| ConfigError::Env { name: culprit(file, overrides), why: worded(e.message()) })
+    Ok(table)
 }
 
 /// The variable without which all is well, or else all of them.
 fn culprit(file: &toml::Table, overrides: &[(String, String)]) -> String {
-    let well_without = |left_out: &str| {
-        let mut table = file.clone();
-        let mut others = overrides.iter().filter(|(path, _)| path != left_out);
-        others.all(|(path, value)| put(&mut table, path, fitting(file, path, value)).is_ok()) && is_well(table)
-    };
+    let well_without =
+        |left_out: &str| merged(file, overrides.iter().filter(|(path, _)| path != left_out)).is_ok_and(is_well);
     match overrides.iter().find(|(path, _)| well_without(path)) {
         Some((path, _)) => variable(path),
         None => overrides.iter().map(|(path, _)| variable(path)).collect::<Vec<_>>().join(", "),
