@@ -156,3 +156,73 @@ async fn close_unused(rest: Weak<Mutex<Rest>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 202 X\r\ncontent-length: 5\r\n\r\n0: OK";
+
+    async fn pair(gateway: &TcpListener) -> (Link, TcpStream) {
+        let ours = TcpStream::connect(gateway.local_addr().unwrap()).await.unwrap();
+        let link = Link::over(MaybeHttpsStream::Http(TokioIo::new(ours))).await.unwrap();
+        (link, gateway.accept().await.unwrap().0)
+    }
+
+    fn request() -> Request<Body> {
+        Request::get("/send?to=13900000000").body(Body::default()).unwrap()
+    }
+
+    async fn exchanged(link: &mut Link, theirs: &mut TcpStream) -> Exchange {
+        let until = Instant::now() + Duration::from_secs(30);
+        let (exchange, ()) = tokio::join!(link.exchange(request(), until), async {
+            assert_ne!(theirs.read(&mut [0; 4096]).await.unwrap(), 0);
+            theirs.write_all(ANSWER).await.unwrap();
+        });
+        exchange.unwrap_or_else(|_| panic!("no answer"))
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ended_at_rest_gives_the_request_back() {
+        let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for last_words in [&b""[..], b"HTTP/1.1 408 X\r\ncontent-length: 0\r\n\r\n"] {
+            for used in [false, true] {
+                let (mut link, mut theirs) = pair(&gateway).await;
+                if used {
+                    assert_eq!(exchanged(&mut link, &mut theirs).await.status, 202);
+                }
+                theirs.write_all(last_words).await.unwrap();
+                drop(theirs);
+                // Whoever heard of a later connection has heard of that end.
+                let (_later, _) = pair(&gateway).await;
+                match link.exchange(request(), Instant::now() + Duration::from_secs(30)).await {
+                    Err(Broken::Unsent(back)) => assert_eq!(back.uri(), request().uri()),
+                    _ => panic!("used {used}, and the request is gone"),
+                }
+                assert!(link.work.is_none());
+                let links = Links::new(1);
+                let uri = "http://gateway.example/".to_owned();
+                let (origin, _) = super::super::place::Places::default().find(uri).unwrap();
+                links.keep(Arc::clone(&origin), link);
+                assert!(links.take(&origin, Instant::now()).is_none(), "an ended one was kept");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alarm_that_rang_is_set_again() {
+        let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mut link, mut theirs) = pair(&gateway).await;
+        link.alarm.as_mut().await;
+        assert_eq!(exchanged(&mut link, &mut theirs).await.body, "0: OK");
+        assert_eq!(exchanged(&mut link, &mut theirs).await.body, "0: OK");
+        let soon = Instant::now() + Duration::from_millis(20);
+        match link.exchange(request(), soon).await {
+            Err(Broken::Unheard(_)) => assert!(Instant::now() >= soon),
+            _ => panic!("no answer came"),
+        }
+    }
+}
