@@ -30,6 +30,7 @@ pub mod leaders;
 mod lent;
 pub mod lists;
 pub mod made_up;
+mod marks;
 pub mod merges;
 pub mod meta;
 pub mod migrate;
@@ -174,7 +175,7 @@ impl Store {
                 let runtime = tokio::runtime::Handle::current();
                 drop(tokio::task::spawn_blocking(move || runtime.block_on(asking)));
             }
-            Pool::Postgres(_) => drop(tokio::spawn(asking)),
+            Pool::Postgres(..) => drop(tokio::spawn(asking)),
         }
     }
 

@@ -172,8 +172,9 @@ fn of_batch(turn: &mut Vec<BatchTurn>, lease: Lease) -> &mut BatchTurn {
         turn.push(BatchTurn {
             lease,
             records: Vec::new(),
-            unsent: Vec::new(),
+            unsent: 0,
             mark: Vec::new(),
+            open_to: 0,
             close: false,
             whole: false,
         });

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tracing::Instrument as _;
 
 use super::disk::last_lane;
-use super::job::{Job, Ready, settling};
+use super::job::{Job, Ready};
 use super::outcome::MISCONFIGURED_WAIT;
 use super::worker::{Tools, Way};
 use crate::domain::delivery::Reason;
@@ -70,9 +70,6 @@ pub async fn next_batches(tools: &Tools, way: &Way, wanted: RangeInclusive<Lane>
 
 /// `None` where it was put off.
 async fn prepare_or_put_off(tools: &Tools, way: &Way, lease: Lease) -> Result<Option<Batch>> {
-    if let Err(error) = settle_strays(tools, way, lease).await {
-        return let_go(tools, way, (lease, error)).await;
-    }
     if lease.lane == Lane::Routine as i32
         && let Some(until) = tools.quiet.until(tools.store.now())
     {
@@ -101,16 +98,6 @@ async fn let_go(tools: &Tools, way: &Way, (lease, error): (Lease, StoreError)) -
     tools.store.release_batch(lease).await?;
     tools.queue.settled(way.no, &[lease]);
     Err(error)
-}
-
-/// Whatever an older lease of the batch left `sending`, nobody else would ever ask after.
-async fn settle_strays(tools: &Tools, way: &Way, lease: Lease) -> Result<()> {
-    if tools.store.has_strays(lease).await? {
-        let settling = settling(&tools.store, &tools.retry, (lease, Some(way))).await?;
-        let strays = tools.store.settle_strays(lease, settling).await?;
-        tracing::warn!(batch = lease.no, dispatch = lease.dispatch_no, strays, "an older lease left rows; uncertain");
-    }
-    Ok(())
 }
 
 async fn prepare(tools: &Tools, way: &Way, lease: Lease) -> Result<Batch> {
@@ -148,7 +135,11 @@ pub struct Loaded {
     /// Marked and not yet written back.
     pub open: usize,
     pub records: Vec<Record>,
-    pub unsent: Vec<i64>,
+    /// Marked and given back, which the store has not heard of.
+    pub unsent: usize,
+    /// The highest ordinal that was given to the gateway, and the highest that is marked.
+    sent_to: i64,
+    marked_to: i64,
     pub stopped: bool,
     /// Every row it had was marked as asked, up to now.
     whole: bool,
@@ -165,7 +156,9 @@ impl Loaded {
             want: 0,
             open: 0,
             records: Vec::new(),
-            unsent: Vec::new(),
+            unsent: 0,
+            sent_to: 0,
+            marked_to: 0,
             stopped: false,
             whole: batch.whole,
         }
@@ -173,7 +166,7 @@ impl Loaded {
 
     #[must_use]
     pub fn is_recorded(&self) -> bool {
-        self.records.is_empty() && self.unsent.is_empty()
+        self.records.is_empty() && self.unsent == 0
     }
 
     /// Wants up to `n` more rows marked; says how many.
@@ -183,10 +176,23 @@ impl Loaded {
         n
     }
 
-    /// A row that was marked and not sent: it is marked anew later.
+    /// A row that was marked and not sent: it is marked anew later. Whatever else of this
+    /// batch is in the line comes back with it.
     pub fn give_back(&mut self, row: Ready) {
-        self.unsent.push(row.row.ordinal);
+        self.forget();
         self.ready.push_front(row);
+    }
+
+    /// A row that was marked and will not be sent, like whatever else of this batch is in
+    /// the line.
+    pub fn forget(&mut self) {
+        self.unsent += 1;
+        self.marked_to = self.sent_to;
+    }
+
+    /// A row goes to the gateway.
+    pub fn goes(&mut self, ordinal: i64) {
+        self.sent_to = self.sent_to.max(ordinal);
     }
 
     /// What this batch brings to a turn; `None` when nothing.
@@ -204,16 +210,19 @@ impl Loaded {
                 ordinal
             })
             .collect();
-        let close = self.ready.is_empty() && mark.is_empty() && self.open == records.len() + unsent.len();
-        let idle = records.is_empty() && unsent.is_empty() && mark.is_empty() && !close;
-        let whole = self.whole && !self.stopped && unsent.is_empty();
-        (!idle).then_some(BatchTurn { lease: self.lease, records, unsent, mark, close, whole })
+        let open = self.open - records.len() - unsent;
+        let open_to = if open == 0 { 0 } else { self.marked_to };
+        let close = self.ready.is_empty() && mark.is_empty() && open == 0;
+        let idle = records.is_empty() && unsent == 0 && mark.is_empty() && !close;
+        let whole = self.whole && !self.stopped && unsent == 0;
+        (!idle).then_some(BatchTurn { lease: self.lease, records, unsent, mark, open_to, close, whole })
     }
 
     /// A turn is on disk; returns the rows that were marked. Those asked for and not
     /// marked have changed meanwhile, or their dispatch stands still.
     pub fn turned(&mut self, turn: &BatchTurn, marked: &[i64]) -> Vec<Ready> {
-        self.open = self.open + marked.len() - turn.records.len() - turn.unsent.len();
+        self.open = self.open + marked.len() - turn.records.len() - turn.unsent;
+        self.marked_to = marked.last().copied().unwrap_or(0).max(self.marked_to);
         let mut rows = Vec::with_capacity(marked.len());
         for ordinal in marked {
             rows.extend(self.asked.remove(ordinal));
@@ -232,7 +241,7 @@ impl Loaded {
     /// Nothing of the turn happened: its parts go back where they came from.
     pub fn turn_failed(&mut self, turn: BatchTurn) {
         self.records.extend(turn.records);
-        self.unsent.extend(turn.unsent);
+        self.unsent += turn.unsent;
         for ordinal in turn.mark.into_iter().rev() {
             if let Some(row) = self.asked.remove(&ordinal) {
                 self.ready.push_front(row);

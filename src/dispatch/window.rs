@@ -172,9 +172,9 @@ impl Line {
         }
         let batches = &mut self.batches;
         let before = self.to_send.len();
-        self.to_send.retain(|(lease, row)| match batches.iter_mut().find(|b| b.lease == *lease) {
+        self.to_send.retain(|(lease, _)| match batches.iter_mut().find(|b| b.lease == *lease) {
             Some(batch) if batch.stopped => {
-                batch.unsent.push(row.row.ordinal);
+                batch.forget();
                 false
             }
             _ => true,
@@ -189,9 +189,9 @@ impl Line {
         let size = self.window.size();
         let waiting: usize = self.batches.iter().map(|b| b.ready.len()).sum();
         // What is given back makes room in the same transaction.
-        let unsent: usize = self.batches.iter().map(|b| b.unsent.len()).sum();
+        let unsent: usize = self.batches.iter().map(|b| b.unsent).sum();
         let room = if may_mark { size.saturating_sub(self.open - unsent).min(waiting).min(MARKS) } else { 0 };
-        let records: usize = self.batches.iter().map(|b| b.records.len() + b.unsent.len()).sum();
+        let records: usize = self.batches.iter().map(|b| b.records.len() + b.unsent).sum();
         let ripe = records >= (size / 2).clamp(1, GROUP)
             || self.oldest_record.is_some_and(|at| at.elapsed() >= flush)
             || records > 0 && self.open == records
@@ -231,7 +231,7 @@ impl Line {
     pub fn turned(&mut self, turns: &[BatchTurn], marked: &[Vec<i64>]) {
         for (turn, marked) in turns.iter().zip(marked) {
             let Some(at) = self.batches.iter().position(|b| b.lease == turn.lease) else { continue };
-            self.open -= turn.records.len() + turn.unsent.len();
+            self.open -= turn.records.len() + turn.unsent;
             self.open += marked.len();
             let batch = &mut self.batches[at];
             let rows = batch.turned(turn, marked);
@@ -286,6 +286,9 @@ impl Line {
             if let Some(next) = self.to_send.pop_front() {
                 if first.is_some() {
                     reserve(next.1.row.parts);
+                }
+                if let Some(batch) = self.batches.iter_mut().find(|b| b.lease == next.0) {
+                    batch.goes(next.1.row.ordinal);
                 }
                 request.push(next);
             }

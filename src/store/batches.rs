@@ -49,12 +49,6 @@ pub(super) fn lease_sql(lock: &str) -> String {
     )
 }
 
-/// A row of the batch `$1` that is `sending`.
-pub(super) fn strays_sql(within: &str) -> String {
-    let sending = State::Sending.code();
-    format!("SELECT ordinal FROM deliveries WHERE batch = $1 AND batch > 0 AND state = {sending}{within} LIMIT 1")
-}
-
 /// A leased batch: the epoch is the fencing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
 pub struct Lease {
@@ -173,7 +167,7 @@ impl Store {
                 let json: String = sqlx::query_scalar(LOAD_SQLITE).bind(lease.no).fetch_one(read).await?;
                 serde_json::from_str(&json).map_err(|e| StoreError::Damaged(e.to_string()))?
             }
-            Pool::Postgres(_) => {
+            Pool::Postgres(..) => {
                 let mut tx = self.begin_hot().await?;
                 let rows: Vec<Loaded> = run!(&mut tx, |c| sqlx::query_as(LOAD_POSTGRES)
                     .bind(lease.no)
@@ -212,11 +206,13 @@ impl Store {
     /// Nothing of it may be under way.
     pub async fn release_batch(&self, lease: Lease) -> Result<()> {
         let mut tx = self.begin_hot().await?;
+        // Whatever its marks say was marked by a turn of which nobody heard that it was on
+        // disk: it never left.
         let sql = format!(
-            "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
+            "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, marked_to = 0 \
+             WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
         );
         exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;
-        tx.unmark(lease).await?;
         tx.commit().await
     }
 
@@ -256,75 +252,46 @@ impl Store {
         let mut tx = self.begin_hot().await?;
         // Its owner may have renewed it since it was found.
         let sql = format!(
-            "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = epoch + 1 \
-             WHERE no = $1 AND epoch = $2 AND state = {LEASED} AND lease_until < $3"
+            "SELECT marked_to FROM batches WHERE no = $1 AND epoch = $2 AND state = {LEASED} AND lease_until < $3{}",
+            tx.pick("", " FOR UPDATE")
         );
-        let taken = exec!(
-            &mut tx,
-            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch).bind(settling.leased_before)
-        )?;
-        if taken == 0 {
-            return Ok(0);
-        }
-        let window = tx.doubt(Lease { epoch: lease.epoch + 1, ..lease }, settling, self.now()).await?;
+        let marked_to: Option<i64> = run!(&mut tx, |c| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .bind(lease.no)
+            .bind(lease.epoch)
+            .bind(settling.leased_before)
+            .fetch_optional(c)
+            .await)?;
+        let Some(marked_to) = marked_to else { return Ok(0) };
+        let new = Lease { epoch: lease.epoch + 1, ..lease };
+        let window = if marked_to > 0 { tx.doubt(new, marked_to, settling, self.now()).await? } else { 0 };
+        let sql = format!(
+            "UPDATE batches SET state = {READY}, owner = '', lease_until = NULL, epoch = $2, marked_to = 0 WHERE no = $1"
+        );
+        exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(new.epoch))?;
         tx.commit().await?;
         Ok(window)
-    }
-
-    /// Whether a lease before this one left rows `sending`. None does that is given back,
-    /// closed or taken over; one whose last words came too late for that might.
-    pub async fn has_strays(&self, lease: Lease) -> Result<bool> {
-        if lease.epoch == 1 {
-            return Ok(false);
-        }
-        let mut tx = self.begin_hot().await?;
-        let sql = strays_sql(&tx.within(lease));
-        let found: Option<i64> =
-            run!(&mut tx, |c| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(lease.no).fetch_optional(c).await)?;
-        Ok(found.is_some())
-    }
-
-    /// Turns what leases before this one left `sending` into `uncertain`, as a takeover
-    /// does; returns how many.
-    pub async fn settle_strays(&self, lease: Lease, settling: Settling) -> Result<u64> {
-        let mut tx = self.begin_hot().await?;
-        let settled = tx.doubt(lease, settling, self.now()).await?;
-        tx.commit().await?;
-        Ok(settled)
     }
 }
 
 impl Tx {
-    /// Of a batch that this lease has: what older ones were sending is uncertain, and the
-    /// ledger says so. Returns how many rows.
-    async fn doubt(&mut self, lease: Lease, settling: Settling, now: Millis) -> Result<u64> {
-        let (sending, uncertain) = (State::Sending.code(), State::Uncertain.code());
-        let older = format!("batch = $1 AND batch > 0 AND state = {sending} AND epoch < $2{}", self.within(lease));
+    /// Of a batch whose lease ended: what its owner may have been sending is uncertain,
+    /// and the ledger says so under the new lease. Returns how many rows.
+    async fn doubt(&mut self, new: Lease, marked_to: i64, settling: Settling, now: Millis) -> Result<u64> {
+        let queued = State::Queued.code();
+        let marked = format!("batch = $1 AND batch > 0 AND state = {queued} AND ordinal <= $2{}", self.within(new));
         let sql = format!(
             "INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at) \
-             SELECT dispatch_no, ordinal, attempt, batch, $2, {}, 'takeover', $3 FROM deliveries WHERE {older}",
+             SELECT dispatch_no, ordinal, attempt, batch, $3, {}, 'takeover', $4 FROM deliveries WHERE {marked}",
             crate::channel::Class::Unknown as i32
         );
-        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch).bind(now))?;
+        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(new.no).bind(marked_to).bind(new.epoch).bind(now))?;
         let sql = format!(
-            "UPDATE deliveries SET state = {uncertain}, reason = $3, next_at = $4, failures = failures + 1 WHERE {older}"
+            "UPDATE deliveries SET state = {}, reason = $3, next_at = $4, failures = failures + 1 WHERE {marked}",
+            State::Uncertain.code()
         );
         let reason = if settling.repeat { Reason::Repeat } else { Reason::NoAnswer };
         let (reason, at) = (reason.code(), settling.at);
-        Ok(exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch).bind(reason).bind(at))?)
-    }
-
-    /// Whatever this lease still has `sending` when nothing of it is under way was marked
-    /// by a turn of which nobody heard that it was on disk: it never left.
-    pub(super) async fn unmark(&mut self, lease: Lease) -> Result<()> {
-        let sql = format!(
-            "UPDATE deliveries SET state = {} WHERE batch = $1 AND batch > 0 AND state = {} AND epoch = $2{}",
-            State::Queued.code(),
-            State::Sending.code(),
-            self.within(lease)
-        );
-        exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;
-        Ok(())
+        Ok(exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(new.no).bind(marked_to).bind(reason).bind(at))?)
     }
 
     /// Where on a server the deliveries of a batch are: in one range of the ledger. The
@@ -343,7 +310,7 @@ impl Tx {
             "SELECT (j->>0)::bigint, (j->>1)::bigint FROM json_array_elements($1::json) j",
         );
         let sql = format!(
-            "UPDATE batches SET owner = '', lease_until = NULL, state = {DONE} WHERE (no, epoch) IN ({pairs}) AND state = {LEASED}"
+            "UPDATE batches SET owner = '', lease_until = NULL, marked_to = 0, state = {DONE} WHERE (no, epoch) IN ({pairs}) AND state = {LEASED}"
         );
         let leases: Vec<_> = leases.iter().map(|l| (l.no, l.epoch)).collect();
         exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(serde_json::json!(leases).to_string()))?;
@@ -356,8 +323,8 @@ impl Tx {
         for lease in leases {
             let within = self.within(*lease);
             let sql = format!(
-                "UPDATE batches SET owner = '', lease_until = NULL, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries \
-                 WHERE batch = $1 AND batch > 0 AND state IN (1, 2){within}) THEN {READY} ELSE {DONE} END \
+                "UPDATE batches SET owner = '', lease_until = NULL, marked_to = 0, state = CASE WHEN EXISTS (SELECT 1 FROM deliveries \
+                 WHERE batch = $1 AND batch > 0 AND state = 1{within}) THEN {READY} ELSE {DONE} END \
                  WHERE no = $1 AND epoch = $2 AND state = {LEASED}"
             );
             exec!(self, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(lease.epoch))?;

@@ -106,12 +106,12 @@ impl Store {
         let rows: Vec<(i64, i64)> = match &self.pool {
             Pool::Sqlite { read, .. } => {
                 let sql = "SELECT batch, COUNT(*) FROM deliveries WHERE batch IN (SELECT value FROM json_each($1)) \
-                           AND batch > 0 AND state IN (1, 2) GROUP BY batch";
+                           AND batch > 0 AND state = 1 GROUP BY batch";
                 sqlx::query_as(sql).bind(heads).fetch_all(read).await?
             }
-            Pool::Postgres(_) => {
+            Pool::Postgres(..) => {
                 let sql = "SELECT batch, COUNT(*) FROM deliveries WHERE batch = ANY (translate($1, '[]', '{}')::bigint[]) \
-                           AND batch > 0 AND state IN (1, 2) GROUP BY batch";
+                           AND batch > 0 AND state = 1 GROUP BY batch";
                 let mut tx = self.begin_hot().await?;
                 run!(&mut tx, |c| sqlx::query_as(sql).bind(heads).fetch_all(c).await)?
             }
@@ -124,7 +124,7 @@ impl Store {
     pub async fn database_size(&self) -> Result<i64> {
         match (&self.pool, &self.file) {
             (Pool::Sqlite { .. }, file) => Ok(file.as_deref().map_or(0, file_size)),
-            (Pool::Postgres(_), _) => {
+            (Pool::Postgres(..), _) => {
                 let sql = "SELECT pg_database_size(current_database())";
                 Ok(read!(self, |db| sqlx::query_scalar(sql).fetch_one(db).await)?)
             }
@@ -134,13 +134,13 @@ impl Store {
     /// How full the pools of this process are.
     #[must_use]
     pub fn pool_use(&self) -> Vec<PoolUse> {
-        fn of<D: sqlx::Database>(name: &'static str, pool: &sqlx::Pool<D>) -> PoolUse {
-            let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        fn of<D: sqlx::Database>(name: &'static str, pool: &sqlx::Pool<D>, kept: usize) -> PoolUse {
+            let idle = u32::try_from(pool.num_idle() + kept).unwrap_or(u32::MAX);
             PoolUse { name, open: pool.size(), idle, most: pool.options().get_max_connections() }
         }
         match &self.pool {
-            Pool::Sqlite { read, write, .. } => vec![of("read", read), of("write", write)],
-            Pool::Postgres(pool) => vec![of("postgres", pool)],
+            Pool::Sqlite { read, write, .. } => vec![of("read", read, 0), of("write", write, 0)],
+            Pool::Postgres(pool, kept) => vec![of("postgres", pool, kept.idle())],
         }
     }
 
@@ -191,7 +191,7 @@ mod tests {
         INSERT INTO batches (no, dispatch_no, channel, lane, size, state, lease_until) VALUES \
         (1, 1, 1, 0, 10, 2, NULL), (2, 1, 1, 0, 10, 1, 5), (3, 1, 1, 0, 10, 0, NULL), (4, 1, 1, 0, 7, 0, NULL), (5, 2, 1, 2, 9, 0, NULL), (6, 3, 1, 0, 5, 0, NULL);\
         INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch) VALUES \
-        (1, 1, 0, 1, 1, 0, 1, 2), (1, 2, 0, 1, 2, 0, 2, 2), (1, 3, 0, 1, 3, 0, 4, 2), (1, 4, 0, 1, 4, 0, 1, 3);\
+        (1, 1, 0, 1, 1, 0, 1, 2), (1, 2, 0, 1, 2, 0, 1, 2), (1, 3, 0, 1, 3, 0, 4, 2), (1, 4, 0, 1, 4, 0, 1, 3);\
         INSERT INTO receipts (no, channel, received_at, gateway_id, state, code) VALUES (1, 1, 500, 'x', 4, ''), (2, 1, 700, 'y', 4, '')";
 
     #[tokio::test]

@@ -99,7 +99,7 @@ async fn applied_at(pool: &Pool) -> Result<HashMap<i64, Millis>> {
     );
     let rows: Vec<(i64, Millis)> = match pool {
         Pool::Sqlite { read, .. } => sqlx::query_as(sql).fetch_all(read).await?,
-        Pool::Postgres(p) => sqlx::query_as(sql).fetch_all(p).await?,
+        Pool::Postgres(p, _) => sqlx::query_as(sql).fetch_all(p).await?,
     };
     Ok(rows.into_iter().collect())
 }
@@ -107,7 +107,7 @@ async fn applied_at(pool: &Pool) -> Result<HashMap<i64, Millis>> {
 /// Whoever else of ours is connected to this database of the server, this pool's own
 /// connections aside.
 async fn others(pool: &Pool) -> Result<Vec<String>> {
-    let Pool::Postgres(pool) = pool else { return Ok(Vec::new()) };
+    let Pool::Postgres(pool, _) = pool else { return Ok(Vec::new()) };
     let sql = "SELECT DISTINCT COALESCE(client_addr::text, 'local') || ' ' || application_name FROM pg_stat_activity \
                WHERE datname = current_database() AND application_name LIKE 'gong % ' || current_schema() \
                AND application_name <> current_setting('application_name') ORDER BY 1";
@@ -118,7 +118,7 @@ pub(super) async fn run(pool: &Pool, file: Option<&Path>, now: Millis) -> Result
     let (found, known) = (applied_version(pool).await?, known_version());
     // Others may be working on a server's database with the program they were started
     // with: when it changes is for the operator to say. An empty one is nobody's yet.
-    if matches!(pool, Pool::Postgres(_)) && found > 0 && found < known {
+    if matches!(pool, Pool::Postgres(..)) && found > 0 && found < known {
         return Err(StoreError::Older { found, known });
     }
     to_known(pool, file, now).await
@@ -142,7 +142,7 @@ async fn to_known(pool: &Pool, file: Option<&Path>, now: Millis) -> Result<()> {
     }
     let done = match pool {
         Pool::Sqlite { write, .. } => SQLITE.run(write).await,
-        Pool::Postgres(pool) => POSTGRES.run(pool).await,
+        Pool::Postgres(pool, _) => POSTGRES.run(pool).await,
     };
     done.map_err(|e| migrate_error(&e, known))
 }
@@ -166,7 +166,7 @@ async fn applied_version(pool: &Pool) -> Result<i64> {
             0_i64 => (0, 0),
             n => (n, sqlx::query_scalar(newest).fetch_one(write).await?),
         },
-        Pool::Postgres(p) => match sqlx::query_scalar(exists).fetch_one(p).await? {
+        Pool::Postgres(p, _) => match sqlx::query_scalar(exists).fetch_one(p).await? {
             0_i64 => (0, 0),
             n => (n, sqlx::query_scalar(newest).fetch_one(p).await?),
         },

@@ -69,7 +69,7 @@ impl Store {
             return Err(StoreError::Url(url.to_owned()));
         }
         let (pool, _) = Pool::open(url).await?;
-        let Pool::Postgres(server) = &pool else { return Err(StoreError::Url(url.to_owned())) };
+        let Pool::Postgres(server, _) = &pool else { return Err(StoreError::Url(url.to_owned())) };
         migrate::run(&pool, None, self.now()).await?;
         // Whoever wants to write waits, and then finds it moved.
         let mut from = write.begin_with("BEGIN IMMEDIATE").await?;

@@ -12,7 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{Connection as _, Database, Executor as _, Row as _, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
-use super::lent::Lent;
+use super::lent::{Kept, Lent};
 use super::{Result, StoreError, address};
 
 /// How long a statement waits for another process's write transaction. Ours stay
@@ -28,7 +28,7 @@ const HOT: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_m
 /// How long a server may take to answer a connection that has nothing to ask.
 const PING: Duration = Duration::from_secs(3);
 /// A connection that answered this short a time ago is not asked again.
-const FRESH: Duration = Duration::from_secs(1);
+pub(super) const FRESH: Duration = Duration::from_secs(1);
 /// How long the last ones may take to give their connections back.
 const CLOSES: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
@@ -46,7 +46,7 @@ pub enum Pool {
         /// Receipt numbers that this process has reserved and not used yet.
         receipts: Arc<Mutex<Range<i64>>>,
     },
-    Postgres(PgPool),
+    Postgres(PgPool, Kept),
 }
 
 /// A write transaction on either engine.
@@ -64,7 +64,7 @@ macro_rules! read {
                 let $db = read;
                 $body
             }
-            $crate::store::Pool::Postgres(pool) => match $crate::store::lent::Lent::of(pool).await {
+            $crate::store::Pool::Postgres(pool, _) => match $crate::store::lent::Lent::of(pool).await {
                 Ok(mut lent) => {
                     let $db = &mut *lent;
                     $body
@@ -150,7 +150,7 @@ impl Pool {
                 .connect_with(server.clone())
                 .await;
             return match opened {
-                Ok(pool) => Ok((Self::Postgres(pool), None)),
+                Ok(pool) => Ok((Self::Postgres(pool, Kept::default()), None)),
                 Err(error) => Err(address::unreachable(url, &server, error).await),
             };
         }
@@ -188,7 +188,7 @@ impl Pool {
     pub(crate) async fn begin(&self) -> sqlx::Result<Tx> {
         match self {
             Self::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
-            Self::Postgres(pool) => Lent::begin(pool, "BEGIN").await.map(Tx::Postgres),
+            Self::Postgres(pool, _) => Lent::begin(pool, "BEGIN").await.map(Tx::Postgres),
         }
     }
 
@@ -196,7 +196,7 @@ impl Pool {
     pub(crate) async fn begin_hot(&self) -> sqlx::Result<Tx> {
         match self {
             Self::Sqlite { .. } => self.begin().await,
-            Self::Postgres(pool) => Lent::begin(pool, HOT).await.map(Tx::Postgres),
+            Self::Postgres(pool, kept) => Lent::begin_hot(pool, kept, HOT).await.map(Tx::Postgres),
         }
     }
 
@@ -205,7 +205,7 @@ impl Pool {
     pub(super) fn spare(&self) -> Option<Lent> {
         match self {
             Self::Sqlite { .. } => None,
-            Self::Postgres(pool) => Lent::spare(pool),
+            Self::Postgres(pool, kept) => Lent::spare(pool, kept),
         }
     }
 
@@ -226,7 +226,7 @@ impl Pool {
                 left.start += n;
                 Ok(left.start - n)
             }
-            Self::Postgres(pool) => {
+            Self::Postgres(pool, _) => {
                 // One round trip and, as one message, one transaction; the disk is not waited
                 // for. What a crash loses of it, it loses together with whatever used the numbers.
                 let sql = format!(
@@ -245,7 +245,7 @@ impl Pool {
     pub(crate) fn pick<T>(&self, sqlite: T, postgres: T) -> T {
         match self {
             Self::Sqlite { .. } => sqlite,
-            Self::Postgres(_) => postgres,
+            Self::Postgres(..) => postgres,
         }
     }
 
@@ -256,7 +256,10 @@ impl Pool {
                 write.close().await;
             }
             // What a part of the engine that was given up still holds never comes back.
-            Self::Postgres(pool) => drop(tokio::time::timeout(CLOSES, pool.close()).await),
+            Self::Postgres(pool, kept) => {
+                kept.close();
+                drop(tokio::time::timeout(CLOSES, pool.close()).await);
+            }
         }
     }
 }
@@ -278,7 +281,7 @@ impl Tx {
     pub(crate) fn pick<T>(&self, sqlite: T, postgres: T) -> T {
         match self {
             Self::Sqlite(_) => sqlite,
-            Self::Postgres(_) => postgres,
+            Self::Postgres(..) => postgres,
         }
     }
 
@@ -310,7 +313,7 @@ mod tests {
                 Pool::Sqlite { read, write, .. } => [read.options(), write.options()]
                     .map(|o| (o.get_idle_timeout(), o.get_max_lifetime(), o.get_min_connections()))
                     .to_vec(),
-                Pool::Postgres(pool) => {
+                Pool::Postgres(pool, _) => {
                     let o = pool.options();
                     vec![(o.get_idle_timeout(), o.get_max_lifetime(), o.get_min_connections())]
                 }

@@ -1,7 +1,7 @@
 //! How far a dispatch has come, and whether anything is left of it.
 
 use super::schedule::RANGE;
-use super::{Result, Store};
+use super::{Pool, Result, Store};
 use crate::domain::delivery::State;
 
 /// Deliveries of one dispatch, channel by channel and state by state.
@@ -16,7 +16,25 @@ impl Store {
     /// How many deliveries stand in each state, by channel.
     pub async fn delivery_counts(&self, dispatch_no: i64) -> Result<Vec<StateCount>> {
         let sql = "SELECT channel, state, COUNT(*) AS n FROM deliveries WHERE dispatch_no = $1 GROUP BY channel, state ORDER BY channel, state";
-        Ok(read!(self, |db| sqlx::query_as(sql).bind(dispatch_no).fetch_all(db).await)?)
+        let mut counts = read!(self, |db| sqlx::query_as(sql).bind(dispatch_no).fetch_all(db).await)?;
+        for (channel, n) in self.under_way(dispatch_no).await? {
+            set_apart(&mut counts, channel, n);
+        }
+        Ok(counts)
+    }
+
+    /// How many deliveries are under way on each channel: they stand `queued` in the store.
+    async fn under_way(&self, dispatch_no: i64) -> Result<Vec<(i32, i64)>> {
+        let sql = "SELECT b.channel, COUNT(*) FROM batches b JOIN deliveries d ON d.dispatch_no = b.dispatch_no AND d.batch = b.no \
+                   AND d.batch > 0 AND d.ordinal <= b.marked_to AND d.state = 1 \
+                   WHERE b.dispatch_no = $1 AND b.state = 1 AND b.marked_to > 0 GROUP BY b.channel";
+        match &self.pool {
+            Pool::Sqlite { read, .. } => Ok(sqlx::query_as(sql).bind(dispatch_no).fetch_all(read).await?),
+            Pool::Postgres(..) => {
+                let mut tx = self.begin_hot().await?;
+                Ok(run!(&mut tx, |c| sqlx::query_as(sql).bind(dispatch_no).fetch_all(c).await)?)
+            }
+        }
     }
 
     /// Closes a dispatch whose work is done: nothing left to plan, every delivery
@@ -70,4 +88,17 @@ impl Store {
         }
         Ok(None)
     }
+}
+
+/// Counts as `sending` what was counted as `queued` and is under way; what was recorded
+/// between the two counts stays where it was counted.
+fn set_apart(counts: &mut Vec<StateCount>, channel: i32, under_way: i64) {
+    let (queued, sending) = (State::Queued.code(), State::Sending.code());
+    let Some(at) = counts.iter().position(|c| (c.channel, c.state) == (channel, queued)) else { return };
+    let n = under_way.min(counts[at].n);
+    counts[at].n -= n;
+    if n > 0 {
+        counts.insert(at + 1, StateCount { channel, state: sending, n });
+    }
+    counts.retain(|c| c.n > 0);
 }

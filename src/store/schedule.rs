@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::batches::Lease;
+use super::marks::UNDER_WAY;
 use super::{Pool, Result, Store, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
@@ -46,6 +48,15 @@ pub(super) fn forget_sql() -> String {
     format!(
         "DELETE FROM receipts WHERE no IN (SELECT no FROM receipts WHERE dispatch_no IS NULL AND received_at < $1 LIMIT {RANGE})"
     )
+}
+
+/// A change of a dispatch's rows.
+#[derive(Clone, Copy)]
+struct Moving<'a> {
+    which: &'a str,
+    change: &'a str,
+    /// Queued rows may be among them: what of those is under way must not change meanwhile.
+    queued: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -138,26 +149,28 @@ impl Store {
         );
         let mut due = 0;
         for dispatch in self.dispatches(true).await? {
-            due += self.move_rows(dispatch.no, &which, &format!("next_at = {now}")).await?;
+            let change = format!("next_at = {now}");
+            due += self.move_rows(dispatch.no, Moving { which: &which, change: &change, queued: false }).await?;
         }
         Ok(due)
     }
 
     /// Ends what was not handed over yet: of a dispatch that was cancelled, or whose
-    /// time is over. Uncertain rows can only become unknown. Returns the rows moved.
+    /// time is over. Uncertain rows can only become unknown; what is under way is left to
+    /// its worker. Returns the rows moved.
     pub async fn sweep_dispatch(&self, no: i64, cancelled: bool) -> Result<u64> {
         let stoppable: Vec<String> =
             State::ALL.iter().filter(|s| s.is_stoppable()).map(|s| s.code().to_string()).collect();
         let (to, reason) =
             if cancelled { (State::Cancelled, Reason::Operator) } else { (State::Failed, Reason::Expired) };
         let (uncertain, unknown) = (State::Uncertain.code(), State::Unknown.code());
-        let which = format!("state IN ({}, {uncertain})", stoppable.join(","));
+        let which = format!("state IN ({}, {uncertain}) AND NOT {UNDER_WAY}", stoppable.join(","));
         let change = format!(
             "state = CASE WHEN state = {uncertain} THEN {unknown} ELSE {} END, reason = {}, next_at = NULL",
             to.code(),
             reason.code()
         );
-        let moved = self.move_rows(no, &which, &change).await?;
+        let moved = self.move_rows(no, Moving { which: &which, change: &change, queued: true }).await?;
         if moved == 0 {
             self.soon(self.drop_batches(no)).await?;
         }
@@ -183,7 +196,8 @@ impl Store {
         let of = |(channel, before): &(i32, Millis)| format!("channel = {channel} AND handed_at <= {before}");
         let overdue: Vec<String> = handed_before.iter().map(of).collect();
         let which = format!("state = {} AND ({})", State::Sent.code(), overdue.join(" OR "));
-        self.move_rows(dispatch_no, &which, &format!("state = {}", State::Unknown.code())).await
+        let change = format!("state = {}", State::Unknown.code());
+        self.move_rows(dispatch_no, Moving { which: &which, change: &change, queued: false }).await
     }
 
     /// The highest ordinal of a dispatch's deliveries; 0 where it has none.
@@ -192,22 +206,21 @@ impl Store {
         Ok(read!(self, |db| sqlx::query_scalar(sql).bind(dispatch_no).fetch_one(db).await)?)
     }
 
-    /// Changes the rows of a dispatch that `which` names. They are looked for outside
-    /// any transaction, a range at a time, since most looks find nothing; the writing
-    /// statement checks again.
-    async fn move_rows(&self, dispatch_no: i64, which: &str, change: &str) -> Result<u64> {
+    /// Changes rows of a dispatch. They are looked for outside any transaction, a range at
+    /// a time, since most looks find nothing; the writing statement checks again.
+    async fn move_rows(&self, dispatch_no: i64, moving: Moving<'_>) -> Result<u64> {
         let last = self.soon(self.last_ordinal(dispatch_no)).await?;
         let (mut after, mut moved) = (0_i64, 0);
         while after < last {
             let to = after + RANGE;
-            moved += self.soon(self.move_range((dispatch_no, after, to), which, change)).await?;
+            moved += self.soon(self.move_range((dispatch_no, after, to), moving)).await?;
             after = to;
         }
         Ok(moved)
     }
 
-    async fn move_range(&self, (no, after, to): (i64, i64, i64), which: &str, change: &str) -> Result<u64> {
-        let within = within(which);
+    async fn move_range(&self, (no, after, to): (i64, i64, i64), moving: Moving<'_>) -> Result<u64> {
+        let within = within(moving.which);
         let sql = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {within})");
         let any: bool = read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
             .bind(no)
@@ -219,7 +232,10 @@ impl Store {
             return Ok(0);
         }
         let mut tx = self.begin().await?;
-        let sql = format!("UPDATE deliveries SET {change} WHERE {within}");
+        if moving.queued {
+            tx.hold_all_of(no).await?;
+        }
+        let sql = format!("UPDATE deliveries SET {} WHERE {within}", moving.change);
         let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(no).bind(after).bind(to))?;
         tx.commit().await?;
         Ok(moved)
@@ -239,19 +255,23 @@ impl Store {
         }
     }
 
-    /// Puts the queued rows of a leased batch to sleep until then, and closes the batch.
-    pub async fn defer_batch(&self, lease: super::batches::Lease, until: Millis, why: Reason) -> Result<u64> {
+    /// Puts the queued rows of a leased batch to sleep until then, and closes the batch
+    /// unless something of it is under way.
+    pub async fn defer_batch(&self, lease: Lease, until: Millis, why: Reason) -> Result<u64> {
         let mut tx = self.begin().await?;
+        let Some(marked_to) = tx.hold_one(lease).await? else { return Ok(0) };
         let sql = format!(
-            "UPDATE deliveries SET state = {}, reason = {}, next_at = $2 WHERE batch = $1 AND batch > 0 AND state = {}{} \
-             AND EXISTS (SELECT 1 FROM batches WHERE no = $1 AND epoch = $3 AND state = 1)",
+            "UPDATE deliveries SET state = {}, reason = {}, next_at = $2 \
+             WHERE batch = $1 AND batch > 0 AND state = {} AND ordinal > $3{}",
             State::Deferred.code(),
             why.code(),
             State::Queued.code(),
             tx.within(lease)
         );
-        let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(until).bind(lease.epoch))?;
-        tx.close_batches(&[lease]).await?;
+        let moved = exec!(&mut tx, sqlx::query(sqlx::AssertSqlSafe(sql)).bind(lease.no).bind(until).bind(marked_to))?;
+        if marked_to == 0 {
+            tx.close_batches(&[lease]).await?;
+        }
         tx.commit().await?;
         Ok(moved)
     }

@@ -66,7 +66,9 @@ impl Row {
 }
 
 async fn rows(store: &Store, no: i64) -> Vec<Row> {
-    let sql = "SELECT ordinal, channel, state, reason, batch, epoch, attempt, failures, parts, next_at, handed_at, reached_at, seen_at \
+    // What is marked is `sending`.
+    let sql = "SELECT ordinal, channel, CASE WHEN state = 1 AND EXISTS (SELECT 1 FROM batches m WHERE m.no = batch AND m.marked_to >= ordinal) \
+               THEN 2 ELSE state END AS state, reason, batch, epoch, attempt, failures, parts, next_at, handed_at, reached_at, seen_at \
                FROM deliveries WHERE dispatch_no = $1 ORDER BY ordinal";
     read!(store, |db| sqlx::query_as(sql).bind(no).fetch_all(db).await).unwrap()
 }
@@ -179,7 +181,7 @@ async fn lease(store: &Store) -> Lease {
 }
 
 fn turn(lease: Lease) -> BatchTurn {
-    BatchTurn { lease, records: Vec::new(), unsent: Vec::new(), mark: Vec::new(), close: false, whole: false }
+    BatchTurn { lease, records: Vec::new(), unsent: 0, mark: Vec::new(), open_to: 0, close: false, whole: false }
 }
 
 async fn run(store: &Store, turn: BatchTurn) -> Vec<i64> {
@@ -187,11 +189,16 @@ async fn run(store: &Store, turn: BatchTurn) -> Vec<i64> {
 }
 
 async fn mark(store: &Store, lease: Lease, ordinals: &[i64]) -> Vec<i64> {
-    run(store, BatchTurn { mark: ordinals.to_vec(), ..turn(lease) }).await
+    run(store, BatchTurn { mark: ordinals.to_vec(), open_to: marked_to(store, lease).await, ..turn(lease) }).await
+}
+
+/// How far a batch is marked.
+async fn marked_to(store: &Store, lease: Lease) -> i64 {
+    store.probe_count(format!("SELECT marked_to FROM batches WHERE no = {}", lease.no)).await
 }
 
 async fn record(store: &Store, lease: Lease, records: Vec<Record>) {
-    run(store, BatchTurn { records, ..turn(lease) }).await;
+    run(store, BatchTurn { records, open_to: marked_to(store, lease).await, ..turn(lease) }).await;
 }
 
 fn taken(ordinal: i64, handles: &[&str]) -> Record {
@@ -228,7 +235,7 @@ async fn hold(tx: &mut Tx, sql: &'static str) {
 /// Waits until `n` others wait for `holder`, or for one that waits for it, or until
 /// `done`. The embedded engine has one writer, so there they wait by themselves.
 async fn until_blocked(store: &Store, holder: &mut Tx, n: i64, done: impl Fn() -> bool) {
-    let (super::Pool::Postgres(pool), Tx::Postgres(tx)) = (&store.pool, holder) else { return };
+    let (super::Pool::Postgres(pool, _), Tx::Postgres(tx)) = (&store.pool, holder) else { return };
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut **tx).await.unwrap();
     let sql = "WITH RECURSIVE w (pid) AS (SELECT a.pid FROM pg_stat_activity a WHERE $1 = ANY (pg_blocking_pids(a.pid)) \
                UNION SELECT a.pid FROM pg_stat_activity a JOIN w ON w.pid = ANY (pg_blocking_pids(a.pid))) SELECT COUNT(*) FROM w";

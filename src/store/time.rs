@@ -9,7 +9,7 @@ use crate::clock::Clock;
 impl Store {
     /// From now on a server's clock is followed in place of the system's.
     pub(super) async fn follow_clock(&mut self) -> Result<()> {
-        if let (Pool::Postgres(_), Clock::System) = (&self.pool, &self.clock) {
+        if let (Pool::Postgres(..), Clock::System) = (&self.pool, &self.clock) {
             // The first question also pays for the connection.
             self.db_now().await?;
             let asked = Instant::now();

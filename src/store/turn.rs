@@ -1,39 +1,26 @@
-//! One turn of a worker: record what came back, give back what was not sent, mark
-//! what goes next. One transaction, one commit; groups of some hundreds of rows
+//! One turn of a worker: record what came back, mark what goes next, take back the mark
+//! of what was not sent. One transaction, one commit; groups of some hundreds of rows
 //! make it 60-95 times cheaper than row by row.
 //!
-//! Fencing: a row is touched only while it is `sending` (or, to mark, `queued`)
-//! in the leased batch with the leased epoch. A late result finds nothing to
-//! change and enters like a receipt.
+//! Fencing: a row is touched only in a batch whose lease is held, which stays locked to
+//! the end of the turn. A late result changes nothing and enters like a receipt.
 
 mod attempts;
 mod handles;
+mod late;
+mod taken;
 
 use serde_json::json;
 
 use self::handles::Handles;
 use super::batches::Lease;
-use super::bulk::Numbers;
-use super::receipts::Claim;
 use super::{Result, Store, Tx};
-use crate::channel::{CLASS_ACCEPTED, Class};
+use crate::channel::Class;
 use crate::clock::Millis;
-use crate::domain::delivery::{Reason, State, Word};
+use crate::domain::delivery::{Reason, State};
 
-pub(super) const MARK_SQLITE: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 \
-     AND ordinal IN (SELECT value FROM json_each($5)) AND batch = $2 AND state = 1 \
-     AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
-     AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
-
-// A server walks the rows of the batch between the first and the last that is asked for:
-// without these bounds it would read the whole batch at every turn, and with the numbers
-// as a condition of the index (hence `+ 0`) descend it once for each.
-pub(super) const MARK_POSTGRES: &str = "UPDATE deliveries SET state = 2, epoch = $3 WHERE dispatch_no = $1 \
-     AND batch = $2 AND ordinal BETWEEN $6 AND $7 AND ordinal + 0 = ANY($5) AND state = 1 \
-     AND EXISTS (SELECT 1 FROM batches WHERE no = $2 AND epoch = $3 AND state = 1) \
-     AND EXISTS (SELECT 1 FROM dispatches WHERE no = $1 AND state = 'active' AND expires_at > $4)";
-pub(super) const TAKEN_POSTGRES: &str = "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) \
-     WHERE dispatch_no = $1 AND batch = $2 AND ordinal BETWEEN $8 AND $9 AND ordinal + 0 = ANY($6) AND epoch = $3 AND state = 2";
+#[cfg(test)]
+pub(super) use self::taken::{TAKEN_POSTGRES, TAKEN_SQLITE};
 
 /// What became of one marked delivery.
 #[derive(Debug, Clone)]
@@ -70,10 +57,12 @@ pub struct Change {
 pub struct BatchTurn {
     pub lease: Lease,
     pub records: Vec<Record>,
-    /// Marked, yet never sent: back to `queued`.
-    pub unsent: Vec<i64>,
+    /// How many were marked and never sent: `open_to` takes their mark back.
+    pub unsent: usize,
     /// Ordinals to mark.
     pub mark: Vec<i64>,
+    /// The highest ordinal that is still under way, of those marked before; 0 for none.
+    pub open_to: i64,
     /// Nothing of it is left after this turn.
     pub close: bool,
     /// It closes, and every row it had was marked: none can be queued still.
@@ -119,20 +108,15 @@ impl Store {
             gone: None,
         };
         let records: Vec<Record> = rows.iter().map(record).collect();
-        let mut turn = BatchTurn {
-            lease,
-            mark: records.iter().map(|r| r.ordinal).collect(),
-            records,
-            unsent: Vec::new(),
-            close: false,
-            whole: false,
-        };
+        let mark = records.iter().map(|r| r.ordinal).collect();
+        let mut turn = BatchTurn { lease, mark, records, unsent: 0, open_to: 0, close: false, whole: false };
         let mut tx = self.begin_hot().await?;
-        tx.hold_back(std::slice::from_ref(&turn)).await?;
-        // Through `sending`, as every delivery goes; nobody sees it in between.
-        let marked = tx.mark(&turn, at).await?;
+        if tx.hold_one(lease).await?.is_none() {
+            return Ok(());
+        }
         // A row that changed meanwhile was not refused, and the ledger must not say so.
-        turn.records.retain(|r| marked.binary_search(&r.ordinal).is_ok());
+        let queued = tx.queued(&turn, at).await?;
+        turn.records.retain(|r| queued.binary_search(&r.ordinal).is_ok());
         let changed = tx.record_other(lease, &turn.records.iter().collect::<Vec<_>>()).await?;
         tx.append_attempts(&turn, changed == turn.records.len() as u64).await?;
         tx.commit().await
@@ -142,141 +126,53 @@ impl Store {
 impl Tx {
     /// Everything a turn does, but for its handles; returns what was marked, a list a batch.
     async fn go_through(&mut self, channel: i32, turns: &[BatchTurn], now: Millis) -> Result<Vec<Vec<i64>>> {
-        let mut marked = Vec::with_capacity(turns.len());
-        self.hold_back(turns).await?;
-        for turn in turns {
-            self.record(channel, turn).await?;
-            self.give_back(turn).await?;
-            marked.push(self.mark(turn, now).await?);
+        let leases: Vec<Lease> = turns.iter().map(|t| t.lease).collect();
+        let held = self.hold(&leases).await?;
+        self.record(channel, turns, &held).await?;
+        let (mut marked, mut marks) = (Vec::with_capacity(turns.len()), Vec::new());
+        for (turn, held) in turns.iter().zip(&held) {
+            let rows = if held.is_some() { self.queued(turn, now).await? } else { Vec::new() };
+            let to = rows.last().copied().unwrap_or(0).max(turn.open_to);
+            if held.is_some_and(|before| before != to) && !turn.close {
+                marks.push((turn.lease.no, to));
+            }
+            marked.push(rows);
         }
+        self.set_marks(&marks).await?;
         let (whole, other): (Vec<_>, Vec<_>) = turns.iter().filter(|t| t.close).partition(|t| t.whole);
         self.close_whole(&whole.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
-        for turn in &other {
-            self.unmark(turn.lease).await?;
-        }
         self.close_batches(&other.iter().map(|t| t.lease).collect::<Vec<_>>()).await?;
         Ok(marked)
     }
 
-    /// On a server others write at the same time. A takeover of one of these batches
-    /// comes wholly before or after the turn.
-    async fn hold_back(&mut self, turns: &[BatchTurn]) -> Result<()> {
-        if let Self::Sqlite(_) = self {
-            return Ok(());
+    async fn record(&mut self, channel: i32, turns: &[BatchTurn], held: &[Option<i64>]) -> Result<()> {
+        let (ours, lost): (Vec<_>, Vec<_>) =
+            turns.iter().zip(held).filter(|(t, _)| !t.records.is_empty()).partition(|(_, held)| held.is_some());
+        let ours: Vec<&BatchTurn> = ours.into_iter().map(|(t, _)| t).collect();
+        let groups = taken::groups(&ours);
+        let (mut changed, mut all) = (0, 0);
+        for group in &groups {
+            changed += self.record_taken(group).await?;
         }
-        let batches: Vec<i64> = turns.iter().map(|t| t.lease.no).collect();
-        let sql = "SELECT no FROM batches WHERE no = ANY($1) ORDER BY no FOR UPDATE";
-        exec!(self, sqlx::query(sql).bind(Numbers(&batches)))?;
-        Ok(())
-    }
-
-    /// Marks queued rows as `sending`, rechecking lease, cancel, pause and expiry.
-    async fn mark(&mut self, turn: &BatchTurn, now: Millis) -> Result<Vec<i64>> {
-        if turn.mark.is_empty() {
-            return Ok(Vec::new());
+        for turn in &ours {
+            all += turn.records.len() as u64;
+            let other: Vec<&Record> = turn.records.iter().filter(|r| !r.change.is_taken()).collect();
+            changed += self.record_other(turn.lease, &other).await?;
         }
-        let lease = turn.lease;
-        let sql = self.pick(MARK_SQLITE, MARK_POSTGRES);
-        let (first, last) = bounds(&turn.mark);
-        let changed = exec!(
-            self,
-            sqlx::query(sql)
-                .bind(lease.dispatch_no)
-                .bind(lease.no)
-                .bind(lease.epoch)
-                .bind(now)
-                .bind(Numbers(&turn.mark))
-                .bind(first)
-                .bind(last)
-        )?;
-        // A turn that is repeated because its answer was lost finds its rows marked.
-        let mut marked = if changed == turn.mark.len() as u64 {
-            turn.mark.clone()
-        } else {
-            self.marked_of(lease, &turn.mark).await?
-        };
-        marked.sort_unstable();
-        Ok(marked)
-    }
-
-    /// Which of these rows are marked: asked only where some had changed meanwhile, or a
-    /// turn before this one marked them and nobody heard that it was on disk.
-    async fn marked_of(&mut self, lease: Lease, ordinals: &[i64]) -> Result<Vec<i64>> {
-        let sql = self.pick(
-            "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
-             AND batch = $2 AND epoch = $3 AND state = 2",
-            "SELECT ordinal FROM deliveries WHERE dispatch_no = $1 AND ordinal = ANY($4) AND batch = $2 AND epoch = $3 AND state = 2",
-        );
-        Ok(run!(self, |c| sqlx::query_scalar(sql)
-            .bind(lease.dispatch_no)
-            .bind(lease.no)
-            .bind(lease.epoch)
-            .bind(Numbers(ordinals))
-            .fetch_all(c)
-            .await)?)
-    }
-
-    async fn give_back(&mut self, turn: &BatchTurn) -> Result<()> {
-        if turn.unsent.is_empty() {
-            return Ok(());
+        let first = changed == all;
+        for turn in ours {
+            self.append_attempts(turn, first).await?;
+            self.mark_gone(&turn.records).await?;
         }
-        let sql = self.pick(
-            "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal IN (SELECT value FROM json_each($4)) \
-             AND batch = $2 AND epoch = $3 AND state = 2",
-            "UPDATE deliveries SET state = 1 WHERE dispatch_no = $1 AND ordinal = ANY($4) AND batch = $2 AND epoch = $3 AND state = 2",
-        );
-        let (lease, unsent) = (turn.lease, Numbers(&turn.unsent));
-        exec!(self, sqlx::query(sql).bind(lease.dispatch_no).bind(lease.no).bind(lease.epoch).bind(unsent))?;
-        Ok(())
-    }
-
-    async fn record(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
-        if turn.records.is_empty() {
-            return Ok(());
-        }
-        let (taken, other): (Vec<&Record>, Vec<&Record>) = turn.records.iter().partition(|r| r.change.is_taken());
-        let mut changed = self.record_taken(turn.lease, &taken).await?;
-        changed += self.record_other(turn.lease, &other).await?;
-        let first = changed == turn.records.len() as u64;
-        self.append_attempts(turn, first).await?;
-        self.mark_gone(&turn.records).await?;
         if !first {
-            self.enter_late(channel, turn).await?;
+            self.enter_late_of(channel, &groups).await?;
+        }
+        for (turn, _) in lost {
+            self.append_attempts(turn, false).await?;
+            self.mark_gone(&turn.records).await?;
+            self.enter_late(channel, turn.lease.dispatch_no, turn.records.iter().collect()).await?;
         }
         Ok(())
-    }
-
-    /// The common case: the gateway took them. One group a state and number of parts.
-    async fn record_taken(&mut self, lease: Lease, taken: &[&Record]) -> Result<u64> {
-        let mut changed = 0;
-        let mut rest = taken.to_vec();
-        while let Some((state, parts)) = rest.first().map(|r| (r.change.state, r.parts)) {
-            let (same, others): (Vec<&Record>, Vec<&Record>) =
-                rest.into_iter().partition(|r| (r.change.state, r.parts) == (state, parts));
-            rest = others;
-            let rows: Vec<i64> = same.iter().map(|r| r.ordinal).collect();
-            let (first, last) = bounds(&rows);
-            let at = same.iter().map(|r| r.at).max().unwrap_or(0);
-            let sql = self.pick(
-                "UPDATE deliveries SET state = $7, reason = 0, parts = $4, handed_at = COALESCE(handed_at, $5) WHERE dispatch_no = $1 \
-                 AND ordinal IN (SELECT value FROM json_each($6)) AND batch = $2 AND epoch = $3 AND state = 2",
-                TAKEN_POSTGRES,
-            );
-            changed += exec!(
-                self,
-                sqlx::query(sql)
-                    .bind(lease.dispatch_no)
-                    .bind(lease.no)
-                    .bind(lease.epoch)
-                    .bind(parts)
-                    .bind(at)
-                    .bind(Numbers(&rows))
-                    .bind(state.code())
-                    .bind(first)
-                    .bind(last)
-            )?;
-        }
-        Ok(changed)
     }
 
     async fn record_other(&mut self, lease: Lease, other: &[&Record]) -> Result<u64> {
@@ -300,14 +196,14 @@ impl Tx {
             })
             .collect();
         let sql = self.pick(
-            "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = deliveries.failures + j.failures, \
+            "UPDATE deliveries SET state = j.state, reason = j.reason, epoch = $2, next_at = j.next_at, failures = deliveries.failures + j.failures, \
              attempt = deliveries.attempt + j.attempts FROM (SELECT value->>0 AS ordinal, value->>1 AS state, value->>2 AS reason, value->>3 AS next_at, \
              value->>4 AS failures, value->>5 AS attempts, value->>6 AS dn FROM json_each($3)) j \
-             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal AND deliveries.batch = $1 AND deliveries.epoch = $2 AND deliveries.state = 2",
-            "UPDATE deliveries SET state = j.state, reason = j.reason, next_at = j.next_at, failures = deliveries.failures + j.failures, \
+             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal AND deliveries.batch = $1 AND deliveries.state = 1",
+            "UPDATE deliveries SET state = j.state, reason = j.reason, epoch = $2, next_at = j.next_at, failures = deliveries.failures + j.failures, \
              attempt = deliveries.attempt + j.attempts FROM (SELECT (e->>0)::bigint AS ordinal, (e->>1)::int AS state, (e->>2)::int AS reason, \
              (e->>3)::bigint AS next_at, (e->>4)::int AS failures, (e->>5)::int AS attempts, (e->>6)::bigint AS dn FROM json_array_elements($3::json) e) j \
-             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal AND deliveries.batch = $1 AND deliveries.epoch = $2 AND deliveries.state = 2",
+             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal AND deliveries.batch = $1 AND deliveries.state = 1",
         );
         Ok(exec!(self, sqlx::query(sql).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string()))?)
     }
@@ -318,43 +214,6 @@ impl Tx {
         }
         Ok(())
     }
-
-    /// Results that found their row in another state: a receipt was faster, or the
-    /// batch was taken over. "The gateway took it" is evidence all the same.
-    async fn enter_late(&mut self, channel: i32, turn: &BatchTurn) -> Result<()> {
-        // A sheet printed by a worker that was fenced is printed again, over the same file.
-        let taken: Vec<&Record> =
-            turn.records.iter().filter(|r| r.class == CLASS_ACCEPTED && r.change == TAKEN).collect();
-        if taken.is_empty() {
-            return Ok(());
-        }
-        let rows: Vec<_> = taken.iter().map(|r| (r.ordinal, r.parts, r.at, turn.lease.dispatch_no)).collect();
-        let sql = self.pick(
-            "UPDATE deliveries SET parts = MAX(deliveries.parts, j.parts), handed_at = COALESCE(deliveries.handed_at, j.at) FROM (SELECT value->>0 AS ordinal, \
-             value->>1 AS parts, value->>2 AS at, value->>3 AS dn FROM json_each($1)) j WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal",
-            "UPDATE deliveries SET parts = GREATEST(deliveries.parts, j.parts), handed_at = COALESCE(deliveries.handed_at, j.at) \
-             FROM (SELECT (e->>0)::bigint AS ordinal, (e->>1)::int AS parts, (e->>2)::bigint AS at, (e->>3)::bigint AS dn FROM json_array_elements($1::json) e) j \
-             WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal",
-        );
-        exec!(self, sqlx::query(sql).bind(json!(rows).to_string()))?;
-        let claims: Vec<Claim> = taken
-            .iter()
-            .map(|r| Claim {
-                dispatch_no: turn.lease.dispatch_no,
-                ordinal: r.ordinal,
-                attempt: r.attempt,
-                part: None,
-                word: Word::Sent,
-                at: r.at,
-            })
-            .collect();
-        self.apply_claims(channel, &claims).await
-    }
-}
-
-/// The least and the greatest.
-fn bounds(ordinals: &[i64]) -> (i64, i64) {
-    ordinals.iter().fold((i64::MAX, i64::MIN), |(first, last), o| (first.min(*o), last.max(*o)))
 }
 
 impl Change {

@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::dispatches::Dispatch;
+use super::marks::UNDER_WAY;
 use super::{Pool, Result, Store, StoreError};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
@@ -78,7 +79,7 @@ impl Store {
                  phase = CASE WHEN phase IN ('snapshot', 'plan', 'waiting') THEN 'held-' || phase ELSE phase END WHERE finished_at IS NULL"
             )
         )?;
-        let close = "UPDATE batches SET state = 2, owner = '', lease_until = NULL, epoch = epoch + 1 WHERE state <> 2";
+        let close = "UPDATE batches SET state = 2, owner = '', lease_until = NULL, epoch = epoch + 1, marked_to = 0 WHERE state <> 2";
         exec!(&mut tx, sqlx::query(close))?;
         let skip = "UPDATE counters SET value = value + $1 WHERE name = 'dispatch'";
         exec!(&mut tx, sqlx::query(skip).bind(GAP))?;
@@ -93,13 +94,13 @@ impl Store {
     async fn doubt(&self, dispatch_no: i64) -> Result<u64> {
         let last = self.last_ordinal(dispatch_no).await?;
         let waiting = [State::Planned, State::Queued, State::Retry, State::Deferred].map(|s| s.code().to_string());
-        let (sending, uncertain) = (State::Sending.code(), State::Uncertain.code());
+        let uncertain = State::Uncertain.code();
         let (no_answer, restored) = (Reason::NoAnswer.code(), Reason::Restored.code());
         // What was under way, or uncertain before, may have gone out before the copy.
         let sql = format!(
-            "UPDATE deliveries SET reason = CASE WHEN state IN ({sending}, {uncertain}) THEN {no_answer} ELSE {restored} END, \
+            "UPDATE deliveries SET reason = CASE WHEN state = {uncertain} OR {UNDER_WAY} THEN {no_answer} ELSE {restored} END, \
              state = {uncertain}, batch = 0, next_at = $4 WHERE dispatch_no = $1 AND ordinal > $2 AND ordinal <= $3 \
-             AND (state IN ({sending}, {}) OR (state = {uncertain} AND reason <> {restored}))",
+             AND (state IN ({}) OR (state = {uncertain} AND reason <> {restored}))",
             waiting.join(",")
         );
         let (mut after, mut moved) = (0, 0);
@@ -308,7 +309,8 @@ mod tests {
     use super::*;
     use crate::store::testing::{NOON, TestStore, stores};
 
-    /// An open dispatch with a delivery in each of these (state, reason).
+    /// An open dispatch with a delivery in each of these (state, reason); what is
+    /// `sending` comes first.
     async fn dispatch(store: &Store, rows: &[(State, Reason)]) {
         let unit = store.save_unit("某局", "0873-5550000").await.unwrap();
         let mut tx = store.begin().await.unwrap();
@@ -322,7 +324,11 @@ mod tests {
                    created_at, created_by, expires_at) VALUES (1, 'd', 'i', 1, '', '', 'live', 2, $1, 'active', 'done', 0, '', $2)";
         let plan = serde_json::to_string(&crate::domain::plan::Plan::parse("sms").unwrap()).unwrap();
         exec!(&mut tx, sqlx::query(sql).bind(plan).bind(NOON + 1_000_000_000)).unwrap();
+        let sending = rows.iter().filter(|(state, _)| *state == State::Sending).count();
+        let sql = "INSERT INTO batches (no, dispatch_no, channel, lane, size, state, marked_to) VALUES (7, 1, 1, 2, 9, 1, $1)";
+        exec!(&mut tx, sqlx::query(sql).bind(i64::try_from(sending).unwrap())).unwrap();
         for (ordinal, (state, reason)) in (1_i64..).zip(rows) {
+            let state = if *state == State::Sending { &State::Queued } else { state };
             let sql = "INSERT INTO deliveries (dispatch_no, ordinal, step, channel, target, variant, state, batch, reason) \
                        VALUES (1, $1, 0, 1, $1, 0, $2, 7, $3)";
             exec!(&mut tx, sqlx::query(sql).bind(ordinal).bind(state.code()).bind(reason.code())).unwrap();
@@ -341,10 +347,10 @@ mod tests {
     async fn only_what_had_not_left_is_queued_again() {
         for t in stores().await {
             let rows = [
+                (State::Sending, Reason::None),
                 (State::Queued, Reason::None),
                 (State::Deferred, Reason::QuietHours),
                 (State::Retry, Reason::Temporary),
-                (State::Sending, Reason::None),
                 (State::Uncertain, Reason::Repeat),
                 (State::Sent, Reason::None),
                 (State::Failed, Reason::Permanent),

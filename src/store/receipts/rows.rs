@@ -31,7 +31,7 @@ pub(in crate::store) const KEEP: &str = "INSERT INTO receipts (no, channel, rece
 
 impl ReceiptRows {
     pub(in crate::store) fn new(pool: &Pool, rows: Vec<KeptReceipt>) -> Self {
-        if let Pool::Postgres(_) = pool {
+        if let Pool::Postgres(..) = pool {
             return Self::Arrays(rows);
         }
         let cells = rows.iter().map(|r| {

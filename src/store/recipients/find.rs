@@ -66,7 +66,7 @@ impl Store {
     fn source(&self, cols: &[Col]) -> String {
         match &self.pool {
             Pool::Sqlite { .. } => sqlite_source(cols),
-            Pool::Postgres(_) => postgres_source(cols),
+            Pool::Postgres(..) => postgres_source(cols),
         }
     }
 

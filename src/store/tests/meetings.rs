@@ -103,13 +103,12 @@ async fn an_answer_that_commits_last_finds_the_receipt() {
         people(&t.store, 2).await;
         let d = planned(&t.store, 2, 10, 1).await;
         let lease = lease(&t.store).await;
-        mark(&t.store, lease, &[1]).await;
+        mark(&t.store, lease, &[1, 2]).await;
         let mut slow = t.store.begin().await.unwrap();
         hold(&mut slow, "UPDATE deliveries SET failures = failures WHERE ordinal = 2").await;
         let store = t.store.clone();
-        let answer = tokio::spawn(async move {
-            run(&store, BatchTurn { records: vec![taken(1, &["g1"])], mark: vec![2], ..turn(lease) }).await
-        });
+        let answer =
+            tokio::spawn(async move { record(&store, lease, vec![taken(1, &["g1"]), taken(2, &["g2"])]).await });
         until_blocked(&t.store, &mut slow, 1, || answer.is_finished()).await;
         let taken = t.store.record_receipts(SMS, &[said("g1", Word::Delivered)]).await.unwrap();
         assert_eq!(taken.waiting, 1);

@@ -35,11 +35,15 @@ fn fold(start: State, words: &[Word], current: bool) -> State {
 async fn handed(store: &Store, n: usize, start: State, attempt: i32) -> Dispatch {
     let n = i64::try_from(n).unwrap();
     let d = planned(store, n, 1_000, 1).await;
+    let stored = if start == State::Sending { State::Queued } else { start };
     execute(
         store,
-        format!("UPDATE deliveries SET state = {}, attempt = {attempt} WHERE dispatch_no = {}", start.code(), d.no),
+        format!("UPDATE deliveries SET state = {}, attempt = {attempt} WHERE dispatch_no = {}", stored.code(), d.no),
     )
     .await;
+    if start == State::Sending {
+        execute(store, format!("UPDATE batches SET state = 1, marked_to = {n} WHERE dispatch_no = {}", d.no)).await;
+    }
     execute(store, "DELETE FROM handles").await;
     let rows: Vec<_> = (1..=n).map(|o| format!("{SMS}, 'g{o}', {}, {o}, 1, 1, 1", d.no)).collect();
     insert(store, "handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts)", &rows).await;

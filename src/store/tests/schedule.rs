@@ -113,12 +113,12 @@ async fn what_was_misconfigured_is_due_for_who_serves_its_channel() {
 #[tokio::test]
 async fn a_called_off_dispatch_stops_what_has_not_left() {
     let all = [
-        (State::Planned, State::Cancelled),
+        (State::Sending, State::Sending),
         (State::Queued, State::Cancelled),
+        (State::Planned, State::Cancelled),
         (State::Retry, State::Cancelled),
         (State::Deferred, State::Cancelled),
         (State::Uncertain, State::Unknown),
-        (State::Sending, State::Sending),
         (State::Sent, State::Sent),
         (State::Delivered, State::Delivered),
         (State::Failed, State::Failed),
@@ -129,7 +129,9 @@ async fn a_called_off_dispatch_stops_what_has_not_left() {
         people(store, 10).await;
         for cancelled in [true, false] {
             let d = planned(store, 10, 10, 1).await;
-            for (ordinal, (from, _)) in (1..).zip(all) {
+            let lease = lease(store).await;
+            mark(store, lease, &[1]).await;
+            for (ordinal, (from, _)) in (1..).zip(all).skip(2) {
                 put(store, &d, ordinal, (from, Reason::None), None).await;
             }
             assert!(!store.finish_dispatch(d.no, &[SMS], &mut 0).await.unwrap());
@@ -150,15 +152,17 @@ async fn a_called_off_dispatch_stops_what_has_not_left() {
             assert_eq!(now[1].reason, reason.code());
             assert!(store.lease_batches(SMS, "w", -1..=2, 1).await.unwrap().is_empty());
             let ready = format!("SELECT COUNT(*) FROM batches WHERE state <> 2 AND dispatch_no = {}", d.no);
+            assert_eq!(store.probe_count(ready.clone()).await, 1, "that of what is under way");
+            ends(store, &d, lease, cancelled).await;
             assert_eq!(store.probe_count(ready).await, 0);
-            ends(store, &d, cancelled).await;
         }
     }
 }
 
-async fn ends(store: &Store, d: &Dispatch, cancelled: bool) {
+async fn ends(store: &Store, d: &Dispatch, lease: Lease, cancelled: bool) {
     assert!(!store.finish_dispatch(d.no, &[], &mut 0).await.unwrap(), "one is on its way");
-    put(store, d, 6, (State::Failed, Reason::Permanent), None).await;
+    let records = vec![thrown(1, Class::Permanent, State::Failed, None)];
+    run(store, BatchTurn { records, close: true, ..turn(lease) }).await;
     assert!(!store.finish_dispatch(d.no, &[SMS], &mut 0).await.unwrap(), "one waits for its receipt");
     execute(store, format!("UPDATE deliveries SET handed_at = {NOON} WHERE dispatch_no = {} AND state = 3", d.no))
         .await;

@@ -11,7 +11,7 @@ mod work;
 use super::*;
 use crate::store::receipts::{self, claims, meeting, parts, rows::KEEP};
 use crate::store::testing::{TestStore, many_deliveries, stores};
-use crate::store::{batches, schedule, turn};
+use crate::store::{batches, marks, schedule, turn};
 
 /// Ten dispatches, half of them in the second range, all done but a thousand rows of
 /// the last; handles and receipts for every delivery.
@@ -117,14 +117,12 @@ async fn hot_statements_go_by_index(t: &TestStore) {
     let any = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {range})");
     let move_on = format!("UPDATE deliveries SET state = 4 WHERE {range}");
     let forget = schedule::forget_sql();
-    let strays = batches::strays_sql(" AND dispatch_no = 111");
     let cases = [
         (batches::MOST_URGENT, "1, 1, 2".to_owned(), false, ""),
         (&*lease, "1, 'w', 1, 1, 2, 2, 10".to_owned(), true, ""),
         (batches::LOAD_POSTGRES, "900003, 111".to_owned(), true, "deliveries_100"),
-        (&*strays, "900003".to_owned(), true, "deliveries_100"),
-        (turn::MARK_POSTGRES, format!("111, 900003, 1, 1, {list}, 1, 9"), true, "deliveries_100"),
-        (turn::TAKEN_POSTGRES, format!("111, 900003, 1, 1, 1, {list}, 3, 1, 9"), true, "deliveries_100"),
+        (marks::COUNT_POSTGRES, format!("111, 900003, {list}, 1, 1, 9"), true, "deliveries_100"),
+        (turn::TAKEN_POSTGRES, format!("111, '{{900003,900004}}', 1, 3, 1, 1, {list}, 1, 9"), true, "deliveries_100"),
         (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 101".to_owned(), true, "handles_100"),
         (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 0".to_owned(), true, ""),
         (KEEP, "1, 1, '{1}', '{a}', '{1}', '{a}', '{1}', '{1}', '{1}', '{1}', '{a}'".to_owned(), true, ""),

@@ -34,7 +34,8 @@ async fn a_turn_of_which_nobody_heard_is_taken_up_by_the_next() {
         let (d, lease) = unheard(store).await;
         // The same again, as a worker does to whom the turn had failed.
         assert_eq!(mark(store, lease, &[1, 2, 3]).await, [1, 2, 3], "{}", t.engine);
-        let next = BatchTurn { records: vec![taken(1, &["a"])], unsent: vec![3], mark: vec![3, 4], ..turn(lease) };
+        let next =
+            BatchTurn { records: vec![taken(1, &["a"])], unsent: 1, mark: vec![3, 4], open_to: 2, ..turn(lease) };
         assert_eq!(store.turn(SMS, std::slice::from_ref(&next)).await.unwrap(), [[3, 4]]);
         assert_eq!(store.turn(SMS, &[next]).await.unwrap(), [[3, 4]], "{}: its answer may be repeated", t.engine);
         let told = "SELECT COUNT(*) FROM attempts".to_owned();
@@ -75,41 +76,19 @@ async fn what_a_turn_marked_unheard_waits_again_when_its_batch_goes() {
     }
 }
 
-/// However it came to that: who leases a batch finds no rows in it that nobody asks after.
+/// Whoever leases a batch finds no marks on it: whatever ends a lease ends its marks.
 #[tokio::test]
-async fn what_an_older_lease_left_is_uncertain_to_the_next() {
+async fn a_batch_that_nobody_holds_has_no_marks() {
     for t in stores().await {
         let store = &t.store;
         people(store, 6).await;
-        for claimed in [false, true] {
-            let (d, old) = unheard(store).await;
-            assert!(!store.has_strays(old).await.unwrap(), "a first lease cannot have any");
-            execute(store, "UPDATE batches SET state = 0, owner = '' WHERE state = 1").await;
-            let new = if claimed {
-                let ticket = crate::store::outbox::Ticket { batch: old.no, epoch: old.epoch };
-                store.claim_batches(SMS, "w2", &[ticket]).await.unwrap()[0]
-            } else {
-                lease(store).await
-            };
-            assert_eq!((new.no, new.epoch), (old.no, old.epoch + 1));
-            assert!(store.has_strays(new).await.unwrap(), "{}", t.engine);
-            let settling = Settling { repeat: true, at: NOON + 5, leased_before: i64::MAX };
-            assert_eq!(store.settle_strays(new, settling).await.unwrap(), 3, "{}", t.engine);
-            assert!(!store.has_strays(new).await.unwrap());
-            // What this lease marks is nobody's stray.
-            assert_eq!(mark(store, new, &[4]).await, [4]);
-            assert_eq!(store.settle_strays(new, settling).await.unwrap(), 0);
-            let now = rows(store, d.no).await;
-            let uncertain = (State::Uncertain, Reason::Repeat.code(), Some(NOON + 5), 1);
-            assert!(now[..3].iter().all(|r| (r.state(), r.reason, r.next_at, r.failures) == uncertain), "{now:?}");
-            assert_eq!(now[3].state(), State::Sending);
-            let told = format!("SELECT COUNT(*) FROM attempts WHERE class = 6 AND dispatch_no = {}", d.no);
-            assert_eq!(store.probe_count(told).await, 3);
-            run(store, BatchTurn { records: vec![taken(4, &[])], close: true, ..turn(new) }).await;
-            store.clock.advance(10);
-            store.take_due().await.unwrap();
-            assert!(ends(store, d.no).await, "{}: {:?}", t.engine, states(store, d.no).await);
-        }
+        let (_, lease) = unheard(store).await;
+        let mut tx = store.begin().await.unwrap();
+        let given_up = "UPDATE batches SET state = 0, owner = '', lease_until = NULL";
+        let refused = exec!(&mut tx, sqlx::query(given_up)).map_err(crate::store::StoreError::from);
+        assert!(refused.unwrap_err().to_string().to_lowercase().contains("check constraint"), "{}", t.engine);
+        drop(tx);
+        assert_eq!(marked_to(store, lease).await, 3);
     }
 }
 
@@ -123,7 +102,7 @@ async fn who_stands_still_with_a_lock_keeps_the_others_for_seconds_only() {
         let lease = lease(store).await;
         let mut frozen = store.begin_hot().await.unwrap();
         hold(&mut frozen, "SELECT no FROM batches FOR UPDATE").await;
-        hold(&mut frozen, "UPDATE deliveries SET state = 2").await;
+        hold(&mut frozen, "UPDATE batches SET marked_to = 2").await;
         let settling = Settling { repeat: true, at: NOON, leased_before: i64::MAX };
         let taken = tokio::time::timeout(Duration::from_secs(30), store.take_over(lease, settling)).await;
         assert_eq!(taken.expect("it waits for who stands still").unwrap(), 0, "its turn was rolled back");
