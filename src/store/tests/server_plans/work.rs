@@ -17,8 +17,9 @@ const OLD: i64 = 110;
 
 /// Rows read from end to end, and index entries read, of the large tables so far.
 async fn read_so_far(store: &Store) -> (i64, i64) {
-    let Pool::Postgres(pool, _) = &store.pool else { return (0, 0) };
+    let Pool::Postgres(pool, kept) = &store.pool else { return (0, 0) };
     // Each connection keeps its counts for a while; all of them tell theirs now.
+    kept.close();
     let mut all = Vec::new();
     for _ in 0..pool.options().get_max_connections() {
         all.push(pool.acquire().await.unwrap());
