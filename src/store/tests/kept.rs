@@ -39,7 +39,7 @@ async fn what_is_kept_has_no_transaction_and_no_answer_left_in_it() {
         let mut tx = store.begin_hot().await.unwrap();
         hold(&mut tx, "UPDATE counters SET value = value + 1000 WHERE name = 'dispatch'").await;
         let slow = async {
-            let sql = "SELECT pg_sleep(0.2), generate_series(1, 10000)";
+            let sql = "SELECT g, (SELECT pg_sleep(0.2)) FROM generate_series(1, 10000) g";
             run!(&mut tx, |c| sqlx::query(sql).execute(c).await.map(drop))
         };
         let slow = tokio::time::timeout(Duration::from_millis(20), slow).await;
