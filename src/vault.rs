@@ -9,8 +9,6 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use chacha20poly1305::aead::{Aead, Payload};
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
 use rand::RngCore as _;
 use sha2::Sha256;
@@ -20,9 +18,11 @@ use uuid::Uuid;
 use crate::domain::ids::{CallRef, DeliveryRef};
 use crate::say;
 
+mod xchacha;
+
+use xchacha::{KEY, NONCE, TAG, XChaCha};
+
 const VERSION: u8 = 1;
-const NONCE: usize = 24;
-const KEY: usize = 32;
 
 /// Length of a keyed hash as stored, in bytes (HMAC-SHA-256 cut to 128 bits).
 pub const HASH: usize = 16;
@@ -86,7 +86,7 @@ fn unreadable(path: &Path) -> String {
 /// The keys derived from the key file. Cheap to clone.
 #[derive(Clone)]
 pub struct Vault {
-    seal: XChaCha20Poly1305,
+    seal: XChaCha,
     mac: Hmac<Sha256>,
     key_id: [u8; 8],
     check: String,
@@ -145,7 +145,7 @@ impl Vault {
         let mut key_id = [0_u8; 8];
         key_id.copy_from_slice(&id[..8]);
         Self {
-            seal: XChaCha20Poly1305::new(&derive(&root, "seal").into()),
+            seal: XChaCha::new(derive(&root, "seal")),
             mac: new_mac(&derive(&root, "hash")),
             key_id,
             check: hex(&check[..8]),
@@ -163,13 +163,10 @@ impl Vault {
     pub fn seal(&self, owner: Owner, plain: &[u8]) -> Vec<u8> {
         let mut nonce = [0_u8; NONCE];
         rand::rng().fill_bytes(&mut nonce);
-        let aad = self.aad(owner);
-        let sealed =
-            self.seal.encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: &aad }).unwrap_or_default();
-        let mut out = Vec::with_capacity(1 + NONCE + sealed.len());
+        let mut out = Vec::with_capacity(1 + NONCE + plain.len() + TAG);
         out.push(VERSION);
         out.extend_from_slice(&nonce);
-        out.extend_from_slice(&sealed);
+        self.seal.seal(&nonce, &self.aad(owner), plain, &mut out);
         out
     }
 
@@ -178,14 +175,12 @@ impl Vault {
     /// # Errors
     /// When the key, the owner or the bytes are not the ones of the sealing.
     pub fn open_sealed(&self, owner: Owner, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
-        let (head, rest) = sealed.split_at_checked(1 + NONCE).ok_or(VaultError::Sealed)?;
-        if head[0] != VERSION {
+        let (version, rest) = sealed.split_first().ok_or(VaultError::Sealed)?;
+        let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or(VaultError::Sealed)?;
+        if *version != VERSION {
             return Err(VaultError::Sealed);
         }
-        let aad = self.aad(owner);
-        self.seal
-            .decrypt(XNonce::from_slice(&head[1..]), Payload { msg: rest, aad: &aad })
-            .map_err(|_| VaultError::Sealed)
+        self.seal.open(nonce, &self.aad(owner), rest).ok_or(VaultError::Sealed)
     }
 
     /// [`Vault::open_sealed`] for text.
@@ -334,6 +329,16 @@ mod tests {
         assert!(vault.open_sealed(Owner::Address(2), &sealed).is_err());
         assert!(Vault::from_key(&[8; 32]).open_sealed(Owner::Address(1), &sealed).is_err());
         assert!(vault.open_sealed(Owner::Address(1), &sealed[..10]).is_err());
+    }
+
+    #[test]
+    fn what_an_older_gong_sealed_still_opens() {
+        let sealed = "01168da7422fb1d344ec1158e2ef37e18ee11567aeb71dd4bafa2d9e1e557b3c79\
+            0f24a885ba76d901d74ae1bcbcf0afd1093d9ecc65eaac0c12f42d40b4cb7e4ab64e";
+        let sealed = hex::decode(sealed).unwrap();
+        let vault = Vault::from_key(&[7; 32]);
+        assert_eq!(vault.open_text(Owner::ListRow(3, 14), &sealed).unwrap(), "姓名=张三, 13900000000");
+        assert!(vault.open_sealed(Owner::ListRow(14, 3), &sealed).is_err());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod client;
 mod guard;
 mod heard;
 mod link;
+mod place;
 mod receipt;
 mod request;
 

@@ -32,7 +32,7 @@ pub(super) const LOAD_SQLITE: &str = "SELECT json_group_array(json_array(d.ordin
 /// A server makes JSON more slowly than the driver reads rows. The members are looked up
 /// apart (OFFSET 0): joined plainly, one that has not counted them since the dispatch came
 /// reads all members of the dispatch for each row, for it knows of none.
-pub(super) const LOAD_POSTGRES: &str = "SELECT d.ordinal, d.attempt, d.failures, d.target, a.sealed AS address_sealed, a.gone, m.recipient_no, \
+pub(super) const LOAD_POSTGRES: &str = "SELECT d.ordinal, d.attempt, d.failures, d.target, a.sealed, a.gone, m.recipient_no, \
      m.vars_sealed FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
      LEFT JOIN LATERAL (SELECT r.recipient_no, r.vars_sealed FROM members r \
      WHERE d.variant > 0 AND r.dispatch_no = $2 AND r.ordinal = d.variant OFFSET 0) m ON TRUE \
@@ -59,7 +59,7 @@ pub struct Lease {
 }
 
 /// A queued delivery with what is needed to render and send it; sealed still.
-#[derive(Debug, Deserialize, sqlx::FromRow)]
+#[derive(Debug, Deserialize)]
 pub struct Waiting {
     pub ordinal: i64,
     pub attempt: i32,
@@ -76,8 +76,18 @@ pub struct Waiting {
     pub vars_sealed: Option<Vec<u8>>,
     /// Variables that no list brings: of a call, the village and the link.
     #[serde(skip)]
-    #[sqlx(skip)]
     pub own: Option<serde_json::Value>,
+}
+
+/// A row of [`LOAD_POSTGRES`]: by position, since to find each column of each row by
+/// its name costs more than to read it.
+type Loaded = (i64, i32, i32, i64, Option<Vec<u8>>, Option<i32>, Option<i64>, Option<Vec<u8>>);
+
+impl From<Loaded> for Waiting {
+    fn from(row: Loaded) -> Self {
+        let (ordinal, attempt, failures, target, address_sealed, gone, recipient_no, vars_sealed) = row;
+        Self { ordinal, attempt, failures, target, address_sealed, gone, recipient_no, vars_sealed, own: None }
+    }
 }
 
 /// Bytes from hexadecimal digits; null and nothing are none.
@@ -159,11 +169,12 @@ impl Store {
             }
             Pool::Postgres(..) => {
                 let mut tx = self.begin_hot().await?;
-                run!(&mut tx, |c| sqlx::query_as(LOAD_POSTGRES)
+                let rows: Vec<Loaded> = run!(&mut tx, |c| sqlx::query_as(LOAD_POSTGRES)
                     .bind(lease.no)
                     .bind(lease.dispatch_no)
                     .fetch_all(c)
-                    .await)?
+                    .await)?;
+                rows.into_iter().map(Waiting::from).collect()
             }
         };
         rows.sort_unstable_by_key(|row| row.ordinal);

@@ -16,7 +16,7 @@ pub const WIDTH: i64 = 100;
 /// Members and deliveries that fill a range before its numbers are used up; a table of
 /// that size is still analysed, backed up and detached in minutes.
 const FULL: i64 = 100_000_000;
-/// Deliveries are changed three times, and change on their own page while it has room.
+/// Deliveries are changed twice and more, and change on their own page while it has room.
 const ROOM: &str = " WITH (fillfactor = 45)";
 
 fn room(table: &str) -> &'static str {

@@ -6,18 +6,15 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{HOST, HeaderValue};
-use hyper::http::uri::{Authority, PathAndQuery, Scheme};
-use hyper::{Request, Uri};
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service as _;
 
 use super::guard::{Forbidden, Guard};
-use super::link::{Broken, Link, Links, Origin};
-use super::request::{Made, wrong_url};
+use super::link::{Broken, Link, Links};
+use super::place::Origin;
+use super::request::Made;
 use crate::say;
 
 /// Most bytes of an answer that are read.
@@ -75,26 +72,27 @@ impl Client {
 
     /// Sends the request and reads the whole answer.
     pub(super) async fn exchange(&self, made: Made) -> Result<Exchange, Failure> {
-        let until = Instant::now() + self.timeout;
-        let (origin, mut request) = addressed(made).ok_or_else(|| Failure::Refused(wrong_url()))?;
+        let now = Instant::now();
+        let until = now + self.timeout;
+        let (origin, mut request) = made.into_request();
         loop {
-            let rested = self.links.take(&origin);
+            let rested = self.links.take(&origin, now);
             let is_new = rested.is_none();
             let mut link = match rested {
                 Some(link) => link,
-                None => timeout_at(until, self.connect(&origin))
+                // Rare and large: apart, so that every request has not room for it.
+                None => Box::pin(timeout_at(until, self.connect(&origin)))
                     .await
                     .unwrap_or_else(|_| Err(Failure::Unsent(say!("连接超时", "timed out connecting"))))?,
             };
-            match timeout_at(until, link.exchange(request)).await {
-                Ok(Ok(exchange)) => {
+            match link.exchange(request, until).await {
+                Ok(exchange) => {
                     self.links.keep(origin, link);
                     return Ok(exchange);
                 }
-                Ok(Err(Broken::Unsent(_))) if is_new => return Err(unsent()),
-                Ok(Err(Broken::Unsent(back))) => request = *back,
-                Ok(Err(Broken::Unheard(why))) => return Err(Failure::Unheard(why)),
-                Err(_) => return Err(Failure::Unheard(say!("等待答复超时", "timed out waiting for the answer"))),
+                Err(Broken::Unsent(_)) if is_new => return Err(unsent()),
+                Err(Broken::Unsent(back)) => request = *back,
+                Err(Broken::Unheard(why)) => return Err(Failure::Unheard(why)),
             }
         }
     }
@@ -107,38 +105,6 @@ impl Client {
 
 fn unsent() -> Failure {
     Failure::Unsent(say!("连接不上网关", "cannot connect to the gateway"))
-}
-
-/// Where a request goes, and the request as that host is to get it (RFC 9112 §3.2.1).
-fn addressed(made: Made) -> Option<(Origin, Request<Full<Bytes>>)> {
-    let mut request = made.into_request();
-    let uri = std::mem::take(request.uri_mut()).into_parts();
-    let origin = Origin { scheme: uri.scheme?, authority: uri.authority? };
-    *request.uri_mut() = uri.path_and_query.unwrap_or(PathAndQuery::from_static("/")).into();
-    if !request.headers().contains_key(HOST) {
-        request.headers_mut().insert(HOST, host(&origin)?);
-    }
-    Some((origin, request))
-}
-
-/// The host and, where it is not the scheme's own, the port; never user and password.
-fn host(Origin { scheme, authority }: &Origin) -> Option<HeaderValue> {
-    let usual = if *scheme == Scheme::HTTPS { 443 } else { 80 };
-    let whole = Authority::as_str(authority);
-    let bare = whole.rsplit_once('@').map_or(whole, |(_, host)| host);
-    let bare = if authority.port_u16() == Some(usual) { authority.host() } else { bare };
-    HeaderValue::from_str(bare).ok()
-}
-
-impl From<&Origin> for Uri {
-    fn from(origin: &Origin) -> Self {
-        let mut parts = hyper::http::uri::Parts::default();
-        parts.scheme = Some(origin.scheme.clone());
-        parts.authority = Some(origin.authority.clone());
-        parts.path_and_query = Some(PathAndQuery::from_static("/"));
-        // All three parts are there, which is all that can be wrong.
-        Self::from_parts(parts).unwrap_or_default()
-    }
 }
 
 /// What a failure to connect proves.
@@ -155,26 +121,4 @@ fn classify(error: &(dyn Error + 'static)) -> Failure {
         cause = e.source();
     }
     unsent()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_named_without_its_usual_port_and_without_user() {
-        for (url, named) in [
-            ("http://10.0.0.5:13013", "10.0.0.5:13013"),
-            ("http://a.example:80", "a.example"),
-            ("https://a.example:443", "a.example"),
-            ("https://a.example:80", "a.example:80"),
-            ("http://user:word@a.example", "a.example"),
-            ("http://[::1]:8080", "[::1]:8080"),
-        ] {
-            let uri = url.parse::<Uri>().unwrap().into_parts();
-            let origin = Origin { scheme: uri.scheme.unwrap(), authority: uri.authority.unwrap() };
-            assert_eq!(host(&origin).unwrap(), named, "{url}");
-            assert_eq!(Uri::from(&origin).authority(), Some(&origin.authority), "{url}");
-        }
-    }
 }

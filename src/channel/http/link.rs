@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,13 +15,13 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::RETRY_AFTER;
-use hyper::http::uri::{Authority, Scheme};
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::client::{Exchange, MAX_ANSWER};
+use super::place::Origin;
 use crate::say;
 
 /// How long an unused connection is kept; shorter than most gateways keep theirs,
@@ -31,17 +31,13 @@ const IDLE: Duration = Duration::from_secs(15);
 type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
 type Body = Full<Bytes>;
 
-/// What a connection leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Origin {
-    pub scheme: Scheme,
-    pub authority: Authority,
-}
-
-/// A connection.
+/// A connection. What is large lies elsewhere: a link is moved with every request.
 pub(super) struct Link {
     sender: SendRequest<Body>,
-    work: http1::Connection<Io, Body>,
+    /// None once it ended.
+    work: Option<Box<http1::Connection<Io, Body>>>,
+    /// Rings when an answer is overdue. Put off it costs less than a new one.
+    alarm: Pin<Box<Sleep>>,
 }
 
 /// Why an exchange came to nothing.
@@ -56,20 +52,21 @@ impl Link {
     pub(super) async fn over(io: Io) -> hyper::Result<Self> {
         // What is sent is small: one copy more costs less than a list of buffers.
         let (sender, work) = http1::Builder::new().writev(false).handshake(io).await?;
-        Ok(Self { sender, work })
+        Ok(Self { sender, work: Some(Box::new(work)), alarm: Box::pin(sleep_until(Instant::now())) })
     }
 
-    /// Sends the request and reads the whole answer.
-    pub(super) async fn exchange(&mut self, request: Request<Body>) -> Result<Exchange, Broken> {
+    /// Sends the request and reads the whole answer, which has `until` then.
+    pub(super) async fn exchange(&mut self, request: Request<Body>, until: Instant) -> Result<Exchange, Broken> {
+        self.alarm.as_mut().reset(until);
         let answer = self.sender.try_send_request(request);
-        let answer = self.drive(answer).await.map_err(|mut error| match error.take_message() {
+        let answer = self.drive(answer).await?.map_err(|mut error| match error.take_message() {
             Some(request) => Broken::Unsent(Box::new(request)),
             None => Broken::Unheard(say!("连接中断，没有答复", "the connection broke without an answer")),
         })?;
         let status = answer.status().as_u16();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let body = Limited::<Incoming>::new(answer.into_body(), MAX_ANSWER).collect();
-        let body = self.drive(body).await.map_err(|_| {
+        let body = self.drive(body).await?.map_err(|_| {
             Broken::Unheard(say!(
                 "答复不完整或超过 64 KiB（HTTP {status}）",
                 "half an answer, or more than 64 KiB (HTTP {status})"
@@ -79,24 +76,23 @@ impl Link {
     }
 
     /// Drives the connection until `wanted` is there.
-    async fn drive<T>(&mut self, wanted: impl Future<Output = T>) -> T {
+    async fn drive<T>(&mut self, wanted: impl Future<Output = T>) -> Result<T, Broken> {
         let mut wanted = pin!(wanted);
-        let mut ended = false;
         poll_fn(|cx| {
             if let Poll::Ready(done) = wanted.as_mut().poll(cx) {
-                return Poll::Ready(done);
+                return Poll::Ready(Ok(done));
             }
-            // How it ended is what `wanted` says.
-            ended = ended || Pin::new(&mut self.work).poll(cx).is_ready();
-            wanted.as_mut().poll(cx)
+            if self.work.as_mut().is_some_and(|work| Pin::new(work).poll(cx).is_ready()) {
+                // A request that it had not begun goes back to `wanted` as it is dropped.
+                self.work = None;
+            }
+            if let Poll::Ready(done) = wanted.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            let late = || Broken::Unheard(say!("等待答复超时", "timed out waiting for the answer"));
+            self.alarm.as_mut().poll(cx).map(|()| Err(late()))
         })
         .await
-    }
-
-    /// Whether it is open and takes another request; hears of an end that came meanwhile.
-    fn is_open(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.work).poll(&mut cx).is_pending() && self.sender.is_ready()
     }
 }
 
@@ -110,7 +106,7 @@ pub(super) struct Links {
 #[derive(Default)]
 struct Rest {
     /// Each with since when it rests; the one that rested longest first.
-    links: VecDeque<(Origin, Link, Instant)>,
+    links: VecDeque<(Arc<Origin>, Link, Instant)>,
     /// A task is there that closes what nobody uses.
     watched: bool,
 }
@@ -120,24 +116,23 @@ impl Links {
         Self { rest: Arc::default(), most }
     }
 
-    /// An open connection, if one is at rest.
-    pub(super) fn take(&self, origin: &Origin) -> Option<Link> {
+    /// A connection that rests `now`, if there is one. Whether it ended meanwhile shows
+    /// when it is used, before anything is written.
+    pub(super) fn take(&self, origin: &Arc<Origin>, now: Instant) -> Option<Link> {
+        let mut rest = self.rest.lock().ok()?;
         loop {
-            let (_, mut link, since) = {
-                let mut rest = self.rest.lock().ok()?;
-                let at = rest.links.iter().rposition(|(of, ..)| of == origin)?;
-                rest.links.remove(at)?
-            };
-            if since.elapsed() < IDLE && link.is_open() {
+            let at = rest.links.iter().rposition(|(of, ..)| of == origin)?;
+            let (_, link, since) = rest.links.remove(at)?;
+            if now.saturating_duration_since(since) < IDLE {
                 return Some(link);
             }
         }
     }
 
     /// Keeps a connection after its exchange.
-    pub(super) fn keep(&self, origin: Origin, link: Link) {
+    pub(super) fn keep(&self, origin: Arc<Origin>, link: Link) {
         let Ok(mut rest) = self.rest.lock() else { return };
-        if rest.links.len() < self.most {
+        if rest.links.len() < self.most && link.work.is_some() {
             rest.links.push_back((origin, link, Instant::now()));
             if !std::mem::replace(&mut rest.watched, true) {
                 tokio::spawn(close_unused(Arc::downgrade(&self.rest)));
@@ -158,6 +153,76 @@ async fn close_unused(rest: Weak<Mutex<Rest>>) {
         rest.watched = !rest.links.is_empty();
         if !rest.watched {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 202 X\r\ncontent-length: 5\r\n\r\n0: OK";
+
+    async fn pair(gateway: &TcpListener) -> (Link, TcpStream) {
+        let ours = TcpStream::connect(gateway.local_addr().unwrap()).await.unwrap();
+        let link = Link::over(MaybeHttpsStream::Http(TokioIo::new(ours))).await.unwrap();
+        (link, gateway.accept().await.unwrap().0)
+    }
+
+    fn request() -> Request<Body> {
+        Request::get("/send?to=13900000000").body(Body::default()).unwrap()
+    }
+
+    async fn exchanged(link: &mut Link, theirs: &mut TcpStream) -> Exchange {
+        let until = Instant::now() + Duration::from_secs(30);
+        let (exchange, ()) = tokio::join!(link.exchange(request(), until), async {
+            assert_ne!(theirs.read(&mut [0; 4096]).await.unwrap(), 0);
+            theirs.write_all(ANSWER).await.unwrap();
+        });
+        exchange.unwrap_or_else(|_| panic!("no answer"))
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ended_at_rest_gives_the_request_back() {
+        let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for last_words in [&b""[..], b"HTTP/1.1 408 X\r\ncontent-length: 0\r\n\r\n"] {
+            for used in [false, true] {
+                let (mut link, mut theirs) = pair(&gateway).await;
+                if used {
+                    assert_eq!(exchanged(&mut link, &mut theirs).await.status, 202);
+                }
+                theirs.write_all(last_words).await.unwrap();
+                drop(theirs);
+                // Whoever heard of a later connection has heard of that end.
+                let (_later, _) = pair(&gateway).await;
+                match link.exchange(request(), Instant::now() + Duration::from_secs(30)).await {
+                    Err(Broken::Unsent(back)) => assert_eq!(back.uri(), request().uri()),
+                    _ => panic!("used {used}, and the request is gone"),
+                }
+                assert!(link.work.is_none());
+                let links = Links::new(1);
+                let uri = "http://gateway.example/".to_owned();
+                let (origin, _) = super::super::place::Places::default().find(uri).unwrap();
+                links.keep(Arc::clone(&origin), link);
+                assert!(links.take(&origin, Instant::now()).is_none(), "an ended one was kept");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alarm_that_rang_is_set_again() {
+        let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mut link, mut theirs) = pair(&gateway).await;
+        link.alarm.as_mut().await;
+        assert_eq!(exchanged(&mut link, &mut theirs).await.body, "0: OK");
+        assert_eq!(exchanged(&mut link, &mut theirs).await.body, "0: OK");
+        let soon = Instant::now() + Duration::from_millis(20);
+        match link.exchange(request(), soon).await {
+            Err(Broken::Unheard(_)) => assert!(Instant::now() >= soon),
+            _ => panic!("no answer came"),
         }
     }
 }

@@ -1,16 +1,18 @@
 //! From messages to an HTTP request, by the declaration's templates.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use handlebars::Context;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Uri};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request};
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 use uuid::Uuid;
 
+use super::place::{Origin, Places};
 use crate::channel::declaration::{BodyFormat, DeclarationError, RequestSpec};
 use crate::channel::registry::{Parts, RegistryError};
 use crate::channel::{Outgoing, Target};
@@ -23,9 +25,32 @@ use crate::say;
 const KNOWN: &[&str] =
     &["to", "tos", "title", "text", "parts", "client_id", "client_ids", "callback_url", "signature", "url", "body"];
 
+/// What is particular to a group whose texts are equal: each by its name, and how it is
+/// written over the one before.
+const FIELDS: &[(&str, Put)] = &[
+    ("to", |group, old| write(old, &group[0].to)),
+    ("title", |group, old| write(old, &group[0].title)),
+    ("text", |group, old| write(old, &group[0].text)),
+    ("parts", |group, old| *old = group[0].parts.into()),
+    ("client_id", |group, old| write(old, group[0].client_id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))),
+    ("tos", |group, old| *old = group.iter().map(|m| Value::from(&*m.to)).collect()),
+    ("client_ids", |group, old| *old = group.iter().map(|m| Value::from(m.client_id.to_string())).collect()),
+];
+
+type Put = fn(&[&Outgoing], &mut Value);
+
+/// Writes a text over another, where that left room.
+fn write(old: &mut Value, text: &str) {
+    match old {
+        Value::String(old) => text.clone_into(old),
+        _ => *old = text.into(),
+    }
+}
+
 /// What one request after the other is made on: the parts that never change stay there.
 pub(super) struct Desk {
     context: Context,
+    places: Places,
     callback: Memo,
     url: Memo,
     body: Memo,
@@ -44,6 +69,8 @@ pub(super) struct Requests {
     fixed: Value,
     /// What any template reads: nothing else is made.
     reads: BTreeSet<String>,
+    /// Of [`FIELDS`] those.
+    fields: Vec<(&'static str, Put)>,
 }
 
 impl Requests {
@@ -90,8 +117,9 @@ impl Requests {
         let callback = callback(parts, spec)?;
         let all = [&url].into_iter().chain(&body).chain(&callback);
         let all = all.chain(lets.iter().map(|(_, l)| l)).chain(headers.iter().map(|(_, h)| h));
-        let reads = all.flat_map(|template| template.variables().iter().cloned()).collect();
+        let reads: BTreeSet<String> = all.flat_map(|template| template.variables().iter().cloned()).collect();
         Ok(Self {
+            fields: FIELDS.iter().filter(|(name, _)| reads.contains(*name)).copied().collect(),
             reads,
             method: method.ok_or_else(|| {
                 parts.source.error(
@@ -139,15 +167,20 @@ impl Requests {
     /// A desk with what never changes on it.
     pub(super) fn desk(&self) -> Desk {
         let mut context = Context::null();
-        *context.data_mut() = self.fixed.clone();
-        Desk { context, callback: Memo::default(), url: Memo::default(), body: Memo::default() }
+        let data = context.data_mut();
+        *data = self.fixed.clone();
+        for (name, _) in &self.fields {
+            data[name] = Value::Null;
+        }
+        let places = Places::default();
+        Desk { context, places, callback: Memo::default(), url: Memo::default(), body: Memo::default() }
     }
 
     /// The request for `group`, whose texts are equal. The error says why none can
     /// be made, without any value.
     pub(super) fn make(&self, desk: &mut Desk, group: &[&Outgoing], now: Millis) -> Result<Made, String> {
         let say_why = |e: crate::render::RenderError| e.to_string();
-        let Desk { context, callback: callback_memo, url: url_memo, body: body_memo } = desk;
+        let Desk { context, places, callback: callback_memo, url: url_memo, body: body_memo } = desk;
         self.fill(context, group, now);
         if let Some(callback) = &self.callback {
             let url = callback.render_again(context, callback_memo).map_err(say_why)?;
@@ -163,15 +196,12 @@ impl Requests {
         if self.reads.contains("url") {
             set(context, "url", url.as_str().into());
         }
-        let uri = Uri::try_from(url).map_err(|_| wrong_url())?;
-        if uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(wrong_url());
-        }
+        let (origin, path) = places.find(url).ok_or_else(wrong_url)?;
         let body =
             self.body.as_ref().map_or(Ok(String::new()), |b| b.render_again(context, body_memo).map_err(say_why))?;
         let mut request = Request::new(());
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
+        *request.uri_mut() = path.into();
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static("gong"));
         headers.extend(self.content_type.clone().map(|value| (CONTENT_TYPE, value)));
@@ -183,35 +213,30 @@ impl Requests {
                 .map_err(|_| say!("请求头 {name} 含有不允许的字符", "the header {name} holds characters it may not"))?;
             request.headers_mut().insert(name, value);
         }
-        Ok(Made { request, body: Bytes::from(body) })
+        if !request.headers().contains_key(HOST) {
+            request.headers_mut().insert(HOST, origin.host.clone());
+        }
+        Ok(Made { origin, request, body: Bytes::from(body) })
     }
-}
 
-impl Requests {
     /// Puts in what is particular to this group, as far as a template reads it.
     fn fill(&self, context: &mut Context, group: &[&Outgoing], now: Millis) {
         let Some(first) = group.first() else { return };
         set(context, "now", now.into());
-        let mut put = |name: &str, value: &dyn Fn() -> Value| {
-            if self.reads.contains(name) {
-                set(context, name, value());
+        for (name, put) in &self.fields {
+            if let Some(old) = context.data_mut().get_mut(*name) {
+                put(group, old);
             }
-        };
-        put("to", &|| Value::from(&*first.to));
-        put("title", &|| Value::from(&*first.title));
-        put("text", &|| Value::from(&*first.text));
-        put("parts", &|| first.parts.into());
-        put("client_id", &|| first.client_id.to_string().into());
-        put("tos", &|| group.iter().map(|m| Value::from(&*m.to)).collect());
-        put("client_ids", &|| group.iter().map(|m| Value::from(m.client_id.to_string())).collect());
+        }
         if let Some(facts) = &first.facts {
             set(context, "item", Value::clone(facts));
         }
     }
 }
 
-/// A request and its body, kept apart until it goes out.
+/// A request and its body, kept apart until it goes out, and the gateway it goes to.
 pub(super) struct Made {
+    origin: Arc<Origin>,
     request: Request<()>,
     body: Bytes,
 }
@@ -221,13 +246,13 @@ impl Made {
         &self.body
     }
 
-    pub(super) fn into_request(self) -> Request<Full<Bytes>> {
+    pub(super) fn into_request(self) -> (Arc<Origin>, Request<Full<Bytes>>) {
         let body = self.body;
-        self.request.map(|()| Full::new(body))
+        (self.origin, self.request.map(|()| Full::new(body)))
     }
 }
 
-pub(super) fn wrong_url() -> String {
+fn wrong_url() -> String {
     say!(
         "网址不对：应以 http:// 或 https:// 开头，且不含空格等字符",
         "the URL is not one: http:// or https://, without spaces"
@@ -235,13 +260,9 @@ pub(super) fn wrong_url() -> String {
 }
 
 fn set(context: &mut Context, name: &str, value: Value) {
-    if let Some(root) = context.data_mut().as_object_mut() {
-        match root.get_mut(name) {
-            Some(slot) => *slot = value,
-            None => {
-                root.insert(name.to_owned(), value);
-            }
-        }
+    match context.data_mut().get_mut(name) {
+        Some(slot) => *slot = value,
+        None => context.data_mut()[name] = value,
     }
 }
 
