@@ -197,6 +197,25 @@ pub fn is_repeated(content: &Content, lane: i32) -> bool {
     lane != Lane::Routine as i32 && !content.honours_opt_out()
 }
 
+#[cfg(test)]
+impl Job {
+    /// One for tests that never ask what it says.
+    pub fn of(dispatch: Dispatch) -> Self {
+        let messages = Messages::load(None, &jiff::tz::TimeZone::UTC).unwrap();
+        let sender = Sender { name: "某局", phone: "12345", signature: "", mark: "" };
+        let content = Content::new(crate::domain::item::ItemKind::Notice);
+        let made = Composer::new(&messages, Medium::Sms, &content, &sender).unwrap();
+        let channel = ("sms".to_owned(), Target::Address(crate::channel::AddressKind::Phone));
+        Self {
+            dispatch,
+            repeatable: true,
+            may_opt_out: false,
+            channel,
+            says: Says::Message(Box::new(Mutex::new(made))),
+        }
+    }
+}
+
 impl Job {
     /// Whether its deliveries are sheets.
     #[must_use]

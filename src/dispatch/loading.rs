@@ -180,7 +180,13 @@ impl Loaded {
     /// batch is in the line comes back with it.
     pub fn give_back(&mut self, row: Ready) {
         self.forget();
-        self.ready.push_front(row);
+        self.wait(row);
+    }
+
+    /// What goes back to the store's order does so at its place.
+    fn wait(&mut self, row: Ready) {
+        let at = self.ready.partition_point(|other| other.row.ordinal < row.row.ordinal);
+        self.ready.insert(at, row);
     }
 
     /// A row that was marked and will not be sent, like whatever else of this batch is in
@@ -242,9 +248,10 @@ impl Loaded {
     pub fn turn_failed(&mut self, turn: BatchTurn) {
         self.records.extend(turn.records);
         self.unsent += turn.unsent;
-        for ordinal in turn.mark.into_iter().rev() {
-            if let Some(row) = self.asked.remove(&ordinal) {
-                self.ready.push_front(row);
+        for (_, row) in std::mem::take(&mut self.asked) {
+            // What was stopped meanwhile waits for the next lease.
+            if !self.stopped {
+                self.wait(row);
             }
         }
     }

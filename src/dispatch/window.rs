@@ -236,7 +236,11 @@ impl Line {
             let batch = &mut self.batches[at];
             let rows = batch.turned(turn, marked);
             let lease = batch.lease;
-            self.to_send.extend(rows.into_iter().map(|row| (lease, row)));
+            if batch.stopped {
+                rows.iter().for_each(|_| batch.forget());
+            } else {
+                self.to_send.extend(rows.into_iter().map(|row| (lease, row)));
+            }
             if turn.close {
                 self.batches.remove(at);
             }
@@ -310,6 +314,9 @@ impl Line {
         self.oldest_record.map(|at| at + flush)
     }
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {

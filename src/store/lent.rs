@@ -24,8 +24,11 @@ const KEPT: usize = 3;
 /// Connections that the hot path has just used, to be used again before all others. The
 /// pool goes round: each statement would run in the server process that has rested
 /// longest, and whose plans and catalogue the processor has long forgotten.
-#[derive(Debug, Clone, Default)]
-pub struct Kept(Arc<Mutex<Stack>>);
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pool: PgPool,
+    stack: Arc<Mutex<Stack>>,
+}
 
 #[derive(Debug, Default)]
 struct Stack {
@@ -34,10 +37,24 @@ struct Stack {
 }
 
 impl Kept {
+    pub(super) fn of(pool: PgPool) -> Self {
+        Self { pool, stack: Arc::default() }
+    }
+
+    /// From the pool. Where that has none left, what lies idle here goes back first.
+    async fn acquire(&self) -> sqlx::Result<PoolConnection<Postgres>> {
+        if is_exhausted(&self.pool)
+            && let Ok(mut stack) = self.stack.lock()
+        {
+            stack.give_up();
+        }
+        self.pool.acquire().await
+    }
+
     /// The one that was used last, if that was just now; others go back to the pool, which
     /// asks whether they still answer.
     fn take(&self) -> Option<PoolConnection<Postgres>> {
-        let mut stack = self.0.lock().ok()?;
+        let mut stack = self.stack.lock().ok()?;
         let (connection, since) = stack.connections.pop()?;
         if since.elapsed() < FRESH {
             return Some(connection);
@@ -49,8 +66,9 @@ impl Kept {
 
     /// Keeps it, or gives it back where there are enough.
     fn keep(&self, connection: PoolConnection<Postgres>) -> Option<PoolConnection<Postgres>> {
-        let Ok(mut stack) = self.0.lock() else { return Some(connection) };
-        if stack.closed || stack.connections.len() >= KEPT {
+        let Ok(mut stack) = self.stack.lock() else { return Some(connection) };
+        // Others may wait for one at an empty pool.
+        if stack.closed || stack.connections.len() >= KEPT || is_exhausted(&self.pool) {
             return Some(connection);
         }
         stack.connections.push((connection, Instant::now()));
@@ -59,12 +77,12 @@ impl Kept {
 
     /// How many lie idle here.
     pub(super) fn idle(&self) -> usize {
-        self.0.lock().map_or(0, |stack| stack.connections.len())
+        self.stack.lock().map_or(0, |stack| stack.connections.len())
     }
 
     /// Keeps none from now on.
     pub(super) fn close(&self) {
-        if let Ok(mut stack) = self.0.lock() {
+        if let Ok(mut stack) = self.stack.lock() {
             stack.closed = true;
             stack.give_up();
         }
@@ -104,26 +122,26 @@ impl Lent {
         Self { connection: Some(connection), in_transaction: false, kept: kept.cloned() }
     }
 
-    pub(crate) async fn of(pool: &PgPool) -> sqlx::Result<Self> {
-        Ok(Self::new(pool.acquire().await?, None))
+    pub(crate) async fn of(kept: &Kept) -> sqlx::Result<Self> {
+        Ok(Self::new(kept.acquire().await?, None))
     }
 
     /// One that is idle.
-    pub(super) fn spare(pool: &PgPool, kept: &Kept) -> Option<Self> {
-        let connection = kept.take().or_else(|| pool.try_acquire())?;
+    pub(super) fn spare(kept: &Kept) -> Option<Self> {
+        let connection = kept.take().or_else(|| kept.pool.try_acquire())?;
         Some(Self::new(connection, Some(kept)))
     }
 
     /// Begins a transaction with this statement, and what is sent with it.
-    pub(super) async fn begin(pool: &PgPool, statement: &'static str) -> sqlx::Result<Self> {
-        Self::of(pool).await?.in_transaction(statement).await
+    pub(super) async fn begin(kept: &Kept, statement: &'static str) -> sqlx::Result<Self> {
+        Self::of(kept).await?.in_transaction(statement).await
     }
 
     /// The same on a connection that was just used, and that stays at hand.
-    pub(super) async fn begin_hot(pool: &PgPool, kept: &Kept, statement: &'static str) -> sqlx::Result<Self> {
+    pub(super) async fn begin_hot(kept: &Kept, statement: &'static str) -> sqlx::Result<Self> {
         let connection = match kept.take() {
             Some(connection) => connection,
-            None => pool.acquire().await?,
+            None => kept.acquire().await?,
         };
         Self::new(connection, Some(kept)).in_transaction(statement).await
     }
@@ -167,23 +185,45 @@ impl Drop for Lent {
                 None => return,
             }
         }
-        // Whoever gives it up while it comes back closes it, and its place is free.
-        connection.close_on_drop();
+        let returning = Returning(Some(connection));
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(timeout(COMES_BACK, come_back(connection, self.in_transaction, kept)));
+            runtime.spawn(timeout(COMES_BACK, returning.come_back(self.in_transaction, kept)));
         }
     }
 }
 
-async fn come_back(mut connection: PoolConnection<Postgres>, in_transaction: bool, kept: Option<Kept>) {
-    if in_transaction && connection.execute(sqlx::raw_sql("ROLLBACK")).await.is_err() {
-        return;
+/// A connection on its way back: whoever gives it up meanwhile closes it, and its place is
+/// free.
+struct Returning(Option<PoolConnection<Postgres>>);
+
+impl Returning {
+    async fn come_back(mut self, in_transaction: bool, kept: Option<Kept>) {
+        let Some(connection) = &mut self.0 else { return };
+        if in_transaction && connection.execute(sqlx::raw_sql("ROLLBACK")).await.is_err() {
+            return;
+        }
+        if let Some(kept) = kept {
+            self.0 = self.0.take().and_then(|connection| kept.keep(connection));
+        }
+        if let Some(mut connection) = self.0.take() {
+            connection.return_to_pool().await;
+        }
     }
-    let back = match kept {
-        Some(kept) => kept.keep(connection),
-        None => Some(connection),
-    };
-    if let Some(mut connection) = back {
-        connection.return_to_pool().await;
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.0.take() else { return };
+        if Handle::try_current().is_ok() {
+            connection.close_on_drop();
+        } else {
+            // Nobody is left to say goodbye to the server.
+            drop(connection.leak());
+        }
     }
+}
+
+/// Whoever wants a connection must wait until one comes back.
+fn is_exhausted(pool: &PgPool) -> bool {
+    pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections()
 }

@@ -15,9 +15,12 @@ use super::turn::BatchTurn;
 use super::{Result, Tx};
 use crate::clock::Millis;
 
-/// Whether a row of `deliveries` is under way.
-pub(super) const UNDER_WAY: &str = "(deliveries.state = 1 AND EXISTS (SELECT 1 FROM batches m \
-     WHERE m.no = deliveries.batch AND m.marked_to >= deliveries.ordinal))";
+/// Whether a row of `deliveries`, by that name, is under way.
+pub(super) fn under_way(row: &str) -> String {
+    format!(
+        "({row}.state = 1 AND EXISTS (SELECT 1 FROM batches b WHERE b.no = {row}.batch AND b.marked_to >= {row}.ordinal))"
+    )
+}
 
 const HOLD_SQLITE: &str =
     "SELECT no, epoch, marked_to FROM batches WHERE no IN (SELECT value FROM json_each($1)) AND state = 1";

@@ -64,7 +64,7 @@ macro_rules! read {
                 let $db = read;
                 $body
             }
-            $crate::store::Pool::Postgres(pool, _) => match $crate::store::lent::Lent::of(pool).await {
+            $crate::store::Pool::Postgres(_, kept) => match $crate::store::lent::Lent::of(kept).await {
                 Ok(mut lent) => {
                     let $db = &mut *lent;
                     $body
@@ -150,7 +150,7 @@ impl Pool {
                 .connect_with(server.clone())
                 .await;
             return match opened {
-                Ok(pool) => Ok((Self::Postgres(pool, Kept::default()), None)),
+                Ok(pool) => Ok((Self::Postgres(pool.clone(), Kept::of(pool)), None)),
                 Err(error) => Err(address::unreachable(url, &server, error).await),
             };
         }
@@ -188,7 +188,7 @@ impl Pool {
     pub(crate) async fn begin(&self) -> sqlx::Result<Tx> {
         match self {
             Self::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
-            Self::Postgres(pool, _) => Lent::begin(pool, "BEGIN").await.map(Tx::Postgres),
+            Self::Postgres(_, kept) => Lent::begin(kept, "BEGIN").await.map(Tx::Postgres),
         }
     }
 
@@ -196,7 +196,7 @@ impl Pool {
     pub(crate) async fn begin_hot(&self) -> sqlx::Result<Tx> {
         match self {
             Self::Sqlite { .. } => self.begin().await,
-            Self::Postgres(pool, kept) => Lent::begin_hot(pool, kept, HOT).await.map(Tx::Postgres),
+            Self::Postgres(_, kept) => Lent::begin_hot(kept, HOT).await.map(Tx::Postgres),
         }
     }
 
@@ -205,7 +205,7 @@ impl Pool {
     pub(super) fn spare(&self) -> Option<Lent> {
         match self {
             Self::Sqlite { .. } => None,
-            Self::Postgres(pool, kept) => Lent::spare(pool, kept),
+            Self::Postgres(_, kept) => Lent::spare(kept),
         }
     }
 
@@ -226,14 +226,14 @@ impl Pool {
                 left.start += n;
                 Ok(left.start - n)
             }
-            Self::Postgres(pool, _) => {
+            Self::Postgres(_, kept) => {
                 // One round trip and, as one message, one transaction; the disk is not waited
                 // for. What a crash loses of it, it loses together with whatever used the numbers.
                 let sql = format!(
                     "SET LOCAL synchronous_commit = off; \
                      UPDATE counters SET value = value + {n} WHERE name = 'receipt' RETURNING value"
                 );
-                let mut lent = Lent::of(pool).await?;
+                let mut lent = Lent::of(kept).await?;
                 let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *lent).await?;
                 let last: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
                 Ok(last - n + 1)

@@ -1,6 +1,7 @@
 //! Posts of accounts: one delivery for everybody, with target 0, that tells nobody in
 //! particular.
 
+use super::marks::under_way;
 use super::{Result, Store};
 use crate::channel::CLASS_ACCEPTED;
 use crate::domain::delivery::State;
@@ -16,8 +17,8 @@ pub struct HeldPost {
     pub code: String,
 }
 
-/// It stands there, or may.
-const OUT: [State; 4] = [State::Sending, State::Sent, State::Unknown, State::Uncertain];
+/// It stands there, or may, like what is under way.
+const OUT: [State; 3] = [State::Sent, State::Unknown, State::Uncertain];
 
 impl Store {
     /// The posts of a dispatch that were tried and do not stand in their accounts.
@@ -40,8 +41,9 @@ impl Store {
         let states: Vec<String> = OUT.iter().map(|s| s.code().to_string()).collect();
         let sql = format!(
             "SELECT DISTINCT c.name FROM dispatches p JOIN deliveries d ON d.dispatch_no = p.no JOIN channels c ON c.no = d.channel \
-             WHERE p.item_id IN ({list}) AND p.mode = 'live' AND d.target = 0 AND d.state IN ({}) ORDER BY c.name",
-            states.join(", ")
+             WHERE p.item_id IN ({list}) AND p.mode = 'live' AND d.target = 0 AND (d.state IN ({}) OR {}) ORDER BY c.name",
+            states.join(", "),
+            under_way("d")
         );
         let items = serde_json::json!(items).to_string();
         Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(items).fetch_all(db).await)?)

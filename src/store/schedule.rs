@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::batches::Lease;
-use super::marks::UNDER_WAY;
+use super::marks::under_way;
 use super::{Pool, Result, Store, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
@@ -164,7 +164,7 @@ impl Store {
         let (to, reason) =
             if cancelled { (State::Cancelled, Reason::Operator) } else { (State::Failed, Reason::Expired) };
         let (uncertain, unknown) = (State::Uncertain.code(), State::Unknown.code());
-        let which = format!("state IN ({}, {uncertain}) AND NOT {UNDER_WAY}", stoppable.join(","));
+        let which = format!("state IN ({}, {uncertain}) AND NOT {}", stoppable.join(","), under_way("deliveries"));
         let change = format!(
             "state = CASE WHEN state = {uncertain} THEN {unknown} ELSE {} END, reason = {}, next_at = NULL",
             to.code(),

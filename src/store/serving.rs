@@ -38,16 +38,17 @@ pub(super) fn chosen(points: &str) -> String {
 /// item, `$2` the mode, `$3` the channel. None for an item that corrects, lifts or
 /// withdraws nothing.
 fn followed() -> String {
-    let hung = [State::Printed, State::Posted, State::TakenDown, State::Sending, State::Uncertain, State::Unknown];
+    let hung = [State::Printed, State::Posted, State::TakenDown, State::Uncertain, State::Unknown];
     let hung: Vec<String> = hung.iter().map(|s| s.code().to_string()).collect();
     format!(
         "WITH RECURSIVE chain (id) AS (\
            SELECT target_id FROM item_relations WHERE item_id = $1 AND relation IN ('corrects', 'lifts', 'withdraws') \
            UNION SELECT r.target_id FROM item_relations r JOIN chain c ON r.item_id = c.id WHERE r.relation <> 'interprets'\
          ) SELECT DISTINCT e.target AS no FROM chain JOIN dispatches o ON o.item_id = chain.id \
-         JOIN deliveries e ON e.dispatch_no = o.no WHERE o.mode = $2 AND e.step IN ({}) AND e.channel = $3 AND e.target > 0 AND e.state IN ({})",
+         JOIN deliveries e ON e.dispatch_no = o.no WHERE o.mode = $2 AND e.step IN ({}) AND e.channel = $3 AND e.target > 0 AND (e.state IN ({}) OR {})",
         super::sheets::steps(),
-        hung.join(", ")
+        hung.join(", "),
+        super::marks::under_way("e")
     )
 }
 

@@ -5,6 +5,8 @@ mod batches;
 mod calls;
 mod events;
 mod histories;
+mod kept;
+mod marks;
 mod meetings;
 mod moving;
 mod outbox;

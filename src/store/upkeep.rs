@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::dispatches::Dispatch;
-use super::marks::UNDER_WAY;
+use super::marks::under_way;
 use super::{Pool, Result, Store, StoreError};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
@@ -96,9 +96,10 @@ impl Store {
         let waiting = [State::Planned, State::Queued, State::Retry, State::Deferred].map(|s| s.code().to_string());
         let uncertain = State::Uncertain.code();
         let (no_answer, restored) = (Reason::NoAnswer.code(), Reason::Restored.code());
+        let under_way = under_way("deliveries");
         // What was under way, or uncertain before, may have gone out before the copy.
         let sql = format!(
-            "UPDATE deliveries SET reason = CASE WHEN state = {uncertain} OR {UNDER_WAY} THEN {no_answer} ELSE {restored} END, \
+            "UPDATE deliveries SET reason = CASE WHEN state = {uncertain} OR {under_way} THEN {no_answer} ELSE {restored} END, \
              state = {uncertain}, batch = 0, next_at = $4 WHERE dispatch_no = $1 AND ordinal > $2 AND ordinal <= $3 \
              AND (state IN ({}) OR (state = {uncertain} AND reason <> {restored}))",
             waiting.join(",")

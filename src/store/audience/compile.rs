@@ -13,20 +13,14 @@ use crate::domain::audience::{
     Referent, RegionName, nearest,
 };
 use crate::domain::delivery::State;
+use crate::store::marks::under_way;
 
 type Compiled<T> = Result<(T, String), AudienceError>;
 
-/// Handed over or about to be, as far as is known: a lift or a correction must follow it.
-const HANDED_OVER: [State; 8] = [
-    State::Sending,
-    State::Sent,
-    State::Delivered,
-    State::Read,
-    State::Confirmed,
-    State::Unknown,
-    State::Uncertain,
-    State::Told,
-];
+/// Handed over as far as is known: a lift or a correction must follow it, as it must
+/// what is under way.
+const HANDED_OVER: [State; 7] =
+    [State::Sent, State::Delivered, State::Read, State::Confirmed, State::Unknown, State::Uncertain, State::Told];
 const REACHED: [State; 4] = [State::Delivered, State::Read, State::Confirmed, State::Told];
 
 /// No one is older, and no year would be left to be born in.
@@ -151,8 +145,9 @@ impl<'a> Compiler<'a> {
             Referent::Told => {
                 // Whatever became of it since, nobody knows what came of an unheard attempt.
                 let unheard = format!(
-                    "EXISTS (SELECT 1 FROM attempts t WHERE t.dispatch_no = d.dispatch_no AND t.ordinal = d.ordinal AND t.class = {})",
-                    Class::Unknown as i32
+                    "EXISTS (SELECT 1 FROM attempts t WHERE t.dispatch_no = d.dispatch_no AND t.ordinal = d.ordinal AND t.class = {}) OR {}",
+                    Class::Unknown as i32,
+                    under_way("d")
                 );
                 let some = some_delivery(&HANDED_OVER, &format!(" OR {unheard}"));
                 let posted = posted_alone(&nos, &unheard);
