@@ -200,7 +200,7 @@ pub fn is_repeated(content: &Content, lane: i32) -> bool {
 #[cfg(test)]
 impl Job {
     /// One for tests that never ask what it says.
-    pub fn of(dispatch: Dispatch) -> Self {
+    pub(super) fn of(dispatch: Dispatch) -> Self {
         let messages = Messages::load(None, &jiff::tz::TimeZone::UTC).unwrap();
         let sender = Sender { name: "某局", phone: "12345", signature: "", mark: "" };
         let content = Content::new(crate::domain::item::ItemKind::Notice);

@@ -237,7 +237,9 @@ impl Line {
             let rows = batch.turned(turn, marked);
             let lease = batch.lease;
             if batch.stopped {
-                rows.iter().for_each(|_| batch.forget());
+                for _ in rows {
+                    batch.forget();
+                }
             } else {
                 self.to_send.extend(rows.into_iter().map(|row| (lease, row)));
             }

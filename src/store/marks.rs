@@ -121,10 +121,11 @@ impl Tx {
         Ok(())
     }
 
-    /// Holds the leased batches of a dispatch: what of it is under way stays known.
+    /// Holds the open batches of a dispatch: what of it is under way stays known, and
+    /// nobody whose clock is behind begins with another.
     pub(super) async fn hold_all_of(&mut self, dispatch_no: i64) -> Result<()> {
         if let Self::Postgres(t) = self {
-            let sql = "SELECT no FROM batches WHERE dispatch_no = $1 AND state = 1 ORDER BY no FOR UPDATE";
+            let sql = "SELECT no FROM batches WHERE dispatch_no = $1 AND state IN (0, 1) ORDER BY no FOR UPDATE";
             sqlx::query(sql).bind(dispatch_no).execute(&mut **t).await?;
         }
         Ok(())

@@ -59,13 +59,18 @@ async fn a_sweep_waits_for_the_turn_that_marks() {
             turning.commit().await.unwrap();
         };
         assert_eq!(tokio::join!(sweep, turned).0, 3, "{}", t.engine);
-        let (c, s) = (State::Cancelled, State::Sending);
-        assert_eq!(states(store, d.no).await, [s, s, c, s, c, c], "{}", t.engine);
+        let (over, out) = (State::Cancelled, State::Sending);
+        assert_eq!(states(store, d.no).await, [out, out, over, out, over, over], "{}", t.engine);
         // Its answers count; of the other nobody knows.
         record(store, a, vec![taken(1, &[]), taken(2, &[])]).await;
         store.take_over(b, Settling { repeat: false, at: NOON, leased_before: i64::MAX }).await.unwrap();
         store.sweep_dispatch(d.no, true).await.unwrap();
-        assert_eq!(states(store, d.no).await, [State::Sent, State::Sent, c, State::Unknown, c, c], "{}", t.engine);
+        assert_eq!(
+            states(store, d.no).await,
+            [State::Sent, State::Sent, over, State::Unknown, over, over],
+            "{}",
+            t.engine
+        );
     }
 }
 
@@ -88,12 +93,16 @@ async fn what_was_sending_before_there_were_marks_is_doubted() {
         let mut tx = store.begin().await.unwrap();
         run!(&mut tx, |c| sqlx::raw_sql(migration).execute(c).await.map(drop)).unwrap();
         tx.commit().await.unwrap();
-        let (q, s, u) = (State::Queued, State::Sending, State::Uncertain);
-        assert_eq!(states(store, d.no).await, [s, q, u, q, u, q], "{}", t.engine);
+        let [waits, out, doubted, lost] = [State::Queued, State::Sending, State::Uncertain, State::Unknown];
+        assert_eq!(states(store, d.no).await, [out, waits, doubted, waits, doubted, waits], "{}", t.engine);
         store.take_over(first, Settling { repeat: true, at: NOON, leased_before: i64::MAX }).await.unwrap();
-        assert_eq!(states(store, d.no).await, [u, q, u, q, u, q], "{}", t.engine);
+        assert_eq!(states(store, d.no).await, [doubted, waits, doubted, waits, doubted, waits], "{}", t.engine);
         store.take_due().await.unwrap();
-        let x = State::Unknown;
-        assert_eq!(states(store, d.no).await, [q, q, x, q, x, q], "{}: what may be repeated is", t.engine);
+        assert_eq!(
+            states(store, d.no).await,
+            [waits, waits, lost, waits, lost, waits],
+            "{}: what may be repeated is",
+            t.engine
+        );
     }
 }
