@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 
 use serde_json::json;
+use sqlx::Executor as _;
+use sqlx::error::DatabaseError;
 
 use super::BatchTurn;
 use crate::store::lent::Lent;
@@ -17,11 +19,22 @@ use crate::store::{Result, Tx};
 const SQLITE: &str = "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) \
      SELECT $1, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each($2) WHERE true ON CONFLICT DO NOTHING";
 /// Arrays: the server reads a row's JSON anew for each of its columns.
-const POSTGRES: &str = "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) \
-     SELECT $1, h.* FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::int[]) AS h ON CONFLICT DO NOTHING";
+macro_rules! postgres {
+    ($ending:literal) => {
+        concat!(
+            "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) \
+             SELECT $1, h.* FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::int[], $6::int[], $7::int[]) AS h",
+            $ending
+        )
+    };
+}
+/// To look whether an id is there already costs a third of entering it.
+const NEW: &str = postgres!("");
+const PERHAPS_KNOWN: &str = postgres!(" ON CONFLICT DO NOTHING");
 
 /// The disk is waited for by the commit of the turn, which comes later in the same log.
 const BESIDE: &str = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '12s'";
+const BESIDE_AGAIN: &str = "ROLLBACK; BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '12s'";
 
 /// What the gateway called the messages of a turn, column by column.
 #[derive(Default)]
@@ -63,12 +76,19 @@ impl<'a> Handles<'a> {
     pub async fn keep_beside(&self, channel: i32, free: Option<Lent>) -> Result<Option<Lent>> {
         let Some(free) = free else { return Ok(None) };
         let mut open = free.in_transaction(BESIDE).await?;
-        self.keep(channel, &mut open).await?;
+        match self.keep(channel, &mut open, NEW).await {
+            // A repeat, or a turn that was on disk and nobody heard of it.
+            Err(error) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => {
+                open.execute(sqlx::raw_sql(BESIDE_AGAIN)).await?;
+                self.keep(channel, &mut open, PERHAPS_KNOWN).await?;
+            }
+            kept => kept?,
+        }
         Ok(Some(open))
     }
 
-    async fn keep(&self, channel: i32, server: &mut Lent) -> Result<()> {
-        let query = sqlx::query(POSTGRES).bind(channel).bind(&self.ids).bind(&self.dispatches).bind(&self.ordinals);
+    async fn keep(&self, channel: i32, server: &mut Lent, sql: &'static str) -> sqlx::Result<()> {
+        let query = sqlx::query(sql).bind(channel).bind(&self.ids).bind(&self.dispatches).bind(&self.ordinals);
         query.bind(&self.attempts).bind(&self.parts).bind(&self.of).execute(&mut **server).await?;
         Ok(())
     }
@@ -80,7 +100,7 @@ impl Tx {
             return Ok(());
         }
         if let Self::Postgres(server) = self {
-            return handles.keep(channel, server).await;
+            return Ok(handles.keep(channel, server, PERHAPS_KNOWN).await?);
         }
         exec!(self, sqlx::query(SQLITE).bind(channel).bind(handles.json()))?;
         Ok(())
