@@ -28,7 +28,7 @@ pub struct Record {
     pub ordinal: i64,
     /// The attempt that was made.
     pub attempt: i32,
-    /// `channel::Class`, or [`CLASS_ACCEPTED`].
+    /// [`Class`], or [`CLASS_ACCEPTED`](crate::channel::CLASS_ACCEPTED).
     pub class: i32,
     pub code: String,
     pub at: Millis,
