@@ -2,7 +2,7 @@
 -- written twice, once to mark it and once to record its result (src/store/marks.rs).
 
 -- The deliveries of a leased batch up to here are under way; 0 for none.
-ALTER TABLE batches ADD COLUMN marked_to INTEGER NOT NULL DEFAULT 0 CHECK (marked_to = 0 OR state = 1);
+ALTER TABLE batches ADD COLUMN marked_to BIGINT NOT NULL DEFAULT 0 CHECK (marked_to = 0 OR state = 1);
 
 -- What an engine left marked when it was killed: a takeover asks after it.
 UPDATE batches SET marked_to = COALESCE((SELECT MAX(d.ordinal) FROM deliveries d
