@@ -51,7 +51,7 @@ ctl() { as_owner $bin/rabbitmqctl -q "$@"; }
 running() {
   local pid
   pid=$(cat "$dir/pid" 2>/dev/null) && [ -n "$pid" ] && [[ "$(cat "/proc/$pid/comm" 2>/dev/null)" == beam* ]] \
-    && tr '\0' '\n' < "/proc/$pid/environ" 2>/dev/null | grep -qx "HOME=$dir"
+    && grep -qzx "HOME=$dir" "/proc/$pid/environ" 2>/dev/null
 }
 
 install() {
