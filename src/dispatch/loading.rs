@@ -183,7 +183,7 @@ impl Loaded {
         self.wait(row);
     }
 
-    /// What goes back to the store's order does so at its place.
+    /// Back among those that wait to be marked, in the order of the store.
     fn wait(&mut self, row: Ready) {
         let at = self.ready.partition_point(|other| other.row.ordinal < row.row.ordinal);
         self.ready.insert(at, row);

@@ -140,7 +140,7 @@ impl Store {
         }
         match &self.pool {
             Pool::Sqlite { read, write, .. } => vec![of("read", read, 0), of("write", write, 0)],
-            Pool::Postgres(pool, kept) => vec![of("postgres", pool, kept.idle())],
+            Pool::Postgres(server) => vec![of("postgres", &server.pool, server.idle())],
         }
     }
 

@@ -21,12 +21,13 @@ const COMES_BACK: Duration = Duration::from_secs(3);
 /// How many the hot path keeps: a turn, its handles, and what is loaded meanwhile.
 const KEPT: usize = 3;
 
-/// Connections that the hot path has just used, to be used again before all others. The
-/// pool goes round: each statement would run in the server process that has rested
-/// longest, and whose plans and catalogue the processor has long forgotten.
+/// A server's pool, and beside it connections that the hot path has just used, to be used
+/// again before all others. The pool goes round: each statement would run in the server
+/// process that has rested longest, and whose plans and catalogue the processor has long
+/// forgotten.
 #[derive(Debug, Clone)]
-pub struct Kept {
-    pool: PgPool,
+pub struct Server {
+    pub(super) pool: PgPool,
     stack: Arc<Mutex<Stack>>,
 }
 
@@ -36,7 +37,7 @@ struct Stack {
     closed: bool,
 }
 
-impl Kept {
+impl Server {
     pub(super) fn of(pool: PgPool) -> Self {
         Self { pool, stack: Arc::default() }
     }
@@ -81,7 +82,7 @@ impl Kept {
     }
 
     /// Keeps none from now on.
-    pub(super) fn close(&self) {
+    pub(super) fn keep_none(&self) {
         if let Ok(mut stack) = self.stack.lock() {
             stack.closed = true;
             stack.give_up();
@@ -113,37 +114,37 @@ pub struct Lent {
     /// There until this is dropped.
     connection: Option<PoolConnection<Postgres>>,
     in_transaction: bool,
-    /// Where it goes rather than to its pool.
-    kept: Option<Kept>,
+    /// Who keeps it, rather than give it back to the pool.
+    keeper: Option<Server>,
 }
 
 impl Lent {
-    fn new(connection: PoolConnection<Postgres>, kept: Option<&Kept>) -> Self {
-        Self { connection: Some(connection), in_transaction: false, kept: kept.cloned() }
+    fn new(connection: PoolConnection<Postgres>, keeper: Option<&Server>) -> Self {
+        Self { connection: Some(connection), in_transaction: false, keeper: keeper.cloned() }
     }
 
-    pub(crate) async fn of(kept: &Kept) -> sqlx::Result<Self> {
-        Ok(Self::new(kept.acquire().await?, None))
+    pub(crate) async fn of(server: &Server) -> sqlx::Result<Self> {
+        Ok(Self::new(server.acquire().await?, None))
     }
 
     /// One that is idle.
-    pub(super) fn spare(kept: &Kept) -> Option<Self> {
-        let connection = kept.take().or_else(|| kept.pool.try_acquire())?;
-        Some(Self::new(connection, Some(kept)))
+    pub(super) fn spare(server: &Server) -> Option<Self> {
+        let connection = server.take().or_else(|| server.pool.try_acquire())?;
+        Some(Self::new(connection, Some(server)))
     }
 
     /// Begins a transaction with this statement, and what is sent with it.
-    pub(super) async fn begin(kept: &Kept, statement: &'static str) -> sqlx::Result<Self> {
-        Self::of(kept).await?.in_transaction(statement).await
+    pub(super) async fn begin(server: &Server, statement: &'static str) -> sqlx::Result<Self> {
+        Self::of(server).await?.in_transaction(statement).await
     }
 
     /// The same on a connection that was just used, and that stays at hand.
-    pub(super) async fn begin_hot(kept: &Kept, statement: &'static str) -> sqlx::Result<Self> {
-        let connection = match kept.take() {
+    pub(super) async fn begin_hot(server: &Server, statement: &'static str) -> sqlx::Result<Self> {
+        let connection = match server.take() {
             Some(connection) => connection,
-            None => kept.acquire().await?,
+            None => server.acquire().await?,
         };
-        Self::new(connection, Some(kept)).in_transaction(statement).await
+        Self::new(connection, Some(server)).in_transaction(statement).await
     }
 
     pub(super) async fn in_transaction(mut self, statement: &'static str) -> sqlx::Result<Self> {
@@ -176,18 +177,18 @@ impl DerefMut for Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        let kept = self.kept.take();
+        let mut keeper = self.keeper.take();
         if !self.in_transaction
-            && let Some(kept) = &kept
+            && let Some(keeper) = keeper.take()
         {
-            match kept.keep(connection) {
+            match keeper.keep(connection) {
                 Some(back) => connection = back,
                 None => return,
             }
         }
         let returning = Returning(Some(connection));
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(timeout(COMES_BACK, returning.come_back(self.in_transaction, kept)));
+            runtime.spawn(timeout(COMES_BACK, returning.come_back(self.in_transaction, keeper)));
         }
     }
 }
@@ -197,13 +198,13 @@ impl Drop for Lent {
 struct Returning(Option<PoolConnection<Postgres>>);
 
 impl Returning {
-    async fn come_back(mut self, in_transaction: bool, kept: Option<Kept>) {
+    async fn come_back(mut self, in_transaction: bool, keeper: Option<Server>) {
         let Some(connection) = &mut self.0 else { return };
         if in_transaction && connection.execute(sqlx::raw_sql("ROLLBACK")).await.is_err() {
             return;
         }
-        if let Some(kept) = kept {
-            self.0 = self.0.take().and_then(|connection| kept.keep(connection));
+        if let Some(keeper) = keeper {
+            self.0 = self.0.take().and_then(|connection| keeper.keep(connection));
         }
         if let Some(mut connection) = self.0.take() {
             connection.return_to_pool().await;

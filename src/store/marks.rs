@@ -16,11 +16,28 @@ use super::{Result, Tx};
 use crate::clock::Millis;
 
 /// Whether a row of `deliveries`, by that name, is under way.
-pub(super) fn under_way(row: &str) -> String {
-    format!(
-        "({row}.state = 1 AND EXISTS (SELECT 1 FROM batches b WHERE b.no = {row}.batch AND b.marked_to >= {row}.ordinal))"
-    )
+macro_rules! under_way {
+    ($row:literal) => {
+        concat!(
+            "(",
+            $row,
+            ".state = 1 AND EXISTS (SELECT 1 FROM batches b WHERE b.no = ",
+            $row,
+            ".batch AND b.marked_to >= ",
+            $row,
+            ".ordinal))"
+        )
+    };
 }
+pub(super) use under_way;
+
+/// The state of such a row: `sending` (2) where it is under way.
+macro_rules! state {
+    ($row:literal) => {
+        concat!("CASE WHEN ", $crate::store::marks::under_way!($row), " THEN 2 ELSE ", $row, ".state END")
+    };
+}
+pub(super) use state;
 
 const HOLD_SQLITE: &str =
     "SELECT no, epoch, marked_to FROM batches WHERE no IN (SELECT value FROM json_each($1)) AND state = 1";
@@ -78,34 +95,32 @@ impl Tx {
     pub(super) async fn queued(&mut self, turn: &BatchTurn, now: Millis) -> Result<Vec<i64>> {
         let mut wanted = turn.mark.clone();
         wanted.sort_unstable();
-        let (Some(first), Some(last)) = (wanted.first(), wanted.last()) else { return Ok(Vec::new()) };
-        let lease = turn.lease;
+        if wanted.is_empty() {
+            return Ok(wanted);
+        }
         let sql = self.pick(COUNT_SQLITE, COUNT_POSTGRES);
-        let n: i64 = run!(self, |c| sqlx::query_scalar(sql)
-            .bind(lease.dispatch_no)
-            .bind(lease.no)
-            .bind(Numbers(&wanted))
-            .bind(now)
-            .bind(first)
-            .bind(last)
-            .fetch_one(c)
-            .await)?;
+        let n = self.ask(sql, turn.lease, &wanted, now).await?;
         // Most of the time nothing has changed.
-        if usize::try_from(n) == Ok(wanted.len()) {
+        if n.first().is_some_and(|n| usize::try_from(*n) == Ok(wanted.len())) {
             return Ok(wanted);
         }
         let sql = self.pick(sqlite!("ordinal"), postgres!("ordinal"));
-        let mut found: Vec<i64> = run!(self, |c| sqlx::query_scalar(sql)
-            .bind(lease.dispatch_no)
-            .bind(lease.no)
-            .bind(Numbers(&wanted))
-            .bind(now)
-            .bind(first)
-            .bind(last)
-            .fetch_all(c)
-            .await)?;
+        let mut found = self.ask(sql, turn.lease, &wanted, now).await?;
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// What one of these statements finds; `wanted` is in order, and not empty.
+    async fn ask(&mut self, sql: &'static str, lease: Lease, wanted: &[i64], now: Millis) -> Result<Vec<i64>> {
+        Ok(run!(self, |c| sqlx::query_scalar(sql)
+            .bind(lease.dispatch_no)
+            .bind(lease.no)
+            .bind(Numbers(wanted))
+            .bind(now)
+            .bind(wanted.first())
+            .bind(wanted.last())
+            .fetch_all(c)
+            .await)?)
     }
 
     /// Says of batches that are held how far they are marked.

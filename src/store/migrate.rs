@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::migrate::{MigrateError, Migrator};
 
 use super::address::must_exist;
+use super::lent::Server;
 use super::pool::Pool;
 use super::upkeep::copy_database;
 use super::{Result, StoreError};
@@ -99,7 +100,7 @@ async fn applied_at(pool: &Pool) -> Result<HashMap<i64, Millis>> {
     );
     let rows: Vec<(i64, Millis)> = match pool {
         Pool::Sqlite { read, .. } => sqlx::query_as(sql).fetch_all(read).await?,
-        Pool::Postgres(p, _) => sqlx::query_as(sql).fetch_all(p).await?,
+        Pool::Postgres(Server { pool, .. }) => sqlx::query_as(sql).fetch_all(pool).await?,
     };
     Ok(rows.into_iter().collect())
 }
@@ -107,7 +108,7 @@ async fn applied_at(pool: &Pool) -> Result<HashMap<i64, Millis>> {
 /// Whoever else of ours is connected to this database of the server, this pool's own
 /// connections aside.
 async fn others(pool: &Pool) -> Result<Vec<String>> {
-    let Pool::Postgres(pool, _) = pool else { return Ok(Vec::new()) };
+    let Pool::Postgres(Server { pool, .. }) = pool else { return Ok(Vec::new()) };
     let sql = "SELECT DISTINCT COALESCE(client_addr::text, 'local') || ' ' || application_name FROM pg_stat_activity \
                WHERE datname = current_database() AND application_name LIKE 'gong % ' || current_schema() \
                AND application_name <> current_setting('application_name') ORDER BY 1";
@@ -142,7 +143,7 @@ async fn to_known(pool: &Pool, file: Option<&Path>, now: Millis) -> Result<()> {
     }
     let done = match pool {
         Pool::Sqlite { write, .. } => SQLITE.run(write).await,
-        Pool::Postgres(pool, _) => POSTGRES.run(pool).await,
+        Pool::Postgres(Server { pool, .. }) => POSTGRES.run(pool).await,
     };
     done.map_err(|e| migrate_error(&e, known))
 }
@@ -166,9 +167,9 @@ async fn applied_version(pool: &Pool) -> Result<i64> {
             0_i64 => (0, 0),
             n => (n, sqlx::query_scalar(newest).fetch_one(write).await?),
         },
-        Pool::Postgres(p, _) => match sqlx::query_scalar(exists).fetch_one(p).await? {
+        Pool::Postgres(Server { pool, .. }) => match sqlx::query_scalar(exists).fetch_one(pool).await? {
             0_i64 => (0, 0),
-            n => (n, sqlx::query_scalar(newest).fetch_one(p).await?),
+            n => (n, sqlx::query_scalar(newest).fetch_one(pool).await?),
         },
     };
     Ok(if found == 0 { 0 } else { version })

@@ -11,7 +11,7 @@ mod lines;
 
 use self::lines::{Column, Sum, line};
 use super::address::shown;
-use super::lent::{Kept, Lent};
+use super::lent::{Lent, Server};
 use super::partitions::WIDTH;
 use super::upkeep::Restored;
 use super::{Pool, Result, Store, StoreError, Tx, migrate};
@@ -69,16 +69,16 @@ impl Store {
             return Err(StoreError::Url(url.to_owned()));
         }
         let (pool, _) = Pool::open(url).await?;
-        let Pool::Postgres(server, kept) = &pool else { return Err(StoreError::Url(url.to_owned())) };
+        let Pool::Postgres(server) = &pool else { return Err(StoreError::Url(url.to_owned())) };
         migrate::run(&pool, None, self.now()).await?;
         // Whoever wants to write waits, and then finds it moved.
         let mut from = write.begin_with("BEGIN IMMEDIATE").await?;
-        let moved = bring(&mut from, kept, &progress).await?;
+        let moved = bring(&mut from, server, &progress).await?;
         let to = shown(url);
         sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2)").bind(MOVED).bind(to).execute(&mut *from).await?;
         from.commit().await?;
-        sqlx::query("DELETE FROM meta WHERE key = $1").bind(MOVING).execute(server).await?;
-        sqlx::query("ANALYZE").execute(server).await?;
+        sqlx::query("DELETE FROM meta WHERE key = $1").bind(MOVING).execute(&server.pool).await?;
+        sqlx::query("ANALYZE").execute(&server.pool).await?;
         pool.close().await;
         Ok(moved)
     }
@@ -110,7 +110,7 @@ impl Store {
 }
 
 /// One transaction over there: all of it arrives, and compares equal, or none of it.
-async fn bring(from: &mut SqliteConnection, server: &Kept, progress: &impl Fn(u64, u64)) -> Result<Vec<MovedTable>> {
+async fn bring(from: &mut SqliteConnection, server: &Server, progress: &impl Fn(u64, u64)) -> Result<Vec<MovedTable>> {
     let tables = tables(from).await?;
     let mut all = 0;
     for table in &tables {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
+use super::lent::Server;
 use super::{Pool, Result, Store, StoreError, Tx};
 use crate::say;
 
@@ -106,7 +107,7 @@ impl Tx {
 impl Store {
     async fn range_bounds(&self) -> Result<Vec<(i64, i64)>> {
         match &self.pool {
-            Pool::Postgres(pool, _) => Ok(sqlx::query_as(RANGES).fetch_all(pool).await?),
+            Pool::Postgres(Server { pool, .. }) => Ok(sqlx::query_as(RANGES).fetch_all(pool).await?),
             Pool::Sqlite { .. } => Ok(Vec::new()),
         }
     }
@@ -116,7 +117,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn ranges(&self) -> Result<Vec<Range>> {
-        let Pool::Postgres(pool, _) = &self.pool else { return Ok(Vec::new()) };
+        let Pool::Postgres(Server { pool, .. }) = &self.pool else { return Ok(Vec::new()) };
         let mut ranges = Vec::new();
         for (from, to) in self.range_bounds().await? {
             let size = LEDGER.map(|t| format!("pg_total_relation_size('{t}_{from}')")).join(" + ");
@@ -140,7 +141,7 @@ impl Store {
     /// When there is no such range, it is the newest, one of its dispatches has not
     /// been purged (its numbers would be lost), or the database fails.
     pub async fn detach_range(&self, from: i64, operator: &str) -> Result<Vec<String>> {
-        let Pool::Postgres(pool, _) = &self.pool else {
+        let Pool::Postgres(Server { pool, .. }) = &self.pool else {
             return Err(StoreError::Refused(say!(
                 "内置数据库没有分区。销毁旧数据请用 gong purge",
                 "the embedded database has no ranges. To destroy old data: gong purge"
@@ -181,7 +182,7 @@ impl Store {
 
     /// Whether a table belongs to the ledger, and if so, whether detaching it was begun.
     async fn attachment(&self, part: &str) -> Result<Option<bool>> {
-        let Pool::Postgres(pool, _) = &self.pool else { return Ok(None) };
+        let Pool::Postgres(Server { pool, .. }) = &self.pool else { return Ok(None) };
         let sql = "SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass($1)";
         Ok(sqlx::query_scalar(sql).bind(part).fetch_optional(pool).await?)
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolOptions;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqliteSynchronous};
 use sqlx::{Connection as _, Database, Executor as _, Row as _, Sqlite, Transaction};
 use tokio::sync::Mutex;
 
-use super::lent::{Kept, Lent};
+use super::lent::{Lent, Server};
 use super::{Result, StoreError, address};
 
 /// How long a statement waits for another process's write transaction. Ours stay
@@ -46,7 +46,7 @@ pub enum Pool {
         /// Receipt numbers that this process has reserved and not used yet.
         receipts: Arc<Mutex<Range<i64>>>,
     },
-    Postgres(PgPool, Kept),
+    Postgres(Server),
 }
 
 /// A write transaction on either engine.
@@ -64,7 +64,7 @@ macro_rules! read {
                 let $db = read;
                 $body
             }
-            $crate::store::Pool::Postgres(_, kept) => match $crate::store::lent::Lent::of(kept).await {
+            $crate::store::Pool::Postgres(server) => match $crate::store::lent::Lent::of(server).await {
                 Ok(mut lent) => {
                     let $db = &mut *lent;
                     $body
@@ -150,7 +150,7 @@ impl Pool {
                 .connect_with(server.clone())
                 .await;
             return match opened {
-                Ok(pool) => Ok((Self::Postgres(pool.clone(), Kept::of(pool)), None)),
+                Ok(pool) => Ok((Self::Postgres(Server::of(pool)), None)),
                 Err(error) => Err(address::unreachable(url, &server, error).await),
             };
         }
@@ -188,7 +188,7 @@ impl Pool {
     pub(crate) async fn begin(&self) -> sqlx::Result<Tx> {
         match self {
             Self::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
-            Self::Postgres(_, kept) => Lent::begin(kept, "BEGIN").await.map(Tx::Postgres),
+            Self::Postgres(server) => Lent::begin(server, "BEGIN").await.map(Tx::Postgres),
         }
     }
 
@@ -196,7 +196,7 @@ impl Pool {
     pub(crate) async fn begin_hot(&self) -> sqlx::Result<Tx> {
         match self {
             Self::Sqlite { .. } => self.begin().await,
-            Self::Postgres(_, kept) => Lent::begin_hot(kept, HOT).await.map(Tx::Postgres),
+            Self::Postgres(server) => Lent::begin_hot(server, HOT).await.map(Tx::Postgres),
         }
     }
 
@@ -205,7 +205,7 @@ impl Pool {
     pub(super) fn spare(&self) -> Option<Lent> {
         match self {
             Self::Sqlite { .. } => None,
-            Self::Postgres(_, kept) => Lent::spare(kept),
+            Self::Postgres(server) => Lent::spare(server),
         }
     }
 
@@ -226,14 +226,14 @@ impl Pool {
                 left.start += n;
                 Ok(left.start - n)
             }
-            Self::Postgres(_, kept) => {
+            Self::Postgres(server) => {
                 // One round trip and, as one message, one transaction; the disk is not waited
                 // for. What a crash loses of it, it loses together with whatever used the numbers.
                 let sql = format!(
                     "SET LOCAL synchronous_commit = off; \
                      UPDATE counters SET value = value + {n} WHERE name = 'receipt' RETURNING value"
                 );
-                let mut lent = Lent::of(kept).await?;
+                let mut lent = Lent::of(server).await?;
                 let rows = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *lent).await?;
                 let last: i64 = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
                 Ok(last - n + 1)
@@ -256,9 +256,9 @@ impl Pool {
                 write.close().await;
             }
             // What a part of the engine that was given up still holds never comes back.
-            Self::Postgres(pool, kept) => {
-                kept.close();
-                drop(tokio::time::timeout(CLOSES, pool.close()).await);
+            Self::Postgres(server) => {
+                server.keep_none();
+                drop(tokio::time::timeout(CLOSES, server.pool.close()).await);
             }
         }
     }
@@ -313,7 +313,7 @@ mod tests {
                 Pool::Sqlite { read, write, .. } => [read.options(), write.options()]
                     .map(|o| (o.get_idle_timeout(), o.get_max_lifetime(), o.get_min_connections()))
                     .to_vec(),
-                Pool::Postgres(pool, _) => {
+                Pool::Postgres(Server { pool, .. }) => {
                     let o = pool.options();
                     vec![(o.get_idle_timeout(), o.get_max_lifetime(), o.get_min_connections())]
                 }

@@ -43,7 +43,7 @@ impl Store {
             "SELECT DISTINCT c.name FROM dispatches p JOIN deliveries d ON d.dispatch_no = p.no JOIN channels c ON c.no = d.channel \
              WHERE p.item_id IN ({list}) AND p.mode = 'live' AND d.target = 0 AND (d.state IN ({}) OR {}) ORDER BY c.name",
             states.join(", "),
-            under_way("d")
+            under_way!("d")
         );
         let items = serde_json::json!(items).to_string();
         Ok(read!(self, |db| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(items).fetch_all(db).await)?)

@@ -101,10 +101,10 @@ impl Store {
     async fn snapshot(&self) -> Result<Tx> {
         Ok(match &self.pool {
             Pool::Sqlite { read, .. } => Tx::Sqlite(read.begin().await?),
-            Pool::Postgres(_, kept) => {
+            Pool::Postgres(server) => {
                 // A report counts millions between two statements, and holds nobody up.
                 let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 0";
-                Tx::Postgres(Lent::begin(kept, begin).await?)
+                Tx::Postgres(Lent::begin(server, begin).await?)
             }
         })
     }

@@ -164,7 +164,7 @@ impl Store {
         let (to, reason) =
             if cancelled { (State::Cancelled, Reason::Operator) } else { (State::Failed, Reason::Expired) };
         let (uncertain, unknown) = (State::Uncertain.code(), State::Unknown.code());
-        let which = format!("state IN ({}, {uncertain}) AND NOT {}", stoppable.join(","), under_way("deliveries"));
+        let which = format!("state IN ({}, {uncertain}) AND NOT {}", stoppable.join(","), under_way!("deliveries"));
         let change = format!(
             "state = CASE WHEN state = {uncertain} THEN {unknown} ELSE {} END, reason = {}, next_at = NULL",
             to.code(),

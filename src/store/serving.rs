@@ -48,7 +48,7 @@ fn followed() -> String {
          JOIN deliveries e ON e.dispatch_no = o.no WHERE o.mode = $2 AND e.step IN ({}) AND e.channel = $3 AND e.target > 0 AND (e.state IN ({}) OR {})",
         super::sheets::steps(),
         hung.join(", "),
-        super::marks::under_way("e")
+        super::marks::under_way!("e")
     )
 }
 

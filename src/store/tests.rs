@@ -68,10 +68,12 @@ impl Row {
 }
 
 async fn rows(store: &Store, no: i64) -> Vec<Row> {
-    // What is marked is `sending`.
-    let sql = "SELECT ordinal, channel, CASE WHEN state = 1 AND EXISTS (SELECT 1 FROM batches m WHERE m.no = batch AND m.marked_to >= ordinal) \
-               THEN 2 ELSE state END AS state, reason, batch, epoch, attempt, failures, parts, next_at, handed_at, reached_at, seen_at \
-               FROM deliveries WHERE dispatch_no = $1 ORDER BY ordinal";
+    let sql = concat!(
+        "SELECT ordinal, channel, ",
+        super::marks::state!("deliveries"),
+        " AS state, reason, batch, epoch, attempt, failures, parts, next_at, handed_at, reached_at, seen_at \
+               FROM deliveries WHERE dispatch_no = $1 ORDER BY ordinal"
+    );
     read!(store, |db| sqlx::query_as(sql).bind(no).fetch_all(db).await).unwrap()
 }
 
@@ -237,7 +239,9 @@ async fn hold(tx: &mut Tx, sql: &'static str) {
 /// Waits until `n` others wait for `holder`, or for one that waits for it, or until
 /// `done`. The embedded engine has one writer, so there they wait by themselves.
 async fn until_blocked(store: &Store, holder: &mut Tx, n: i64, done: impl Fn() -> bool) {
-    let (super::Pool::Postgres(pool, _), Tx::Postgres(tx)) = (&store.pool, holder) else { return };
+    let (super::Pool::Postgres(super::lent::Server { pool, .. }), Tx::Postgres(tx)) = (&store.pool, holder) else {
+        return;
+    };
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut **tx).await.unwrap();
     let sql = "WITH RECURSIVE w (pid) AS (SELECT a.pid FROM pg_stat_activity a WHERE $1 = ANY (pg_blocking_pids(a.pid)) \
                UNION SELECT a.pid FROM pg_stat_activity a JOIN w ON w.pid = ANY (pg_blocking_pids(a.pid))) SELECT COUNT(*) FROM w";

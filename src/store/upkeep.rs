@@ -96,7 +96,7 @@ impl Store {
         let waiting = [State::Planned, State::Queued, State::Retry, State::Deferred].map(|s| s.code().to_string());
         let uncertain = State::Uncertain.code();
         let (no_answer, restored) = (Reason::NoAnswer.code(), Reason::Restored.code());
-        let under_way = under_way("deliveries");
+        let under_way = under_way!("deliveries");
         // What was under way, or uncertain before, may have gone out before the copy.
         let sql = format!(
             "UPDATE deliveries SET reason = CASE WHEN state = {uncertain} OR {under_way} THEN {no_answer} ELSE {restored} END, \

@@ -147,7 +147,7 @@ impl<'a> Compiler<'a> {
                 let unheard = format!(
                     "EXISTS (SELECT 1 FROM attempts t WHERE t.dispatch_no = d.dispatch_no AND t.ordinal = d.ordinal AND t.class = {}) OR {}",
                     Class::Unknown as i32,
-                    under_way("d")
+                    under_way!("d")
                 );
                 let some = some_delivery(&HANDED_OVER, &format!(" OR {unheard}"));
                 let posted = posted_alone(&nos, &unheard);

@@ -6,6 +6,7 @@ use super::{Claim, Key};
 use crate::clock::Millis;
 use crate::domain::delivery::{Event, State, Word, next};
 use crate::store::bulk::Rows;
+use crate::store::marks::state;
 use crate::store::{Result, StoreError, Tx};
 
 #[derive(sqlx::FromRow, serde::Deserialize)]
@@ -115,18 +116,20 @@ impl Tx {
 }
 
 /// The rows as one JSON text: handed over one by one they cost the driver more than
-/// finding them does the database. What is marked is `sending` (store/marks.rs).
-const READ_SQLITE: &str = "SELECT json_group_array(json_array(d.dispatch_no, d.ordinal, CASE WHEN d.state = 1 AND EXISTS \
-     (SELECT 1 FROM batches m WHERE m.no = d.batch AND m.marked_to >= d.ordinal) THEN 2 ELSE d.state END, d.attempt, p.purged_at IS NOT NULL)) \
-     FROM (SELECT value->>0 AS dn, value->>1 AS o FROM json_each($1)) j \
-     JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o LEFT JOIN dispatches p ON p.no = d.dispatch_no";
+/// finding them does the database.
+const READ_SQLITE: &str = concat!(
+    "SELECT json_group_array(json_array(d.dispatch_no, d.ordinal, ",
+    state!("d"),
+    ", d.attempt, p.purged_at IS NOT NULL)) FROM (SELECT value->>0 AS dn, value->>1 AS o FROM json_each($1)) j \
+     JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o LEFT JOIN dispatches p ON p.no = d.dispatch_no"
+);
 
 macro_rules! lock {
     ($how:literal) => {
         concat!(
-            "SELECT d.dispatch_no, d.ordinal, CASE WHEN d.state = 1 AND EXISTS \
-             (SELECT 1 FROM batches m WHERE m.no = d.batch AND m.marked_to >= d.ordinal) THEN 2 ELSE d.state END AS state, \
-             d.attempt, (p.purged_at IS NOT NULL)::int AS purged \
+            "SELECT d.dispatch_no, d.ordinal, ",
+            state!("d"),
+            " AS state, d.attempt, (p.purged_at IS NOT NULL)::int AS purged \
              FROM unnest($1::bigint[], $2::bigint[]) AS j (dn, o) \
              JOIN deliveries d ON d.dispatch_no = j.dn AND d.ordinal = j.o LEFT JOIN dispatches p ON p.no = d.dispatch_no \
              ORDER BY d.dispatch_no, d.ordinal FOR NO KEY UPDATE OF d",

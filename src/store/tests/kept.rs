@@ -9,7 +9,7 @@ use crate::store::testing::stores;
 
 fn idle(store: &Store) -> usize {
     match &store.pool {
-        Pool::Postgres(_, kept) => kept.idle(),
+        Pool::Postgres(server) => server.idle(),
         Pool::Sqlite { .. } => 0,
     }
 }

@@ -34,7 +34,6 @@ const PERHAPS_KNOWN: &str = postgres!(" ON CONFLICT DO NOTHING");
 
 /// The disk is waited for by the commit of the turn, which comes later in the same log.
 const BESIDE: &str = "BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '12s'";
-const BESIDE_AGAIN: &str = "ROLLBACK; BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL lock_timeout = '12s'";
 
 /// What the gateway called the messages of a turn, column by column.
 #[derive(Default)]
@@ -79,7 +78,8 @@ impl<'a> Handles<'a> {
         match self.keep(channel, &mut open, NEW).await {
             // A repeat, or a turn that was on disk and nobody heard of it.
             Err(error) if error.as_database_error().is_some_and(DatabaseError::is_unique_violation) => {
-                open.execute(sqlx::raw_sql(BESIDE_AGAIN)).await?;
+                open.execute(sqlx::raw_sql("ROLLBACK")).await?;
+                open = open.in_transaction(BESIDE).await?;
                 self.keep(channel, &mut open, PERHAPS_KNOWN).await?;
             }
             kept => kept?,

@@ -102,6 +102,6 @@ impl Tx {
 }
 
 /// The least and the greatest.
-pub(in crate::store) fn bounds(ordinals: &[i64]) -> (i64, i64) {
+fn bounds(ordinals: &[i64]) -> (i64, i64) {
     ordinals.iter().fold((i64::MAX, i64::MIN), |(first, last), o| (first.min(*o), last.max(*o)))
 }

@@ -17,12 +17,12 @@ const OLD: i64 = 110;
 
 /// Rows read from end to end, and index entries read, of the large tables so far.
 async fn read_so_far(store: &Store) -> (i64, i64) {
-    let Pool::Postgres(pool, kept) = &store.pool else { return (0, 0) };
+    let Pool::Postgres(server) = &store.pool else { return (0, 0) };
     // Each connection keeps its counts for a while; all of them tell theirs now.
-    kept.close();
+    server.keep_none();
     let mut all = Vec::new();
-    for _ in 0..pool.options().get_max_connections() {
-        all.push(pool.acquire().await.unwrap());
+    for _ in 0..server.pool.options().get_max_connections() {
+        all.push(server.pool.acquire().await.unwrap());
     }
     for c in &mut all {
         sqlx::raw_sql("SELECT pg_stat_force_next_flush()").execute(&mut **c).await.unwrap();
