@@ -66,6 +66,7 @@ pub mod trial;
 pub mod turn;
 pub mod upkeep;
 pub mod visits;
+pub mod waiting;
 pub mod workers;
 
 use std::path::PathBuf;

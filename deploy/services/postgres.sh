@@ -5,6 +5,7 @@
 #   GONG_TEST_DIR      folder of the services      (/tmp/gong-tests-$UID)
 #   GONG_TEST_PG_PORT  its port                    (a free one, kept in the folder)
 #   GONG_PG_BIN        folder of PostgreSQL's programs (Debian's, the newest)
+#   GONG_PG_OPTIONS    more of its settings, when it starts: '-c shared_buffers=1GB'
 # Anyone on this machine may log in: it must never hold real data. kill ends every
 # process of it with SIGKILL; start goes on with what is on the disk.
 set -euo pipefail
@@ -66,7 +67,7 @@ start() {
     init 9>&-
     pick_port
     as_owner "$bin/pg_ctl" -D "$dir/data" -l "$dir/server.log" -w -t 60 -s start \
-      -o "-p $(cat "$dir/port") -c listen_addresses=127.0.0.1 -c unix_socket_directories='$dir' -c max_connections=300 -c max_locks_per_transaction=256 -c fsync=on" \
+      -o "-p $(cat "$dir/port") -c listen_addresses=127.0.0.1 -c unix_socket_directories='$dir' -c max_connections=300 -c max_locks_per_transaction=256 -c fsync=on ${GONG_PG_OPTIONS:-}" \
       </dev/null >/dev/null 9>&- || die "PostgreSQL does not start; see $dir/server.log"
   fi
   exec 9>&-

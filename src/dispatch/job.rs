@@ -16,9 +16,10 @@ use crate::domain::item::{Content, Lane};
 use crate::render::compose::{Composer, Sender};
 use crate::render::following::Following;
 use crate::render::messages::{Medium, Messages};
-use crate::store::batches::{Lease, Settling, Waiting};
+use crate::store::batches::{Lease, Settling};
 use crate::store::dispatches::{Dispatch, Mode};
 use crate::store::sheets::Boards;
+use crate::store::waiting::Waiting;
 use crate::store::{Result, Store, StoreError};
 use crate::vault::Owner;
 

@@ -3,9 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use serde::{Deserialize, Deserializer};
-
-use super::{Pool, Result, Store, StoreError, Tx};
+use super::{Result, Store, Tx};
 use crate::clock::Millis;
 use crate::domain::delivery::{Reason, State};
 
@@ -22,21 +20,6 @@ const DONE: i32 = 2;
 
 pub(super) const MOST_URGENT: &str = "SELECT b.lane FROM batches b JOIN dispatches d ON d.no = b.dispatch_no \
      WHERE b.channel = $1 AND b.state = 0 AND d.state = 'active' AND d.expires_at > $2 AND b.lane >= $3 ORDER BY b.lane, b.no LIMIT 1";
-
-/// The rows of a batch as one JSON text: a thousand rows handed over one by one cost
-/// the driver more than finding them does the database.
-pub(super) const LOAD_SQLITE: &str = "SELECT json_group_array(json_array(d.ordinal, d.attempt, d.failures, d.target, \
-     hex(a.sealed), a.gone, m.recipient_no, hex(m.vars_sealed))) FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
-     LEFT JOIN members m ON m.dispatch_no = d.dispatch_no AND m.ordinal = d.variant AND d.variant > 0 \
-     WHERE d.batch = $1 AND d.batch > 0 AND d.state = 1";
-/// A server makes JSON more slowly than the driver reads rows. The members are looked up
-/// apart (OFFSET 0): joined plainly, one that has not counted them since the dispatch came
-/// reads all members of the dispatch for each row, for it knows of none.
-pub(super) const LOAD_POSTGRES: &str = "SELECT d.ordinal, d.attempt, d.failures, d.target, a.sealed, a.gone, m.recipient_no, \
-     m.vars_sealed FROM deliveries d LEFT JOIN addresses a ON a.id = d.target \
-     LEFT JOIN LATERAL (SELECT r.recipient_no, r.vars_sealed FROM members r \
-     WHERE d.variant > 0 AND r.dispatch_no = $2 AND r.ordinal = d.variant OFFSET 0) m ON TRUE \
-     WHERE d.dispatch_no = $2 AND d.batch = $1 AND d.batch > 0 AND d.state = 1";
 
 /// Leases what is ready: `$1` channel, `$2` owner, `$3` until, `$4` now, `$5` the first
 /// lane, `$6` the last, `$7` at most.
@@ -56,48 +39,6 @@ pub struct Lease {
     pub dispatch_no: i64,
     pub lane: i32,
     pub epoch: i64,
-}
-
-/// A queued delivery with what is needed to render and send it; sealed still.
-#[derive(Debug, Deserialize)]
-pub struct Waiting {
-    pub ordinal: i64,
-    pub attempt: i32,
-    pub failures: i32,
-    /// An address id, a point's number or 0, as the channel has it.
-    pub target: i64,
-    /// Of the address with that id, if there is one.
-    #[serde(deserialize_with = "from_hex")]
-    pub address_sealed: Option<Vec<u8>>,
-    pub gone: Option<i32>,
-    /// Of the member whose own variables the text carries.
-    pub recipient_no: Option<i64>,
-    #[serde(deserialize_with = "from_hex")]
-    pub vars_sealed: Option<Vec<u8>>,
-    /// Variables that no list brings: of a call, the village and the link.
-    #[serde(skip)]
-    pub own: Option<serde_json::Value>,
-}
-
-/// A row of [`LOAD_POSTGRES`]: by position, since to find each column of each row by
-/// its name costs more than to read it.
-type Loaded = (i64, i32, i32, i64, Option<Vec<u8>>, Option<i32>, Option<i64>, Option<Vec<u8>>);
-
-impl From<Loaded> for Waiting {
-    fn from(row: Loaded) -> Self {
-        let (ordinal, attempt, failures, target, address_sealed, gone, recipient_no, vars_sealed) = row;
-        Self { ordinal, attempt, failures, target, address_sealed, gone, recipient_no, vars_sealed, own: None }
-    }
-}
-
-/// Bytes from hexadecimal digits; null and nothing are none.
-fn from_hex<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<Option<Vec<u8>>, D::Error> {
-    let digits: Option<&str> = Deserialize::deserialize(value)?;
-    let Some(digits) = digits.filter(|d| !d.is_empty()) else { return Ok(None) };
-    // Twice as fast as `hex::decode`, which collects byte by byte.
-    let mut bytes = vec![0; digits.len() / 2];
-    hex::decode_to_slice(digits, &mut bytes).map_err(serde::de::Error::custom)?;
-    Ok(Some(bytes))
 }
 
 /// What a takeover does with the window it finds.
@@ -158,27 +99,6 @@ impl Store {
             .bind(first_lane)
             .fetch_optional(db)
             .await)?)
-    }
-
-    /// The queued deliveries of a leased batch, in order.
-    pub async fn load_batch(&self, lease: Lease) -> Result<Vec<Waiting>> {
-        let mut rows: Vec<Waiting> = match &self.pool {
-            Pool::Sqlite { read, .. } => {
-                let json: String = sqlx::query_scalar(LOAD_SQLITE).bind(lease.no).fetch_one(read).await?;
-                serde_json::from_str(&json).map_err(|e| StoreError::Damaged(e.to_string()))?
-            }
-            Pool::Postgres(..) => {
-                let mut tx = self.begin_hot().await?;
-                let rows: Vec<Loaded> = run!(&mut tx, |c| sqlx::query_as(LOAD_POSTGRES)
-                    .bind(lease.no)
-                    .bind(lease.dispatch_no)
-                    .fetch_all(c)
-                    .await)?;
-                rows.into_iter().map(Waiting::from).collect()
-            }
-        };
-        rows.sort_unstable_by_key(|row| row.ordinal);
-        Ok(rows)
     }
 
     /// Renews the leases that this owner works on; returns those that it has no more:

@@ -23,6 +23,7 @@ mod sheets;
 mod snapshot;
 mod turns;
 mod unheard;
+mod waiting;
 
 use super::batches::Lease;
 use super::dispatches::{Dispatch, Mode, NewDispatch};

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::testing::stores;
-use crate::store::{batches, marks, outbox, receipts, schedule, turn};
+use crate::store::{batches, marks, outbox, receipts, schedule, turn, waiting};
 
 async fn plan(store: &Store, sql: &str) -> Vec<String> {
     // The writer knows what ANALYZE has found; a reader that was there before does not.
@@ -49,9 +49,11 @@ async fn hot_statements_use_their_indexes() {
             execute(store, "ANALYZE").await;
         }
         uses(store, batches::MOST_URGENT, &["batches_ready"]).await;
-        uses(store, batches::LOAD_SQLITE, &["deliveries_batch"]).await;
+        uses(store, waiting::LOAD_SQLITE, &["deliveries_batch"]).await;
         uses(store, &schedule::due_sql(&store.pool), &["deliveries_due"]).await;
-        uses(store, marks::COUNT_SQLITE, &["deliveries USING PRIMARY KEY", "SEARCH dispatches"]).await;
+        for sql in [marks::COUNT_SQLITE, marks::QUEUED_SQLITE] {
+            uses(store, sql, &["deliveries_batch", "SEARCH dispatches"]).await;
+        }
         uses(store, turn::TAKEN_SQLITE, &["deliveries USING PRIMARY KEY"]).await;
         uses(store, outbox::UNPUBLISHED_SQLITE, &["batches_outbox", "SEARCH d USING"]).await;
         uses(store, outbox::PUBLISHED, &["batches_published"]).await;

@@ -11,7 +11,7 @@ mod work;
 use super::*;
 use crate::store::receipts::{self, claims, meeting, parts, rows::KEEP};
 use crate::store::testing::{TestStore, many_deliveries, stores};
-use crate::store::{batches, marks, schedule, turn};
+use crate::store::{batches, marks, schedule, turn, waiting};
 
 /// Ten dispatches, half of them in the second range, all done but a thousand rows of
 /// the last; handles and receipts for every delivery.
@@ -120,8 +120,12 @@ async fn hot_statements_go_by_index(t: &TestStore) {
     let cases = [
         (batches::MOST_URGENT, "1, 1, 2".to_owned(), false, ""),
         (&*lease, "1, 'w', 1, 1, 2, 2, 10".to_owned(), true, ""),
-        (batches::LOAD_POSTGRES, "900003, 111".to_owned(), true, "deliveries_100"),
-        (marks::COUNT_POSTGRES, format!("111, 900003, {list}, 1, 1, 9"), true, "deliveries_100"),
+        (waiting::MEMBERS, format!("111, {list}"), true, "members_100"),
+        (waiting::ROWS, "111, 900003".to_owned(), true, "deliveries_100"),
+        (waiting::ADDRESSES, list.to_owned(), true, ""),
+        (waiting::NEIGHBOURS, "1, 2000".to_owned(), true, ""),
+        (marks::COUNT_POSTGRES, "111, 900003, 1, 9, 1".to_owned(), true, "deliveries_100"),
+        (marks::QUEUED_POSTGRES, "111, 900003, 1, 9, 1".to_owned(), true, "deliveries_100"),
         (turn::TAKEN_POSTGRES, format!("111, '{{900003,900004}}', 1, 3, 1, 1, {list}, 1, 9"), true, "deliveries_100"),
         (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 101".to_owned(), true, "handles_100"),
         (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 0".to_owned(), true, ""),
@@ -171,7 +175,8 @@ async fn a_batch_of_a_new_dispatch_finds_its_members_by_their_key() {
     for t in stores().await.iter().filter(|t| t.engine == "postgres") {
         approved(&t.store).await;
         fill(t, 20_000).await;
-        let plan = plan(&t.store, batches::LOAD_POSTGRES, "900003, 111", true).await;
+        let list: Vec<String> = (3_001..=4_000).map(|n| n.to_string()).collect();
+        let plan = plan(&t.store, waiting::MEMBERS, &format!("111, '{{{}}}'", list.join(",")), true).await;
         let members = plan.lines().skip_while(|l| !l.contains(" on members")).find(|l| l.contains("Index Cond"));
         assert!(members.is_some_and(|l| l.contains("ordinal")), "{plan}");
     }

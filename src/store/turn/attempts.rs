@@ -35,7 +35,9 @@ impl Tx {
             same.1 = same.1.max(r.at);
         }
         let lease = turn.lease;
-        for ((attempt, class, code), (ordinals, at)) in heard {
+        for ((attempt, class, code), (mut ordinals, at)) in heard {
+            // In order, one page of the key after the other.
+            ordinals.sort_unstable();
             let sql = self.pick(SQLITE, if first { FIRST_POSTGRES } else { AGAIN_POSTGRES });
             exec!(
                 self,
