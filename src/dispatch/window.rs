@@ -188,10 +188,11 @@ impl Line {
     pub fn next_turn(&mut self, may_mark: bool, flush: Duration) -> Option<Vec<BatchTurn>> {
         let size = self.window.size();
         let waiting: usize = self.batches.iter().map(|b| b.ready.len()).sum();
-        // What is given back makes room in the same transaction.
+        let most = if may_mark { waiting.min(MARKS) } else { 0 };
+        let room_without = |leaving: usize| size.saturating_sub(self.open - leaving).min(most);
         let unsent: usize = self.batches.iter().map(|b| b.unsent).sum();
-        let room = if may_mark { size.saturating_sub(self.open - unsent).min(waiting).min(MARKS) } else { 0 };
         let records: usize = self.batches.iter().map(|b| b.records.len() + b.unsent).sum();
+        let room = room_without(unsent);
         let ripe = records >= (size / 2).clamp(1, GROUP)
             || self.oldest_record.is_some_and(|at| at.elapsed() >= flush)
             || records > 0 && self.open == records
@@ -201,7 +202,9 @@ impl Line {
         if !ripe && !wanted && !closing {
             return None;
         }
-        self.choose_marks(room);
+        // What leaves in this turn makes room in it: the next are marked while the gateway
+        // still has the rest of the window, not a turn later.
+        self.choose_marks(room_without(records));
         self.oldest_record = None;
         let turns: Vec<BatchTurn> = self.batches.iter_mut().filter_map(Loaded::turn).collect();
         (!turns.is_empty()).then_some(turns)

@@ -206,11 +206,27 @@ impl World {
     }
 }
 
-#[tokio::test]
-async fn the_store_always_knows_what_is_under_way() {
+async fn job() -> Arc<Job> {
     let t = stores().await.remove(0);
     let item = approved(&t.store).await;
-    let job = Arc::new(Job::of(t.store.create_dispatch(&order(&item, 2)).await.unwrap()));
+    Arc::new(Job::of(t.store.create_dispatch(&order(&item, 2)).await.unwrap()))
+}
+
+#[tokio::test]
+async fn a_turn_marks_as_many_as_it_records() {
+    let mut world = World::new(job().await, 4);
+    for step in [Step::Lease(1), Step::Turn, Step::Done, Step::Send(4), Step::Answer(0)] {
+        world.take(step);
+    }
+    assert!(world.line.next_turn(true, Duration::MAX).is_none(), "one of four is not worth a turn");
+    world.take(Step::Answer(0));
+    let turns = world.line.next_turn(true, Duration::MAX).unwrap();
+    assert_eq!((turns[0].records.len(), turns[0].mark.len()), (2, 2), "while the other two are under way");
+}
+
+#[tokio::test]
+async fn the_store_always_knows_what_is_under_way() {
+    let job = job().await;
     let steps = (1..8_usize, proptest::collection::vec(step(), 1..80));
     proptest!(ProptestConfig::with_cases(2_000), |((window, steps) in steps)| {
         let mut world = World::new(Arc::clone(&job), window);
