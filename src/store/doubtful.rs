@@ -20,8 +20,8 @@ impl Store {
     /// When the database fails.
     pub async fn doubtful_deliveries(&self) -> Result<Vec<Doubtful>> {
         let sql = "SELECT d.dispatch_no, d.ordinal, CASE WHEN d.handed_at IS NULL THEN 0 ELSE 1 END AS handed_over \
-                   FROM (SELECT DISTINCT dispatch_no, ordinal FROM attempts WHERE class = $1) a \
-                   JOIN deliveries d ON d.dispatch_no = a.dispatch_no AND d.ordinal = a.ordinal";
+                   FROM (SELECT DISTINCT dispatch_no, ordinal FROM tries WHERE class = $1) t \
+                   JOIN deliveries d ON d.dispatch_no = t.dispatch_no AND d.ordinal = t.ordinal";
         Ok(read!(self, |db| sqlx::query_as(sql).bind(Class::Unknown as i32).fetch_all(db).await)?)
     }
 

@@ -2,6 +2,7 @@
 //! particular.
 
 use super::marks::under_way;
+use super::turn::attempts::tried;
 use super::{Result, Store};
 use crate::channel::CLASS_ACCEPTED;
 use crate::domain::delivery::State;
@@ -25,11 +26,13 @@ impl Store {
     pub async fn held_posts(&self, dispatch_no: i64) -> Result<Vec<HeldPost>> {
         let sql = format!(
             "SELECT c.name AS channel, d.state, a.class, a.code FROM deliveries d JOIN channels c ON c.no = d.channel \
-             JOIN attempts a ON a.dispatch_no = d.dispatch_no AND a.ordinal = d.ordinal \
+             JOIN attempts a ON {} \
              WHERE d.dispatch_no = $1 AND d.target = 0 AND d.state <> {} AND a.class <> {CLASS_ACCEPTED} \
-             AND NOT EXISTS (SELECT 1 FROM attempts b WHERE b.dispatch_no = a.dispatch_no AND b.ordinal = a.ordinal AND b.at > a.at) \
+             AND NOT EXISTS (SELECT 1 FROM attempts b WHERE {} AND b.at > a.at) \
              ORDER BY d.ordinal",
-            State::Sent.code()
+            tried!("a", "d"),
+            State::Sent.code(),
+            tried!("b", "d")
         );
         Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(dispatch_no).fetch_all(db).await)?)
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::batches::Lease;
 use super::dispatches::Dispatch;
+use super::turn::attempts::tried;
 use super::{Result, Store};
 use crate::clock::Millis;
 use crate::domain::delivery::State;
@@ -230,8 +231,9 @@ impl Store {
     pub async fn sheet_words(&self, dispatch_no: i64, prefix: &str) -> Result<Vec<(String, i64)>> {
         let printed = list(&[State::Printed.code(), State::Posted.code(), State::TakenDown.code()]);
         let sql = format!(
-            "SELECT a.code, COUNT(DISTINCT a.ordinal) FROM deliveries d JOIN attempts a ON a.dispatch_no = d.dispatch_no \
-             AND a.ordinal = d.ordinal WHERE d.dispatch_no = $1 AND d.state IN ({printed}) AND a.code LIKE $2 GROUP BY a.code ORDER BY a.code"
+            "SELECT a.code, COUNT(DISTINCT d.ordinal) FROM deliveries d JOIN attempts a ON {} \
+             WHERE d.dispatch_no = $1 AND d.state IN ({printed}) AND a.code LIKE $2 GROUP BY a.code ORDER BY a.code",
+            tried!("a", "d")
         );
         Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(dispatch_no)

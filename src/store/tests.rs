@@ -17,6 +17,7 @@ mod plans;
 mod points;
 mod receipts;
 mod registers;
+mod runs;
 mod schedule;
 mod server_plans;
 mod sheets;

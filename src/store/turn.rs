@@ -5,7 +5,7 @@
 //! Fencing: a row is touched only in a batch whose lease is held, which stays locked to
 //! the end of the turn. A late result changes nothing and enters like a receipt.
 
-mod attempts;
+pub(super) mod attempts;
 mod handles;
 mod late;
 mod taken;
@@ -118,7 +118,7 @@ impl Store {
         let queued = tx.queued(&turn, at).await?;
         turn.records.retain(|r| queued.binary_search(&r.ordinal).is_ok());
         let changed = tx.record_other(lease, &turn.records.iter().collect::<Vec<_>>()).await?;
-        tx.append_attempts(&turn, changed == turn.records.len() as u64).await?;
+        tx.append_attempts(&[&turn], changed == turn.records.len() as u64).await?;
         tx.commit().await
     }
 }
@@ -160,17 +160,17 @@ impl Tx {
             changed += self.record_other(turn.lease, &other).await?;
         }
         let first = changed == all;
-        for turn in ours {
-            self.append_attempts(turn, first).await?;
-            self.mark_gone(&turn.records).await?;
-        }
+        self.append_attempts(&ours, first).await?;
         if !first {
             self.enter_late_of(channel, &groups).await?;
         }
-        for (turn, _) in lost {
-            self.append_attempts(turn, false).await?;
-            self.mark_gone(&turn.records).await?;
+        let lost: Vec<&BatchTurn> = lost.into_iter().map(|(t, _)| t).collect();
+        self.append_attempts(&lost, false).await?;
+        for turn in &lost {
             self.enter_late(channel, turn.lease.dispatch_no, turn.records.iter().collect()).await?;
+        }
+        for turn in ours.iter().chain(&lost) {
+            self.mark_gone(&turn.records).await?;
         }
         Ok(())
     }

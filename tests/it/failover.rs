@@ -75,12 +75,11 @@ async fn a_gateway_that_errs_gives_way_and_comes_back() {
     let ledger = Ledger::open(&site.database()).await;
     ledger.assert_sound().await;
     ledger.assert_conserved().await;
-    let named =
-        ledger.count("SELECT COUNT(*) FROM attempts WHERE code LIKE 'kannel: %' OR code LIKE 'kannel-2: %'").await;
-    assert_eq!(named, ledger.count("SELECT COUNT(*) FROM attempts").await);
+    let named = ledger.count("SELECT COUNT(*) FROM tries WHERE code LIKE 'kannel: %' OR code LIKE 'kannel-2: %'").await;
+    assert_eq!(named, ledger.count("SELECT COUNT(*) FROM tries").await);
     for gateway in [
-        "SELECT COUNT(*) FROM attempts WHERE code LIKE 'kannel: %' AND class = 0",
-        "SELECT COUNT(*) FROM attempts WHERE code LIKE 'kannel-2: %' AND class = 0",
+        "SELECT COUNT(*) FROM tries WHERE code LIKE 'kannel: %' AND class = 0",
+        "SELECT COUNT(*) FROM tries WHERE code LIKE 'kannel-2: %' AND class = 0",
     ] {
         assert!(ledger.count(gateway).await > 100);
     }
@@ -127,8 +126,7 @@ async fn a_gateway_that_dies_costs_no_pause_and_no_unflagged_duplicate() {
     let ledger = Ledger::open(&site.database()).await;
     ledger.assert_sound().await;
     ledger.assert_conserved().await;
-    let unheard =
-        ledger.pairs("SELECT dispatch_no, ordinal, COUNT(*) FROM attempts WHERE class = 6 GROUP BY 1, 2").await;
+    let unheard = ledger.pairs("SELECT dispatch_no, ordinal, COUNT(*) FROM tries WHERE class = 6 GROUP BY 1, 2").await;
     let twice: Vec<_> = taken.iter().filter(|(_, n)| **n > 1).map(|(of, _)| *of).collect();
     assert!(!twice.is_empty());
     for (dispatch, ordinal) in twice {

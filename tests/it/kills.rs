@@ -130,7 +130,7 @@ impl Fleet {
         let log = rig::log(self.gateway.addr).await;
         let copies = self.ledger.assert_flagged(&self.app.store.vault, &log).await;
         assert_eq!(copies.missing, 0);
-        let taken_over = self.count("SELECT COUNT(*) FROM attempts WHERE code = 'takeover'").await;
+        let taken_over = self.count("SELECT COUNT(*) FROM tries WHERE code = 'takeover'").await;
         assert!(usize::try_from(taken_over).unwrap() <= windows * WINDOW, "{taken_over} of {windows} windows");
         println!("dispatch {dispatch}: {arrived} arrived; in all {copies:?}, {taken_over} from takeovers");
         copies

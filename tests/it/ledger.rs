@@ -84,7 +84,7 @@ impl Ledger {
             *took.entry((i64::from(of.dispatch_no), i64::from(of.ordinal))).or_default() += 1;
         }
         let flags: HashMap<(i64, i64), usize> = self
-            .pairs("SELECT dispatch_no, ordinal, COUNT(*) FROM attempts WHERE class = 6 GROUP BY dispatch_no, ordinal")
+            .pairs("SELECT dispatch_no, ordinal, COUNT(*) FROM tries WHERE class = 6 GROUP BY dispatch_no, ordinal")
             .await
             .into_iter()
             .map(|(dispatch, ordinal, n)| ((dispatch, ordinal), usize::try_from(n).unwrap()))
@@ -156,7 +156,7 @@ const ALWAYS: [(&str, &str); 12] = [
 const SETTLED: [(&str, &str); 4] = [
     (
         "for what was handed over there is an answer or a receipt",
-        "SELECT COUNT(*) FROM deliveries d WHERE d.state IN (3, 4, 5, 6, 7) AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.dispatch_no = d.dispatch_no AND a.ordinal = d.ordinal) \
+        "SELECT COUNT(*) FROM deliveries d WHERE d.state IN (3, 4, 5, 6, 7) AND NOT EXISTS (SELECT 1 FROM tries a WHERE a.dispatch_no = d.dispatch_no AND a.ordinal = d.ordinal) \
          AND NOT EXISTS (SELECT 1 FROM receipts r WHERE r.dispatch_no = d.dispatch_no AND r.ordinal = d.ordinal)",
     ),
     ("nobody holds a batch", "SELECT COUNT(*) FROM batches WHERE state <> 2"),

@@ -25,7 +25,7 @@ fn silent() -> Behaviour {
 /// (dispatch, delivery) of every attempt that the ledger says nobody heard back from.
 async fn flagged(site: &Site) -> HashSet<(i64, i64)> {
     let ledger = Ledger::open(&site.database()).await;
-    let rows = ledger.pairs("SELECT dispatch_no, ordinal, attempt FROM attempts WHERE class = 6").await;
+    let rows = ledger.pairs("SELECT dispatch_no, ordinal, attempt FROM tries WHERE class = 6").await;
     ledger.close().await;
     rows.into_iter().map(|(d, o, _)| (d, o)).collect()
 }
@@ -153,7 +153,7 @@ async fn a_gateway_that_is_down_costs_no_attempt() {
     let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
     let ledger = Ledger::open(&site.database()).await;
     // Long enough for every message to have spent its two attempts, were they counted.
-    let tries = async || ledger.count("SELECT COUNT(*) FROM attempts WHERE class = 7").await;
+    let tries = async || ledger.count("SELECT COUNT(*) FROM tries WHERE class = 7").await;
     until("several tries", SOON, async || tries().await >= 2).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(in_state(&app, dispatch.no, State::Failed).await, 0);

@@ -43,7 +43,7 @@ async fn an_engine_whose_lines_went_dead_goes_on_over_others() {
     until("it ends", SOON + Duration::from_mins(1), async || count(&over).await == 1).await;
     let delivered = count(&format!("deliveries WHERE state = {}", State::Delivered.code())).await;
     assert_eq!((delivered, count("deliveries").await), (delivered, delivered));
-    let doubtful = count("attempts WHERE class = 6").await;
+    let doubtful = count("tries WHERE class = 6").await;
     let doubled = i64::try_from(gateway.stats().duplicates).unwrap();
     assert!(doubled <= doubtful, "{doubled} twice, {doubtful} of them flagged");
     serving.stop().await;

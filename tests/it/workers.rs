@@ -95,7 +95,7 @@ async fn workers_share_a_rate_and_come_and_go() {
     for process in [second, third, planner] {
         told_to_end(process).await;
     }
-    assert_eq!(fleet.count("SELECT COUNT(*) FROM attempts WHERE class = 6").await, 0, "none was ever uncertain");
+    assert_eq!(fleet.count("SELECT COUNT(*) FROM tries WHERE class = 6").await, 0, "none was ever uncertain");
     assert_eq!(fleet.count("SELECT COUNT(*) FROM workers").await, 0, "all took their leave");
     fleet.assert_conserved().await;
     assert_eq!(fleet.gateway.stats().duplicates, 0);
@@ -151,7 +151,7 @@ async fn another_leads_within_ten_seconds_and_sending_goes_on() {
     told_to_end(worker).await;
     told_to_end(third).await;
     fleet.assert_conserved().await;
-    assert_eq!(fleet.count("SELECT COUNT(*) FROM attempts WHERE class = 6").await, 0);
+    assert_eq!(fleet.count("SELECT COUNT(*) FROM tries WHERE class = 6").await, 0);
     assert_eq!(fleet.gateway.stats().duplicates, 0);
     fleet.end().await;
 }
@@ -185,7 +185,7 @@ async fn killed_or_frozen(fleet: Fleet) {
     signal(&frozen, Signal::STOP);
     drop(killed);
     // What the two held is taken over, and the third sends it.
-    let taken = "SELECT COUNT(*) FROM attempts WHERE code = 'takeover'";
+    let taken = "SELECT COUNT(*) FROM tries WHERE code = 'takeover'";
     until("taken over", SOON, async || fleet.count(taken).await > 0).await;
     println!("taken over {:?} after kill -9 and SIGSTOP", at.elapsed());
     assert!(at.elapsed() < 20 * SECOND, "{:?}", at.elapsed());
@@ -252,7 +252,7 @@ async fn the_urgent_have_almost_all_of_every_worker() {
     for process in [one, other, planner] {
         told_to_end(process).await;
     }
-    assert_eq!(fleet.count("SELECT COUNT(*) FROM attempts WHERE class = 6").await, 0);
+    assert_eq!(fleet.count("SELECT COUNT(*) FROM tries WHERE class = 6").await, 0);
     fleet.assert_conserved().await;
     fleet.end().await;
 }

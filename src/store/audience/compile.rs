@@ -14,6 +14,7 @@ use crate::domain::audience::{
 };
 use crate::domain::delivery::State;
 use crate::store::marks::under_way;
+use crate::store::turn::attempts::tried;
 
 type Compiled<T> = Result<(T, String), AudienceError>;
 
@@ -145,7 +146,8 @@ impl<'a> Compiler<'a> {
             Referent::Told => {
                 // Whatever became of it since, nobody knows what came of an unheard attempt.
                 let unheard = format!(
-                    "EXISTS (SELECT 1 FROM attempts t WHERE t.dispatch_no = d.dispatch_no AND t.ordinal = d.ordinal AND t.class = {}) OR {}",
+                    "EXISTS (SELECT 1 FROM attempts t WHERE {} AND t.class = {}) OR {}",
+                    tried!("t", "d"),
                     Class::Unknown as i32,
                     under_way!("d")
                 );

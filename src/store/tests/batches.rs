@@ -90,7 +90,7 @@ async fn a_takeover_makes_the_window_uncertain_and_fences_the_old_lease() {
                 assert_eq!((row.state(), row.reason), (State::Uncertain, reason.code()));
                 assert_eq!((row.next_at, row.failures, row.attempt), (Some(NOON + 5_000), 1, 1));
             }
-            let ledger = "SELECT CAST(ordinal AS TEXT) || ' ' || class || ' ' || code || ' ' || epoch FROM attempts";
+            let ledger = "SELECT CAST(ordinal AS TEXT) || ' ' || class || ' ' || code || ' ' || epoch FROM tries";
             let ledger = format!("{ledger} WHERE dispatch_no = {} ORDER BY ordinal", d.no);
             assert_eq!(store.probe_lines(ledger).await, ["1 6 takeover 2", "2 6 takeover 2"]);
 

@@ -31,6 +31,9 @@ async fn fill(t: &TestStore, n: i64) {
                  SELECT d, o, 0, 1, o, 0, {state}, g / 1000 + 1 FROM ({of}) x"),
         format!("INSERT INTO delivery_members (dispatch_no, member, delivery, via) SELECT d, o, o, 1 FROM ({of}) x"),
         format!("INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) SELECT 1, 'g' || g, d, o, 1, 1, 1 FROM ({of}) x"),
+        // Runs of two, so that there are as many as a gateway in no order leaves.
+        format!("INSERT INTO attempts (dispatch_no, ordinal, attempt, batch, epoch, class, code, at, more) \
+                 SELECT d, o, 1, 1, 1, 0, '', 0, 1 FROM ({of}) x WHERE o % 2 = 1"),
         format!("INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, dispatch_no, ordinal, attempt) \
                  SELECT g, 1, 0, 'g' || g, 5, '', d, o, 1 FROM ({of}) x"),
         "INSERT INTO batches (no, dispatch_no, channel, lane, size, state) SELECT g, 110, 1, 2, 1000, CASE WHEN g < 5000 THEN 2 ELSE 0 END FROM generate_series(1, 5010) g".to_owned(),
@@ -179,6 +182,20 @@ async fn a_batch_of_a_new_dispatch_finds_its_members_by_their_key() {
         let plan = plan(&t.store, waiting::MEMBERS, &format!("111, '{{{}}}'", list.join(",")), true).await;
         let members = plan.lines().skip_while(|l| !l.contains(" on members")).find(|l| l.contains("Index Cond"));
         assert!(members.is_some_and(|l| l.contains("ordinal")), "{plan}");
+    }
+}
+
+/// The attempts at a delivery, near its number and not among all of the dispatch.
+#[tokio::test]
+async fn the_attempts_at_a_delivery_are_found_by_its_number() {
+    for t in stores().await.iter().filter(|t| t.engine == "postgres") {
+        approved(&t.store).await;
+        fill(t, 20_000).await;
+        for dispatch in [110, 111] {
+            let plan = plan(&t.store, plans::UNHEARD, &dispatch.to_string(), false).await;
+            let index = plan.lines().skip_while(|l| !l.contains(" on attempts_100")).find(|l| l.contains("Index Cond"));
+            assert!(index.is_some_and(|l| l.matches("ordinal").count() > 2), "{plan}");
+        }
     }
 }
 

@@ -38,7 +38,7 @@ async fn a_turn_records_what_came_back_and_marks_what_is_next() {
         assert_eq!((now[0].handed_at, now[2].handed_at), (Some(NOON + 1), None));
         let gone = store.probe_lines("SELECT CAST(id AS TEXT) FROM addresses WHERE gone = 1".into()).await;
         assert_eq!(gone, ["4"]);
-        let tried = "SELECT CAST(ordinal AS TEXT) || ':' || class || ':' || code FROM attempts ORDER BY ordinal";
+        let tried = "SELECT CAST(ordinal AS TEXT) || ':' || class || ':' || code FROM tries ORDER BY ordinal";
         assert_eq!(store.probe_lines(tried.into()).await, ["1:0:0", "2:0:0", "3:2:503", "4:4:503", "5:6:503"]);
         let handles =
             "SELECT gateway_id || ':' || ordinal || ':' || part || '/' || parts FROM handles ORDER BY gateway_id";
@@ -58,7 +58,7 @@ async fn only_rows_that_were_refused_are_said_to_be() {
         let refused: Vec<_> = (1..=2).map(|o| (o, 1, Reason::Permanent, "no text".to_owned())).collect();
         store.refuse_queued(lease, &refused).await.unwrap();
         assert_eq!(states(store, d.no).await, [State::Failed, State::Cancelled, State::Queued], "{}", t.engine);
-        let tried = "SELECT CAST(ordinal AS TEXT) FROM attempts ORDER BY ordinal";
+        let tried = "SELECT CAST(ordinal AS TEXT) FROM tries ORDER BY ordinal";
         assert_eq!(store.probe_lines(tried.into()).await, ["1"], "{}", t.engine);
         // Nothing at all where the dispatch stands still.
         store.steer_dispatch(d.no, "paused", "甲").await.unwrap();
@@ -128,7 +128,7 @@ async fn a_late_acceptance_is_evidence_and_a_late_failure_is_not() {
         assert_eq!(handed, [true, false, true, true]);
         assert_eq!((now[2].parts, now[2].next_at, now[2].reason), (2, None, 0));
         assert!(mark(store, new, &[3, 4]).await.is_empty(), "what was taken does not go again");
-        let told = "SELECT COUNT(*) FROM attempts WHERE class = 3 AND ordinal = 2";
+        let told = "SELECT COUNT(*) FROM tries WHERE class = 3 AND ordinal = 2";
         assert_eq!(store.probe_count(told.into()).await, 1, "the ledger keeps the late failure");
         assert_eq!(store.probe_count("SELECT COUNT(*) FROM handles".into()).await, 3);
     }
@@ -146,7 +146,7 @@ async fn rows_that_can_never_go_are_refused_through_the_ledger() {
         let now = rows(store, d.no).await;
         assert_eq!((now[1].state(), now[1].reason), (State::Failed, Reason::AddressGone.code()), "{}", t.engine);
         assert_eq!((now[0].state(), now[2].state()), (State::Sending, State::Queued));
-        assert_eq!(store.probe_lines("SELECT code FROM attempts".into()).await, ["gone"]);
+        assert_eq!(store.probe_lines("SELECT code FROM tries".into()).await, ["gone"]);
         store.steer_dispatch(d.no, "paused", "甲").await.unwrap();
         store.refuse_queued(lease, &[(3, 1, Reason::Permanent, "x".into())]).await.unwrap();
         assert_eq!(rows(store, d.no).await[2].state(), State::Queued, "a paused dispatch stands still");

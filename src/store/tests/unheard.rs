@@ -38,7 +38,7 @@ async fn a_turn_of_which_nobody_heard_is_taken_up_by_the_next() {
             BatchTurn { records: vec![taken(1, &["a"])], unsent: 1, mark: vec![3, 4], open_to: 2, ..turn(lease) };
         assert_eq!(store.turn(SMS, std::slice::from_ref(&next)).await.unwrap(), [[3, 4]]);
         assert_eq!(store.turn(SMS, &[next]).await.unwrap(), [[3, 4]], "{}: its answer may be repeated", t.engine);
-        let told = "SELECT COUNT(*) FROM attempts".to_owned();
+        let told = "SELECT COUNT(*) FROM tries".to_owned();
         assert_eq!(store.probe_count(told).await, 1);
         let records = [2, 3, 4].map(|o| taken(o, &[])).to_vec();
         run(store, BatchTurn { records, mark: vec![5, 6], ..turn(lease) }).await;
@@ -63,7 +63,7 @@ async fn what_a_turn_marked_unheard_waits_again_when_its_batch_goes() {
             }
             assert_eq!(states(store, d.no).await, [State::Queued; 6], "{}", t.engine);
             assert!(ends(store, d.no).await, "{}: {:?}", t.engine, states(store, d.no).await);
-            assert_eq!(store.probe_count("SELECT COUNT(*) FROM attempts WHERE class = 6".into()).await, 0);
+            assert_eq!(store.probe_count("SELECT COUNT(*) FROM tries WHERE class = 6".into()).await, 0);
         }
         // Nobody leases from one that was called off.
         let (d, lease) = unheard(store).await;

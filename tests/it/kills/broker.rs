@@ -77,7 +77,7 @@ async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
     let (arrived, failed) =
         (in_state(&fleet.app, dispatch, State::Delivered).await, in_state(&fleet.app, dispatch, State::Failed).await);
     assert_eq!((arrived, failed), (done.deliveries - 3, 3), "{:?}", fleet.app.store.delivery_counts(dispatch).await);
-    let words = fleet.count("SELECT COUNT(*) FROM attempts WHERE code = 'sealed data does not open'").await;
+    let words = fleet.count("SELECT COUNT(*) FROM tries WHERE code = 'sealed data does not open'").await;
     assert_eq!(words, 3);
     fleet.ledger.assert_settled().await;
     let log = crate::rig::log(fleet.gateway.addr).await;

@@ -1,0 +1,12 @@
+-- A gateway says the same of a thousand deliveries that follow one another: that is one
+-- row now, a run of them, where it was a thousand (src/store/turn/attempts.rs).
+
+-- How many deliveries after `ordinal` heard the same.
+ALTER TABLE attempts ADD COLUMN more INTEGER NOT NULL DEFAULT 0 CHECK (more BETWEEN 0 AND 999);
+
+-- One row for every try, as attempts had before.
+CREATE VIEW tries AS
+    SELECT a.dispatch_no, d.ordinal, a.attempt, a.batch, a.epoch, a.class, a.code, a.at
+    FROM attempts a
+    JOIN deliveries d ON d.dispatch_no = a.dispatch_no AND d.ordinal BETWEEN a.ordinal AND a.ordinal + a.more
+    WHERE a.ordinal BETWEEN d.ordinal - 999 AND d.ordinal;
