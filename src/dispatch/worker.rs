@@ -270,6 +270,8 @@ impl Worker {
                 crate::failpoint::at!("after_mark", marked.iter().any(|rows| !rows.is_empty()));
                 self.tools.counts.turns.inc_by(u64::from(turns.iter().any(|t| !t.records.is_empty())));
                 self.line.turned(&turns, &marked);
+                // What was marked while the breaker opened goes back before it is sent.
+                self.unobeyed |= !self.breaker.lets_through(Instant::now());
                 self.tools.queue.turned(self.way.no, &turns);
             }
             Err(error) => {

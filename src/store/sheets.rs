@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use super::batches::Lease;
 use super::dispatches::Dispatch;
-use super::turn::attempts::tried;
 use super::{Result, Store};
 use crate::clock::Millis;
 use crate::domain::delivery::State;
@@ -231,9 +230,8 @@ impl Store {
     pub async fn sheet_words(&self, dispatch_no: i64, prefix: &str) -> Result<Vec<(String, i64)>> {
         let printed = list(&[State::Printed.code(), State::Posted.code(), State::TakenDown.code()]);
         let sql = format!(
-            "SELECT a.code, COUNT(DISTINCT d.ordinal) FROM deliveries d JOIN attempts a ON {} \
-             WHERE d.dispatch_no = $1 AND d.state IN ({printed}) AND a.code LIKE $2 GROUP BY a.code ORDER BY a.code",
-            tried!("a", "d")
+            "SELECT t.code, COUNT(DISTINCT t.ordinal) FROM tries t JOIN deliveries d ON d.dispatch_no = t.dispatch_no \
+             AND d.ordinal = t.ordinal WHERE t.dispatch_no = $1 AND d.state IN ({printed}) AND t.code LIKE $2 GROUP BY t.code ORDER BY t.code"
         );
         Ok(read!(self, |db| sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(dispatch_no)

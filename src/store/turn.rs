@@ -12,6 +12,7 @@ mod taken;
 
 use serde_json::json;
 
+use self::attempts::Doubted;
 use self::handles::Handles;
 use super::batches::Lease;
 use super::{Result, Store, Tx};
@@ -118,7 +119,9 @@ impl Store {
         let queued = tx.queued(&turn, at).await?;
         turn.records.retain(|r| queued.binary_search(&r.ordinal).is_ok());
         let changed = tx.record_other(lease, &turn.records.iter().collect::<Vec<_>>()).await?;
-        tx.append_attempts(&[&turn], changed == turn.records.len() as u64).await?;
+        let all = turn.records.iter().map(|r| (lease.dispatch_no, r.ordinal));
+        let doubted = if changed < turn.records.len() as u64 { all.collect() } else { Doubted::new() };
+        tx.append_attempts(&[&turn], &doubted).await?;
         tx.commit().await
     }
 }
@@ -149,27 +152,27 @@ impl Tx {
         let (ours, lost): (Vec<_>, Vec<_>) =
             turns.iter().zip(held).filter(|(t, _)| !t.records.is_empty()).partition(|(_, held)| held.is_some());
         let ours: Vec<&BatchTurn> = ours.into_iter().map(|(t, _)| t).collect();
-        let groups = taken::groups(&ours);
-        let (mut changed, mut all) = (0, 0);
-        for group in &groups {
-            changed += self.record_taken(group).await?;
+        let mut doubted = Doubted::new();
+        for group in &taken::groups(&ours) {
+            let changed = self.record_taken(group).await?;
+            if changed < group.len() {
+                self.enter_late_of(channel, (group, changed), &mut doubted).await?;
+            }
         }
         for turn in &ours {
-            all += turn.records.len() as u64;
             let other: Vec<&Record> = turn.records.iter().filter(|r| !r.change.is_taken()).collect();
-            changed += self.record_other(turn.lease, &other).await?;
-        }
-        let first = changed == all;
-        self.append_attempts(&ours, first).await?;
-        if !first {
-            self.enter_late_of(channel, &groups).await?;
+            if self.record_other(turn.lease, &other).await? < other.len() as u64 {
+                doubted.extend(other.iter().map(|r| (turn.lease.dispatch_no, r.ordinal)));
+            }
         }
         let lost: Vec<&BatchTurn> = lost.into_iter().map(|(t, _)| t).collect();
-        self.append_attempts(&lost, false).await?;
         for turn in &lost {
+            doubted.extend(turn.records.iter().map(|r| (turn.lease.dispatch_no, r.ordinal)));
             self.enter_late(channel, turn.lease.dispatch_no, turn.records.iter().collect()).await?;
         }
-        for turn in ours.iter().chain(&lost) {
+        let all = [ours, lost].concat();
+        self.append_attempts(&all, &doubted).await?;
+        for turn in all {
             self.mark_gone(&turn.records).await?;
         }
         Ok(())

@@ -123,7 +123,7 @@ async fn postgres_schema(server: &str) -> Schema {
     open_once(&format!("{server}{joint}options[search_path]={name}")).await;
     let columns = "SELECT table_name::text, column_name::text, data_type::text, is_nullable = 'NO', COALESCE(column_default, '')::text
          FROM information_schema.columns WHERE table_schema = $1 AND table_name <> '_sqlx_migrations'
-         AND NOT (SELECT relispartition FROM pg_class WHERE oid = format('%I.%I', table_schema, table_name)::regclass)";
+         AND (SELECT relkind IN ('r', 'p') AND NOT relispartition FROM pg_class WHERE oid = format('%I.%I', table_schema, table_name)::regclass)";
     let indexes = "SELECT t.relname::text,
             CASE WHEN EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = x.indexrelid AND k.contype IN ('p', 'u'))
                  THEN '' ELSE i.relname::text END,

@@ -14,7 +14,6 @@ use crate::domain::audience::{
 };
 use crate::domain::delivery::State;
 use crate::store::marks::under_way;
-use crate::store::turn::attempts::tried;
 
 type Compiled<T> = Result<(T, String), AudienceError>;
 
@@ -145,9 +144,10 @@ impl<'a> Compiler<'a> {
             Referent::List => held(&format!("SELECT recipient_no FROM list_rows WHERE list_no IN ({nos})")),
             Referent::Told => {
                 // Whatever became of it since, nobody knows what came of an unheard attempt.
+                // These are few, and collected once.
                 let unheard = format!(
-                    "EXISTS (SELECT 1 FROM attempts t WHERE {} AND t.class = {}) OR {}",
-                    tried!("t", "d"),
+                    "(d.dispatch_no, d.ordinal) IN (SELECT t.dispatch_no, t.ordinal FROM tries t
+                     WHERE t.dispatch_no IN ({nos}) AND t.class = {}) OR {}",
                     Class::Unknown as i32,
                     under_way!("d")
                 );

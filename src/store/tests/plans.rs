@@ -4,8 +4,8 @@ use super::*;
 use crate::store::testing::stores;
 use crate::store::{batches, marks, outbox, receipts, schedule, turn, waiting};
 
-/// As audiences ask after attempts.
-pub(super) const UNHEARD: &str = concat!(
+/// As what is asked of single deliveries asks after their attempts.
+pub(super) const TRIED: &str = concat!(
     "SELECT d.ordinal FROM deliveries d WHERE d.dispatch_no = $1 AND d.ordinal BETWEEN 1 AND 9 \
      AND (d.state = 3 OR EXISTS (SELECT 1 FROM attempts t WHERE ",
     turn::attempts::tried!("t", "d"),
@@ -63,7 +63,7 @@ async fn hot_statements_use_their_indexes() {
             uses(store, sql, &["deliveries_batch", "SEARCH dispatches"]).await;
         }
         uses(store, turn::TAKEN_SQLITE, &["deliveries USING PRIMARY KEY"]).await;
-        uses(store, UNHEARD, &["t USING PRIMARY KEY (dispatch_no=? AND ordinal>? AND ordinal<?)"]).await;
+        uses(store, TRIED, &["t USING PRIMARY KEY (dispatch_no=? AND ordinal>? AND ordinal<?)"]).await;
         uses(store, outbox::UNPUBLISHED_SQLITE, &["batches_outbox", "SEARCH d USING"]).await;
         uses(store, outbox::PUBLISHED, &["batches_published"]).await;
         uses(store, receipts::meeting::WAITING_SQLITE, &["receipts_unmatched"]).await;

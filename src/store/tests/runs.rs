@@ -54,6 +54,23 @@ async fn a_repeated_turn_enters_nothing_twice_whatever_runs_it_had() {
 }
 
 #[tokio::test]
+async fn a_receipt_before_the_answer_leaves_the_others_their_run() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 6).await;
+        planned(store, 6, 6, 1).await;
+        let lease = lease(store).await;
+        mark(store, lease, &[1, 2, 3, 4, 5, 6]).await;
+        execute(store, format!("UPDATE deliveries SET state = {} WHERE ordinal = 3", State::Delivered.code())).await;
+        record(store, lease, (1..=6).map(|o| taken(o, &[])).collect()).await;
+        assert_eq!(rows_of_attempts(store).await, 3, "{}: 1–2, 3, 4–6", t.engine);
+        record(store, lease, (1..=6).map(|o| taken(o, &[])).collect()).await;
+        let tries = store.probe_lines(TRIES.into()).await;
+        assert_eq!(tries, (1..=6).map(|o| format!("{o}:1:0:0")).collect::<Vec<_>>(), "{}", t.engine);
+    }
+}
+
+#[tokio::test]
 async fn whoever_asks_after_one_delivery_finds_its_run() {
     for t in stores().await {
         let store = &t.store;

@@ -191,8 +191,11 @@ async fn the_attempts_at_a_delivery_are_found_by_its_number() {
     for t in stores().await.iter().filter(|t| t.engine == "postgres") {
         approved(&t.store).await;
         fill(t, 20_000).await;
-        for dispatch in [110, 111] {
-            let plan = plan(&t.store, plans::UNHEARD, &dispatch.to_string(), false).await;
+        let append = t.store.begin_hot().await.unwrap().append_new_sql();
+        let row = "'[[111, 5, 1, 900000, 1, 0, \"OK\", 1, 0]]'";
+        for (sql, arguments, hot) in [(plans::TRIED, "110", false), (plans::TRIED, "111", false), (&*append, row, true)]
+        {
+            let plan = plan(&t.store, sql, arguments, hot).await;
             let index = plan.lines().skip_while(|l| !l.contains(" on attempts_100")).find(|l| l.contains("Index Cond"));
             assert!(index.is_some_and(|l| l.matches("ordinal").count() > 2), "{plan}");
         }

@@ -4,9 +4,9 @@
 //! a *run* is one row: the first of them, and how many more. The view `tries` has one row
 //! for each try again, for whoever reads the ledger by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::BatchTurn;
+use super::{BatchTurn, Record};
 use crate::clock::Millis;
 use crate::store::bulk::{Col, Rows};
 use crate::store::{Result, Tx};
@@ -14,6 +14,11 @@ use crate::store::{Result, Tx};
 /// Most deliveries in a run (as the schema says, too): so far back begins the run of a
 /// delivery at the most.
 const LONGEST: i64 = 1_000;
+
+/// Deliveries of which an attempt under this lease may have been entered before, each by
+/// its dispatch and ordinal: of a turn whose commit nobody heard of, say. Any other was
+/// `sending` until this transaction, and nobody need look.
+pub(super) type Doubted = HashSet<(i64, i64)>;
 
 /// Whether an attempt, by that name, was one at a delivery of `$row`, as a condition that
 /// the key of either is enough for.
@@ -63,25 +68,36 @@ const NEW: &str = concat!(
 );
 
 impl Tx {
-    /// Enters what these batches heard. `first`: all of these rows were `sending` until
-    /// this transaction, so nobody has entered an attempt of theirs under this lease, and
-    /// nobody need look whether somebody has.
-    pub(super) async fn append_attempts(&mut self, turns: &[&BatchTurn], first: bool) -> Result<()> {
-        let mut rows = Rows::default();
+    /// Enters what these batches heard.
+    pub(super) async fn append_attempts(&mut self, turns: &[&BatchTurn], doubted: &Doubted) -> Result<()> {
+        let (mut new, mut perhaps) = (Rows::default(), Rows::default());
         for turn in turns {
-            push(&mut rows, turn, if first { LONGEST } else { 1 });
+            let of = |r: &&Record| doubted.contains(&(turn.lease.dispatch_no, r.ordinal));
+            push(&mut new, turn, turn.records.iter().filter(|r| !of(r)), LONGEST);
+            push(&mut perhaps, turn, turn.records.iter().filter(of), 1);
         }
-        let (list, source) = (Col::list(&COLUMNS), self.source(&COLUMNS));
-        let which = if first { "" } else { NEW };
-        self.bulk(format!("INSERT INTO attempts ({list}) SELECT {list} FROM {source}{which}"), rows).await?;
+        let sql = self.append_sql();
+        self.bulk(sql.clone(), new).await?;
+        self.bulk(format!("{sql}{NEW}"), perhaps).await?;
         Ok(())
+    }
+
+    fn append_sql(&self) -> String {
+        let (list, source) = (Col::list(&COLUMNS), self.source(&COLUMNS));
+        format!("INSERT INTO attempts ({list}) SELECT {list} FROM {source}")
+    }
+
+    /// Entering what may have been entered before.
+    #[cfg(test)]
+    pub(in crate::store) fn append_new_sql(&self) -> String {
+        self.append_sql() + NEW
     }
 }
 
-/// The runs of a batch, of up to `longest` deliveries.
-fn push(rows: &mut Rows, turn: &BatchTurn, longest: i64) {
+/// Some records of a batch, in runs of up to `longest` deliveries.
+fn push<'a>(rows: &mut Rows, turn: &BatchTurn, records: impl Iterator<Item = &'a Record>, longest: i64) {
     let mut heard: BTreeMap<(i32, i32, &str), (Vec<i64>, Millis)> = BTreeMap::new();
-    for r in &turn.records {
+    for r in records {
         let same = heard.entry((r.attempt, r.class, &r.code)).or_default();
         same.0.push(r.ordinal);
         same.1 = same.1.max(r.at);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::attempts::Doubted;
 use super::{BatchTurn, Record};
 use crate::clock::Millis;
 use crate::store::bulk::Numbers;
@@ -62,6 +63,12 @@ pub(super) fn groups<'a>(turns: &[&'a BatchTurn]) -> Vec<Taken<'a>> {
     groups.into_values().collect()
 }
 
+impl Taken<'_> {
+    pub(super) fn len(&self) -> u64 {
+        self.records.len() as u64
+    }
+}
+
 impl Tx {
     /// Returns how many rows it changed: fewer where a receipt was faster.
     pub(super) async fn record_taken(&mut self, group: &Taken<'_>) -> Result<u64> {
@@ -82,22 +89,29 @@ impl Tx {
         )?)
     }
 
-    /// Enters those of the groups whose row had changed before.
-    pub(super) async fn enter_late_of(&mut self, channel: i32, groups: &[Taken<'_>]) -> Result<()> {
+    /// Of a group of which only `changed` rows did, enters those whose row had changed
+    /// before, and says which may have been entered under this lease already: these, and
+    /// all where some bear the word of this lease that did not change now.
+    pub(super) async fn enter_late_of(
+        &mut self,
+        channel: i32,
+        (group, changed): (&Taken<'_>, u64),
+        doubted: &mut Doubted,
+    ) -> Result<()> {
         let sql = self.pick(DONE_SQLITE, DONE_POSTGRES);
-        for group in groups {
-            let mut done: Vec<i64> = run!(self, |c| sqlx::query_scalar(sql)
-                .bind(group.dispatch_no)
-                .bind(Numbers(&group.ordinals))
-                .bind(group.epoch)
-                .bind(group.state)
-                .fetch_all(c)
-                .await)?;
-            done.sort_unstable();
-            let late = group.records.iter().filter(|r| done.binary_search(&r.ordinal).is_err());
-            self.enter_late(channel, group.dispatch_no, late.copied().collect()).await?;
-        }
-        Ok(())
+        let mut done: Vec<i64> = run!(self, |c| sqlx::query_scalar(sql)
+            .bind(group.dispatch_no)
+            .bind(Numbers(&group.ordinals))
+            .bind(group.epoch)
+            .bind(group.state)
+            .fetch_all(c)
+            .await)?;
+        done.sort_unstable();
+        let is_late = |r: &&&Record| done.binary_search(&r.ordinal).is_err();
+        let repeated = done.len() as u64 > changed;
+        let not_new = group.records.iter().filter(|r| repeated || is_late(r));
+        doubted.extend(not_new.map(|r| (group.dispatch_no, r.ordinal)));
+        self.enter_late(channel, group.dispatch_no, group.records.iter().filter(is_late).copied().collect()).await
     }
 }
 
