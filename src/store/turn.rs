@@ -118,9 +118,8 @@ impl Store {
         // A row that changed meanwhile was not refused, and the ledger must not say so.
         let queued = tx.queued(&turn, at).await?;
         turn.records.retain(|r| queued.binary_search(&r.ordinal).is_ok());
-        let changed = tx.record_other(lease, &turn.records.iter().collect::<Vec<_>>()).await?;
-        let all = turn.records.iter().map(|r| (lease.dispatch_no, r.ordinal));
-        let doubted = if changed < turn.records.len() as u64 { all.collect() } else { Doubted::new() };
+        let mut doubted = Doubted::new();
+        tx.record_other(&turn, &mut doubted).await?;
         tx.append_attempts(&[&turn], &doubted).await?;
         tx.commit().await
     }
@@ -160,10 +159,7 @@ impl Tx {
             }
         }
         for turn in &ours {
-            let other: Vec<&Record> = turn.records.iter().filter(|r| !r.change.is_taken()).collect();
-            if self.record_other(turn.lease, &other).await? < other.len() as u64 {
-                doubted.extend(other.iter().map(|r| (turn.lease.dispatch_no, r.ordinal)));
-            }
+            self.record_other(turn, &mut doubted).await?;
         }
         let lost: Vec<&BatchTurn> = lost.into_iter().map(|(t, _)| t).collect();
         for turn in &lost {
@@ -178,9 +174,12 @@ impl Tx {
         Ok(())
     }
 
-    async fn record_other(&mut self, lease: Lease, other: &[&Record]) -> Result<u64> {
+    /// Records what the gateway did not take; all of it is doubted where not all changes.
+    async fn record_other(&mut self, turn: &BatchTurn, doubted: &mut Doubted) -> Result<()> {
+        let lease = turn.lease;
+        let other: Vec<&Record> = turn.records.iter().filter(|r| !r.change.is_taken()).collect();
         if other.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         // The number of the dispatch stands in every row, so that SQLite looks each row
         // up by its whole key instead of walking the dispatch.
@@ -208,7 +207,11 @@ impl Tx {
              (e->>3)::bigint AS next_at, (e->>4)::int AS failures, (e->>5)::int AS attempts, (e->>6)::bigint AS dn FROM json_array_elements($3::json) e) j \
              WHERE deliveries.dispatch_no = j.dn AND deliveries.ordinal = j.ordinal AND deliveries.batch = $1 AND deliveries.state = 1",
         );
-        Ok(exec!(self, sqlx::query(sql).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string()))?)
+        let changed = exec!(self, sqlx::query(sql).bind(lease.no).bind(lease.epoch).bind(json!(rows).to_string()))?;
+        if changed < other.len() as u64 {
+            doubted.extend(other.iter().map(|r| (lease.dispatch_no, r.ordinal)));
+        }
+        Ok(())
     }
 
     async fn mark_gone(&mut self, records: &[Record]) -> Result<()> {

@@ -10,15 +10,21 @@ async fn rows_of_attempts(store: &Store) -> i64 {
     store.probe_count("SELECT COUNT(*) FROM attempts".into()).await
 }
 
+/// A dispatch of `n` deliveries in one batch, all of them marked.
+async fn marked(store: &Store, n: i64) -> Lease {
+    people(store, n).await;
+    planned(store, n, n, 1).await;
+    let lease = lease(store).await;
+    mark(store, lease, &(1..=n).collect::<Vec<_>>()).await;
+    lease
+}
+
 #[tokio::test]
 async fn deliveries_that_heard_the_same_share_a_row() {
     for t in stores().await {
         let store = &t.store;
-        people(store, 2_400).await;
-        planned(store, 2_400, 3_000, 1).await;
-        let lease = lease(store).await;
+        let lease = marked(store, 2_400).await;
         let all: Vec<i64> = (1..=2_400).collect();
-        mark(store, lease, &all).await;
         // Answers come in any order; one gateway word differs.
         let mut records: Vec<Record> = all.iter().rev().filter(|o| **o != 9).map(|o| taken(*o, &[])).collect();
         records.push(thrown(9, Class::Permanent, State::Failed, None));
@@ -39,10 +45,7 @@ async fn deliveries_that_heard_the_same_share_a_row() {
 async fn a_repeated_turn_enters_nothing_twice_whatever_runs_it_had() {
     for t in stores().await {
         let store = &t.store;
-        people(store, 6).await;
-        planned(store, 6, 6, 1).await;
-        let lease = lease(store).await;
-        mark(store, lease, &[1, 2, 3, 4, 5, 6]).await;
+        let lease = marked(store, 6).await;
         record(store, lease, [2, 3, 4].map(|o| taken(o, &[])).to_vec()).await;
         assert_eq!(rows_of_attempts(store).await, 1, "{}", t.engine);
         // Of a turn of which nobody heard, the answers come again, and others with them.
@@ -57,10 +60,7 @@ async fn a_repeated_turn_enters_nothing_twice_whatever_runs_it_had() {
 async fn a_receipt_before_the_answer_leaves_the_others_their_run() {
     for t in stores().await {
         let store = &t.store;
-        people(store, 6).await;
-        planned(store, 6, 6, 1).await;
-        let lease = lease(store).await;
-        mark(store, lease, &[1, 2, 3, 4, 5, 6]).await;
+        let lease = marked(store, 6).await;
         execute(store, format!("UPDATE deliveries SET state = {} WHERE ordinal = 3", State::Delivered.code())).await;
         record(store, lease, (1..=6).map(|o| taken(o, &[])).collect()).await;
         assert_eq!(rows_of_attempts(store).await, 3, "{}: 1–2, 3, 4–6", t.engine);
@@ -74,18 +74,15 @@ async fn a_receipt_before_the_answer_leaves_the_others_their_run() {
 async fn whoever_asks_after_one_delivery_finds_its_run() {
     for t in stores().await {
         let store = &t.store;
-        people(store, 1_500).await;
-        let d = planned(store, 1_500, 2_000, 1).await;
-        let lease = lease(store).await;
-        let all: Vec<i64> = (1..=1_500).collect();
-        mark(store, lease, &all).await;
-        let silent = |o: &i64| (300..1_400).contains(o);
-        let heard =
-            |o: &i64| if silent(o) { thrown(*o, Class::Unknown, State::Uncertain, None) } else { taken(*o, &[]) };
-        record(store, lease, all.iter().map(heard).collect()).await;
+        let lease = marked(store, 1_500).await;
+        let silent = 300..1_400;
+        let heard = |o: i64| {
+            if silent.contains(&o) { thrown(o, Class::Unknown, State::Uncertain, None) } else { taken(o, &[]) }
+        };
+        record(store, lease, (1..=1_500).map(heard).collect()).await;
         let asked = format!(
             "SELECT COUNT(*) FROM deliveries d WHERE d.dispatch_no = {} AND EXISTS (SELECT 1 FROM attempts t WHERE {} AND t.class = 6)",
-            d.no,
+            lease.dispatch_no,
             crate::store::turn::attempts::tried!("t", "d")
         );
         let found = store.probe_count(asked.clone()).await;

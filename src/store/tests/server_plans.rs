@@ -191,7 +191,7 @@ async fn the_attempts_at_a_delivery_are_found_by_its_number() {
     for t in stores().await.iter().filter(|t| t.engine == "postgres") {
         approved(&t.store).await;
         fill(t, 20_000).await;
-        let append = t.store.begin_hot().await.unwrap().append_new_sql();
+        let append = t.store.begin_hot().await.unwrap().append_sql(turn::attempts::UNLESS_ENTERED);
         let row = "'[[111, 5, 1, 900000, 1, 0, \"OK\", 1, 0]]'";
         for (sql, arguments, hot) in [(plans::TRIED, "110", false), (plans::TRIED, "111", false), (&*append, row, true)]
         {

@@ -60,8 +60,8 @@ const COLUMNS: [Col; 9] = [
     Col::Int("more"),
 ];
 
-/// Not entered yet, under the same lease.
-const NEW: &str = concat!(
+/// Those that were not entered yet, under the same lease.
+pub(in crate::store) const UNLESS_ENTERED: &str = concat!(
     " WHERE NOT EXISTS (SELECT 1 FROM attempts a WHERE ",
     tried!("a", "src"),
     " AND a.attempt = src.attempt AND a.batch = src.batch AND a.epoch = src.epoch)"
@@ -76,21 +76,14 @@ impl Tx {
             push(&mut new, turn, turn.records.iter().filter(|r| !of(r)), LONGEST);
             push(&mut perhaps, turn, turn.records.iter().filter(of), 1);
         }
-        let sql = self.append_sql();
-        self.bulk(sql.clone(), new).await?;
-        self.bulk(format!("{sql}{NEW}"), perhaps).await?;
+        self.bulk(self.append_sql(""), new).await?;
+        self.bulk(self.append_sql(UNLESS_ENTERED), perhaps).await?;
         Ok(())
     }
 
-    fn append_sql(&self) -> String {
+    pub(in crate::store) fn append_sql(&self, which: &str) -> String {
         let (list, source) = (Col::list(&COLUMNS), self.source(&COLUMNS));
-        format!("INSERT INTO attempts ({list}) SELECT {list} FROM {source}")
-    }
-
-    /// Entering what may have been entered before.
-    #[cfg(test)]
-    pub(in crate::store) fn append_new_sql(&self) -> String {
-        self.append_sql() + NEW
+        format!("INSERT INTO attempts ({list}) SELECT {list} FROM {source}{which}")
     }
 }
 
