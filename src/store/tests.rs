@@ -4,6 +4,7 @@ mod approvals;
 mod batches;
 mod calls;
 mod events;
+mod handles;
 mod histories;
 mod kept;
 mod marks;

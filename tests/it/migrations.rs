@@ -38,7 +38,7 @@ async fn both_engines_get_the_same_schema() {
     };
     let postgres = postgres_schema(&server).await;
     let mut differences = Vec::new();
-    for (what, here) in &sqlite {
+    for (what, here) in sqlite.iter().filter(|(what, _)| !is_found_otherwise(what)) {
         let there = postgres.get(what).map_or("absent", String::as_str);
         // A lone INTEGER PRIMARY KEY is SQLite's rowid: 64 bits, whatever it is called.
         let same = ["bigint", "integer"].iter().any(|kind| here.replace("rowid", kind) == there);
@@ -46,7 +46,7 @@ async fn both_engines_get_the_same_schema() {
             differences.push(format!("{what}: {here} in SQLite, {there} in PostgreSQL"));
         }
     }
-    let missing = postgres.keys().filter(|what| !sqlite.contains_key(*what));
+    let missing = postgres.keys().filter(|what| !sqlite.contains_key(*what) && !is_found_otherwise(what));
     differences.extend(missing.map(|what| format!("{what}: only in PostgreSQL")));
     assert!(differences.is_empty(), "\n{}", differences.join("\n"));
 }
@@ -207,6 +207,12 @@ fn add_column(schema: &mut Schema, (table, column): (String, String), kind: &str
     let default = default.split("::").next().unwrap_or_default().trim_matches('\'');
     let null = if required { "not null" } else { "null" };
     schema.insert(format!("{table}.{column}"), format!("{kind} {null} default [{default}]"));
+}
+
+/// A server enters a gateway's ids by their hash, and without a key; one file keeps the
+/// rows in the order of theirs.
+fn is_found_otherwise(what: &str) -> bool {
+    what.starts_with("index of handles ")
 }
 
 fn add_index(schema: &mut Schema, table: &str, name: &str, columns: &str, flags: [bool; 3]) {

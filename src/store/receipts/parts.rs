@@ -14,10 +14,11 @@ type Message = (i64, i64, i32);
 const NOTE_SQLITE: &str = "UPDATE handles SET state = j.state FROM (SELECT value->>0 AS dn, value->>1 AS o, value->>2 AS attempt, \
      value->>3 AS part, value->>4 AS state FROM json_each($2)) j WHERE handles.channel = $1 AND handles.dispatch_no = j.dn \
      AND handles.ordinal = j.o AND handles.attempt = j.attempt AND handles.part = j.part AND handles.state < j.state";
+/// Says `parts > 1`, as its index does.
 pub(in crate::store) const NOTE_POSTGRES: &str = "UPDATE handles SET state = j.state \
      FROM unnest($2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::int[]) AS j (dn, o, attempt, part, state) \
      WHERE handles.channel = $1 AND handles.dispatch_no = j.dn AND handles.ordinal = j.o AND handles.attempt = j.attempt \
-     AND handles.part = j.part AND handles.state < j.state";
+     AND handles.part = j.part AND handles.parts > 1 AND handles.state < j.state";
 
 const SAID_SQLITE: &str = "SELECT h.dispatch_no, h.ordinal, h.attempt, MAX(h.state) FROM (SELECT value->>0 AS dn, value->>1 AS o, \
      value->>2 AS attempt FROM json_each($2)) j JOIN handles h ON h.dispatch_no = j.dn AND h.ordinal = j.o AND h.attempt = j.attempt \
@@ -25,7 +26,7 @@ const SAID_SQLITE: &str = "SELECT h.dispatch_no, h.ordinal, h.attempt, MAX(h.sta
 pub(in crate::store) const SAID_POSTGRES: &str = "SELECT h.dispatch_no, h.ordinal, h.attempt, MAX(h.state) \
      FROM unnest($2::bigint[], $3::bigint[], $4::int[]) AS j (dn, o, attempt) \
      JOIN handles h ON h.dispatch_no = j.dn AND h.ordinal = j.o AND h.attempt = j.attempt \
-     WHERE h.channel = $1 GROUP BY h.dispatch_no, h.ordinal, h.attempt, h.part";
+     WHERE h.channel = $1 AND h.parts > 1 GROUP BY h.dispatch_no, h.ordinal, h.attempt, h.part";
 
 impl Tx {
     /// A message in parts is delivered when all its parts are: a claim about a part

@@ -9,7 +9,7 @@ mod planning;
 mod work;
 
 use super::*;
-use crate::store::receipts::{self, claims, meeting, parts, rows::KEEP};
+use crate::store::receipts::{claims, handles::HANDLES_POSTGRES, meeting, parts, rows::KEEP};
 use crate::store::testing::{TestStore, many_deliveries, stores};
 use crate::store::{batches, marks, schedule, turn, waiting};
 
@@ -130,8 +130,8 @@ async fn hot_statements_go_by_index(t: &TestStore) {
         (marks::COUNT_POSTGRES, "111, 900003, 1, 9, 1".to_owned(), true, "deliveries_100"),
         (marks::QUEUED_POSTGRES, "111, 900003, 1, 9, 1".to_owned(), true, "deliveries_100"),
         (turn::TAKEN_POSTGRES, format!("111, '{{900003,900004}}', 1, 3, 1, 1, {list}, 1, 9"), true, "deliveries_100"),
-        (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 101".to_owned(), true, "handles_100"),
-        (receipts::HANDLES_POSTGRES, "1, '{g1,g2,g3}', 0".to_owned(), true, ""),
+        (HANDLES_POSTGRES, "1, '{g1,g2,g3}', 101".to_owned(), true, "handles_100"),
+        (HANDLES_POSTGRES, "1, '{g1,g2,g3}', 0".to_owned(), true, ""),
         (KEEP, "1, 1, '{1}', '{a}', '{1}', '{a}', '{1}', '{1}', '{1}', '{1}', '{a}'".to_owned(), true, ""),
         (claims::LOCK_FREE, "'{111,111}', '{1,2}'".to_owned(), true, ""),
         (claims::RAISE, "'{111}', '{1}', '{5}', '{1}', '{1}', '{1}'".to_owned(), true, ""),
