@@ -8,6 +8,7 @@
 mod bare_client;
 mod broker;
 mod callbacks;
+mod connection;
 mod dispatch;
 mod email;
 pub mod gateway;

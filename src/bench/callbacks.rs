@@ -12,18 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::Uri;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::Map;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Connection;
 use super::dispatch::{check_sent, persons_for, wait_done};
 use super::site::{BACK, Site};
 use super::{Measured, Run, Settings, median, peak, receipts};
@@ -46,14 +41,13 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
         let listen = || TcpListener::from_std(listener.try_clone()?);
         // The messages that the receipts are about.
         let Sends { dispatch_no, n, .. } = sends(&site, listen()?, None).await?;
-        let calls = [None, Some(empty), Some(addr)]
-            .map(|to| to.map(|to| uris(&site, to, (dispatch_no, n)).map(Arc::new)).transpose());
+        let requests = Arc::new(requests(&site, (dispatch_no, n)));
+        let calls = [None, Some(empty), Some(addr)].map(|to| to.map(|to| (to, Arc::clone(&requests))));
         let mut took = [Duration::ZERO; 3];
         peak::reset();
         // Whoever comes later finds a larger ledger: they take turns.
         for at in (0..3).map(|i| (i + turn) % 3) {
-            let calls = calls[at].as_ref().map_err(|e| anyhow::anyhow!("{e}"))?;
-            let sends = sends(&site, listen()?, calls.clone()).await?;
+            let sends = sends(&site, listen()?, calls[at].clone()).await?;
             took[at] = sends.took;
             heard.extend(sends.heard.filter(|_| at == 2));
         }
@@ -93,7 +87,7 @@ struct Sends {
 }
 
 /// Plans a dispatch and runs an engine with its web side over it, called back `by` these or by nobody.
-async fn sends(site: &Site, listener: TcpListener, by: Option<Arc<Vec<Uri>>>) -> anyhow::Result<Sends> {
+async fn sends(site: &Site, listener: TcpListener, by: Option<Calls>) -> anyhow::Result<Sends> {
     let dispatch = site.planned().await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let began = Instant::now();
@@ -115,12 +109,15 @@ async fn sends(site: &Site, listener: TcpListener, by: Option<Arc<Vec<Uri>>>) ->
     Ok(Sends { dispatch_no: dispatch.no, n: dispatch.deliveries, took, heard })
 }
 
-fn uris(site: &Site, addr: SocketAddr, (dispatch_no, n): (i64, i64)) -> anyhow::Result<Vec<Uri>> {
-    let query = |query: Vec<(String, String)>| {
+/// Where to call, and the requests.
+type Calls = (SocketAddr, Arc<Vec<String>>);
+
+fn requests(site: &Site, (dispatch_no, n): (i64, i64)) -> Vec<String> {
+    let request = |query: Vec<(String, String)>| {
         let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        Ok(format!("http://{addr}/callbacks/{BACK}?{}", query.join("&")).parse()?)
+        format!("GET /callbacks/{BACK}?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", query.join("&"))
     };
-    receipts::queries(&site.app.store, dispatch_no, n).into_iter().map(query).collect()
+    receipts::queries(&site.app.store, dispatch_no, n).into_iter().map(request).collect()
 }
 
 /// Every receipt that was answered is on disk, and what it says was applied.
@@ -152,11 +149,11 @@ struct Caller {
 }
 
 impl Caller {
-    fn start(uris: Arc<Vec<Uri>>) -> Self {
+    fn start(calls: Calls) -> Self {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(call(uris, stopped))
+            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(call(calls, stopped))
         });
         Self { stop, thread }
     }
@@ -172,17 +169,13 @@ impl Caller {
 /// not taken.
 type Called = (Vec<(usize, Duration)>, u64);
 
-async fn call(uris: Arc<Vec<Uri>>, stop: CancellationToken) -> anyhow::Result<Heard> {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    let client: Client<HttpConnector, Empty<Bytes>> =
-        Client::builder(TokioExecutor::new()).pool_max_idle_per_host(CONNECTIONS).build(connector);
+async fn call((to, requests): Calls, stop: CancellationToken) -> anyhow::Result<Heard> {
     let (next, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
     let mut callers: JoinSet<anyhow::Result<Called>> = JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let (client, uris, next, stop) = (client.clone(), Arc::clone(&uris), Arc::clone(&next), stop.clone());
+        let (requests, next, stop) = (Arc::clone(&requests), Arc::clone(&next), stop.clone());
         callers.spawn(async move {
-            let (mut took, mut refused) = (Vec::new(), 0);
+            let (mut connection, mut took, mut refused) = (Connection::connect(to).await?, Vec::new(), 0);
             while !stop.is_cancelled() {
                 let no = next.fetch_add(1, Ordering::Relaxed);
                 let due = began + Duration::from_secs(1) * u32::try_from(no)? / RATE;
@@ -190,13 +183,11 @@ async fn call(uris: Arc<Vec<Uri>>, stop: CancellationToken) -> anyhow::Result<He
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep_until(due.into()) => {}
                 }
-                let of = usize::try_from(no)? % uris.len();
-                match client.get(uris[of].clone()).await {
-                    Ok(answer) if answer.status().is_success() => {
-                        answer.into_body().collect().await?;
-                        took.push((of, due.elapsed()));
-                    }
-                    Ok(_) | Err(_) => refused += 1,
+                let of = usize::try_from(no)? % requests.len();
+                if let 200..300 = connection.call(requests[of].as_bytes()).await? {
+                    took.push((of, due.elapsed()));
+                } else {
+                    refused += 1;
                 }
             }
             Ok((took, refused))

@@ -20,10 +20,15 @@ use crate::store::{Store, StoreError};
 /// Receipts that may wait in a line: some seconds' worth, so that a gateway is told to
 /// come again before it gives up by itself.
 const ROOM: u32 = 20_000;
-/// So many receipts make a group that is worth its commit.
+/// So many receipts make a group that is worth its commit, where they come as fast as they
+/// are written: the next group is gathered meanwhile.
 const ENOUGH: usize = 100;
+/// As fast as that: enough have come within this time.
+const FAST: Duration = Duration::from_millis(10);
+/// Where they come more slowly, so many: a commit keeps those waiting who send.
+const MANY: usize = 200;
 /// While they come one upon the other a smaller group waits for more, so long at the most.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(40);
 /// Silence that ends the waiting: those who are under way all wait for us.
 const QUIET: Duration = Duration::from_millis(2);
 
@@ -113,7 +118,8 @@ async fn gather(line: &mut VecDeque<Waiting>, inbox: &mut mpsc::UnboundedReceive
             line.push_back(one);
         }
         let until = (Instant::now() + QUIET).min(began + GATHER);
-        if receipts >= ENOUGH || !crowded || until <= Instant::now() {
+        let wanted = if began.elapsed() < FAST { ENOUGH } else { MANY };
+        if receipts >= wanted || !crowded || until <= Instant::now() {
             return;
         }
         match timeout_at(until, inbox.recv_many(&mut fresh, 1)).await {

@@ -25,9 +25,8 @@ pub enum ReceiptRows {
 
 /// Arrays: number, gateway's id, state, code, time, dispatch, ordinal, attempt, raw.
 pub(in crate::store) const KEEP: &str = "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code, event_at, \
-     dispatch_no, ordinal, attempt, raw_sealed) SELECT j.no, $1, $2, j.id, j.state, j.code, j.event_at, j.dn, j.o, j.attempt, j.raw \
-     FROM unnest($3::bigint[], $4::text[], $5::int[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::int[], $11::bytea[]) \
-     AS j (no, id, state, code, event_at, dn, o, attempt, raw)";
+     dispatch_no, ordinal, attempt, raw_sealed) SELECT unnest($3::bigint[]), $1, $2, unnest($4::text[]), unnest($5::int[]), unnest($6::text[]), \
+     unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::int[]), unnest($11::bytea[])";
 
 impl ReceiptRows {
     pub(in crate::store) fn new(pool: &Pool, rows: Vec<KeptReceipt>) -> Self {
