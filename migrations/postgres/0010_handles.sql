@@ -8,5 +8,3 @@ CREATE INDEX handles_gateway ON handles USING hash (gateway_id);
 -- Only the parts of a message are looked up by their delivery.
 DROP INDEX handles_delivery;
 CREATE INDEX handles_delivery ON handles (dispatch_no, ordinal, attempt) WHERE parts > 1;
--- What is purged lies together: for that the ends of each stretch are enough.
-CREATE INDEX handles_purge ON handles USING brin (dispatch_no, ordinal);

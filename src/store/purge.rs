@@ -9,10 +9,17 @@ use sqlx::AssertSqlSafe;
 
 use super::bulk::{Col, Rows};
 use super::dispatches::Dispatch;
-use super::{Result, Store, StoreError, Tx};
+use super::lent::Server;
+use super::{Pool, Result, Store, StoreError, Tx};
 use crate::domain::reach::ReachReport;
 use crate::say;
 
+/// Pages of a server's table a transaction: some ten thousand ids.
+const PAGES: i64 = 500;
+const HANDLE_PAGES: &str = "SELECT COALESCE(MAX(pg_relation_size(inhrelid)) / current_setting('block_size')::bigint, 0) + 1 \
+     FROM pg_inherits WHERE inhparent = 'handles'::regclass";
+pub(super) const DROP_HANDLES: &str =
+    "DELETE FROM handles WHERE dispatch_no = $1 AND ctid >= $2::tid AND ctid < $3::tid";
 /// Rows a transaction.
 const CHUNK: i64 = 5_000;
 /// Recipients a transaction; each has rows in several tables.
@@ -77,8 +84,8 @@ impl Store {
         let replies = self.drop_replies(&answers).await?;
         self.by_ranges("delivery_members", ("DELETE FROM delivery_members", "member"), no).await?;
         let members = self.by_ranges("members", ("DELETE FROM members", "ordinal"), no).await?;
+        self.drop_handles(no).await?;
         for (table, change) in [
-            ("handles", "DELETE FROM handles"),
             ("visits", "DELETE FROM visits"),
             ("postings", "UPDATE postings SET by_sealed = NULL"),
             // A number of its own for each, for targets are unique. A point is nobody's.
@@ -137,6 +144,26 @@ impl Store {
             after += CHUNK;
         }
         Ok(changed)
+    }
+
+    /// Deletes what gateways called the messages of a dispatch. A server has no index for
+    /// that, which would cost more with each message than reading its range once, page by
+    /// page, does in the end.
+    pub(super) async fn drop_handles(&self, no: i64) -> Result<()> {
+        let Pool::Postgres(Server { pool, .. }) = &self.pool else {
+            return self.by_ranges("handles", ("DELETE FROM handles", "ordinal"), no).await.map(drop);
+        };
+        // The longest range there is: where this one ends before, nothing is read.
+        let longest: i64 = sqlx::query_scalar(HANDLE_PAGES).fetch_one(pool).await?;
+        let mut first = 0;
+        while first < longest {
+            let (from, to) = (format!("({first},0)"), format!("({},0)", first + PAGES));
+            let mut tx = self.begin().await?;
+            exec!(&mut tx, sqlx::query(DROP_HANDLES).bind(no).bind(from).bind(to))?;
+            tx.commit().await?;
+            first += PAGES;
+        }
+        Ok(())
     }
 
     /// Repeats a statement that deletes at most `$2` rows of `$1` until none is left.

@@ -70,6 +70,6 @@ impl Tx {
 /// One handle an id. What was entered twice is its first attempt, whose parts are all
 /// there; an id that a gateway uses again is the newest dispatch's.
 fn by_id(mut found: Vec<Handle>) -> HashMap<String, Handle> {
-    found.sort_by_key(|h| (h.dispatch_no, Reverse(h.attempt)));
+    found.sort_by_key(|h| (h.dispatch_no, h.ordinal, Reverse(h.attempt)));
     found.into_iter().map(|h| (h.gateway_id.clone(), h)).collect()
 }

@@ -61,3 +61,26 @@ async fn an_id_that_a_gateway_uses_again_is_the_newest_dispatchs() {
         assert_eq!(states(store, new.no).await, [State::Delivered], "{}", t.engine);
     }
 }
+
+/// Of two dispatches whose ids lie side by side on many pages.
+#[tokio::test]
+async fn a_purge_takes_the_ids_of_its_dispatch_and_of_no_other() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 1).await;
+        let (purged, kept) = (planned(store, 1, 10, 1).await.no, planned(store, 1, 10, 1).await.no);
+        execute(
+            store,
+            format!(
+                "INSERT INTO handles (channel, gateway_id, dispatch_no, ordinal, attempt, part, parts) \
+                 WITH RECURSIVE n (o) AS (SELECT 1 UNION ALL SELECT o + 1 FROM n WHERE o < 50000) \
+                 SELECT 1, 'id ' || o || ' of ' || d.no, d.no, o, 1, 1, 1 FROM n JOIN dispatches d ON d.no IN ({purged}, {kept})"
+            ),
+        )
+        .await;
+        store.drop_handles(purged).await.unwrap();
+        let left =
+            "SELECT CAST(dispatch_no AS TEXT) || ': ' || CAST(COUNT(*) AS TEXT) FROM handles GROUP BY dispatch_no";
+        assert_eq!(store.probe_lines(left.into()).await, [format!("{kept}: 50000")], "{}", t.engine);
+    }
+}

@@ -9,6 +9,7 @@ mod planning;
 mod work;
 
 use super::*;
+use crate::store::purge::DROP_HANDLES;
 use crate::store::receipts::{claims, handles::HANDLES_POSTGRES, meeting, parts, rows::KEEP};
 use crate::store::testing::{TestStore, many_deliveries, stores};
 use crate::store::{batches, marks, schedule, turn, waiting};
@@ -115,6 +116,7 @@ async fn nothing_hot_reads_a_table_from_end_to_end() {
 async fn hot_statements_go_by_index(t: &TestStore) {
     let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
     let list = "'{1,2,3,4,5,6,7,8,9}'";
+    let ids = format!("'{{{}}}'", (1..=500).map(|n| format!("g{n}")).collect::<Vec<_>>().join(","));
     // (statement, arguments, on the hot path, the one range of deliveries or handles)
     let range = schedule::within("state = 3 AND (channel = 1 AND handed_at <= 1)");
     let any = format!("SELECT EXISTS (SELECT 1 FROM deliveries WHERE {range})");
@@ -130,8 +132,9 @@ async fn hot_statements_go_by_index(t: &TestStore) {
         (marks::COUNT_POSTGRES, "111, 900003, 1, 9, 1".to_owned(), true, "deliveries_100"),
         (marks::QUEUED_POSTGRES, "111, 900003, 1, 9, 1".to_owned(), true, "deliveries_100"),
         (turn::TAKEN_POSTGRES, format!("111, '{{900003,900004}}', 1, 3, 1, 1, {list}, 1, 9"), true, "deliveries_100"),
-        (HANDLES_POSTGRES, "1, '{g1,g2,g3}', 101".to_owned(), true, "handles_100"),
-        (HANDLES_POSTGRES, "1, '{g1,g2,g3}', 0".to_owned(), true, ""),
+        (HANDLES_POSTGRES, format!("1, {ids}, 101"), true, "handles_100"),
+        (HANDLES_POSTGRES, format!("1, {ids}, 0"), true, ""),
+        (DROP_HANDLES, "111, '(0,0)', '(500,0)'".to_owned(), false, "handles_100"),
         (KEEP, "1, 1, '{1}', '{a}', '{1}', '{a}', '{1}', '{1}', '{1}', '{1}', '{a}'".to_owned(), true, ""),
         (claims::LOCK_FREE, "'{111,111}', '{1,2}'".to_owned(), true, ""),
         (claims::RAISE, "'{111}', '{1}', '{5}', '{1}', '{1}', '{1}'".to_owned(), true, ""),
