@@ -10,8 +10,9 @@ pub struct Source {
     pub text: String,
 }
 
-/// What holds no source of ours; in a worktree `.git` is a file.
-const SKIPPED: [&str; 3] = [".git", "target", "tmp"];
+/// What holds no source of ours: in a worktree `.git` is a file, and `gong-demo` is what
+/// the demonstration leaves.
+const SKIPPED: [&str; 4] = [".git", "target", "tmp", "gong-demo"];
 
 /// Every text file under `folder` (relative, `""` = all), in the order of their paths.
 pub fn files(folder: &str) -> Vec<Source> {
