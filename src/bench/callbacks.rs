@@ -113,11 +113,10 @@ async fn sends(site: &Site, listener: TcpListener, by: Option<Calls>) -> anyhow:
 type Calls = (SocketAddr, Arc<Vec<String>>);
 
 fn requests(site: &Site, (dispatch_no, n): (i64, i64)) -> Vec<String> {
-    let request = |query: Vec<(String, String)>| {
-        let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        format!("GET /callbacks/{BACK}?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", query.join("&"))
-    };
-    receipts::queries(&site.app.store, dispatch_no, n).into_iter().map(request).collect()
+    let queries = receipts::queries(&site.app.store, dispatch_no, n);
+    let request =
+        |query| format!("GET /callbacks/{BACK}?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", receipts::joined(query));
+    queries.iter().map(request).collect()
 }
 
 /// Every receipt that was answered is on disk, and what it says was applied.

@@ -74,6 +74,11 @@ pub(super) fn queries(store: &Store, dispatch_no: i64, n: i64) -> Vec<Query> {
     (1..=n).map(query).collect()
 }
 
+/// As they stand in a URL: nothing of them needs to be escaped.
+pub(super) fn joined(query: &Query) -> String {
+    query.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
+}
+
 /// Hands them all in, so many at once, and waits for every answer.
 async fn call(desk: &ReceiptDesk, callbacks: Vec<Query>, at_once: usize) -> anyhow::Result<Duration> {
     let (callbacks, next) = (Arc::new(callbacks), Arc::new(AtomicUsize::new(0)));
@@ -101,7 +106,6 @@ async fn bare(
     callbacks: &[Query],
 ) -> anyhow::Result<Duration> {
     let (delivered, first) = (State::Delivered.code(), 1_000_000_000_i64);
-    let raw = |query: &Query| query.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
     let made: Vec<BareCallback> = (first..)
         .step_by(group)
         .zip(callbacks.chunks(group))
@@ -113,7 +117,7 @@ async fn bare(
                 code: "1".to_owned(),
                 event_at: Some(1_780_279_200_000),
                 to: Some((dispatch_no, no - first + 1, 1)),
-                raw_sealed: Some(store.vault.seal(Owner::Receipt(0), raw(query).as_bytes())),
+                raw_sealed: Some(store.vault.seal(Owner::Receipt(0), joined(query).as_bytes())),
             });
             store.bare_callback(dispatch_no, delivered, kept.collect())
         })
