@@ -114,9 +114,13 @@ pub struct Report {
     pub seconds: f64,
     pub per_second: f64,
     pub ceiling_per_second: f64,
-    /// `per_second` / `ceiling_per_second`.
+    /// How fast beside the ceiling of the same run: the median over the runs, which the two
+    /// rates above, medians each by itself, need not have.
     pub ratio: f64,
-    /// Seconds over those of the ceiling.
+    /// The least and the greatest of a single run.
+    pub ratio_min: f64,
+    pub ratio_max: f64,
+    /// Seconds over those of the ceiling: 1 / `ratio`.
     pub times_bare: f64,
     /// Of the first run, from the end of its preparations on.
     pub peak_rss_bytes: u64,
@@ -206,15 +210,18 @@ async fn measure(name: Name, settings: &Settings, n: i64) -> anyhow::Result<Meas
 fn report(m: Measured, settings: &Settings) -> Report {
     #[allow(clippy::cast_precision_loss)] // counts of rows
     let per_second = |seconds: fn(&Run) -> f64| median(m.runs.iter().map(|r| r.n as f64 / seconds(r).max(1e-9)));
-    let (own, ceiling) = (per_second(|r| r.seconds), per_second(|r| r.bare_seconds));
+    let ratios: Vec<f64> = m.runs.iter().map(Run::ratio).collect();
+    let ratio = median(ratios.iter().copied());
     Report {
         name: m.name,
         n: m.runs.first().map_or(0, |r| r.n),
         seconds: median(m.runs.iter().map(|r| r.seconds)),
-        per_second: own,
-        ceiling_per_second: ceiling,
-        ratio: own / ceiling,
-        times_bare: ceiling / own,
+        per_second: per_second(|r| r.seconds),
+        ceiling_per_second: per_second(|r| r.bare_seconds),
+        ratio,
+        ratio_min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+        ratio_max: ratios.iter().copied().fold(0.0, f64::max),
+        times_bare: 1.0 / ratio,
         // Later runs still hold what the ceiling before them took.
         peak_rss_bytes: m.runs.first().map_or(0, |r| r.peak_rss_bytes),
         store: if settings.store.is_some() { "postgres" } else { "sqlite" },
@@ -228,7 +235,8 @@ fn report(m: Measured, settings: &Settings) -> Report {
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    let (below, above) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    values.get(below).zip(values.get(above)).map_or(0.0, |(a, b)| a.midpoint(*b))
 }
 
 /// A channel that takes everything at once, within the limits it ships with.
@@ -239,6 +247,10 @@ fn rehearsal() -> ChannelSettings {
 impl Run {
     fn new(n: i64, own: Duration, bare: Duration, peak_rss_bytes: u64) -> Self {
         Self { n, seconds: own.as_secs_f64(), bare_seconds: bare.as_secs_f64(), peak_rss_bytes }
+    }
+
+    fn ratio(&self) -> f64 {
+        self.bare_seconds / self.seconds.max(1e-9)
     }
 }
 

@@ -7,7 +7,9 @@
 #   GONG_TEST_DIR            folder of the services  (/tmp/gong-tests-$UID)
 #   GONG_TEST_RABBITMQ_PORT  port of AMQP            (a free one, kept in the folder)
 #   GONG_TEST_RABBITMQ_CONF  further lines of rabbitmq.conf
-# RabbitMQ 4 where Debian has 3.10: run this, and the tests, in a chroot of Debian 13.
+#   GONG_TEST_RABBITMQ_ROOT  take the programs from the system in this folder (as root); the
+#                            folder of the services must be at the same path in it.
+#                            tests/rabbitmq4.sh makes one with RabbitMQ 4
 # User and password guest: anyone on this machine may use it. wipe stops it, throws
 # away everything it holds, and starts it anew on the same port. kill ends it with SIGKILL.
 set -euo pipefail
@@ -15,6 +17,7 @@ set -euo pipefail
 base=${GONG_TEST_DIR:-/tmp/gong-tests-$UID}
 dir=$base/rabbitmq
 bin=/usr/lib/rabbitmq/bin
+root=${GONG_TEST_RABBITMQ_ROOT:-}
 # A short name that every machine resolves: the host's own may stand nowhere.
 node=gong@localhost
 
@@ -39,7 +42,7 @@ as_owner() {
     RABBITMQ_CONFIG_FILE="$dir/rabbitmq" RABBITMQ_ENABLED_PLUGINS_FILE="$dir/plugins" RABBITMQ_PID_FILE="$dir/pid"
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}")
   if [ "$UID" -eq 0 ]; then
-    (cd / && runuser -u rabbitmq -- env "${settings[@]}" "$@")
+    (cd / && chroot "${root:-/}" runuser -u rabbitmq -- env "${settings[@]}" "$@")
   else
     (cd / && env "${settings[@]}" "$@")
   fi
@@ -55,7 +58,8 @@ running() {
 }
 
 install() {
-  [ -x $bin/rabbitmq-server ] && return
+  [ -x "$root$bin/rabbitmq-server" ] && return
+  [ -z "$root" ] || die "there is no RabbitMQ in $root; tests/rabbitmq4.sh installs one"
   [ "$(id -u)" -eq 0 ] || die "RabbitMQ is not installed: apt-get install rabbitmq-server"
   local policy=/usr/sbin/policy-rc.d made=no
   # Debian would start a server of its own on the usual port.
@@ -94,7 +98,7 @@ log.file.level = warning
 CONF
   printf '%s\n' "${GONG_TEST_RABBITMQ_CONF:-}" >> "$dir/rabbitmq.conf"
   echo '[].' > "$dir/plugins"
-  if [ "$UID" -eq 0 ]; then chown -R rabbitmq: "$dir"; fi
+  if [ "$UID" -eq 0 ]; then chroot "${root:-/}" chown -R rabbitmq: "$dir"; fi
   as_owner test -w "$dir" || die "the user rabbitmq cannot reach $dir; set GONG_TEST_DIR to a folder that others may enter"
 }
 

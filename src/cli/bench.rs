@@ -121,7 +121,7 @@ fn show(r: &Report) {
         (say!("用时（秒，中位数）", "seconds (median)"), format!("{:.2}", r.seconds)),
         (say!("每秒", "per second"), output::number(rate)),
         (say!("上限，每秒", "ceiling per second"), output::number(ceiling)),
-        (say!("与上限之比", "ratio"), format!("{:.2}", r.ratio)),
+        (say!("与上限之比", "ratio"), format!("{:.2} ({:.2}–{:.2})", r.ratio, r.ratio_min, r.ratio_max)),
         (say!("用时为上限的倍数", "times bare"), format!("{:.2}", r.times_bare)),
         (say!("内存峰值（MiB）", "peak memory (MiB)"), format!("{peak:.0}")),
     ];

@@ -15,6 +15,7 @@ use serde_json::json;
 use self::attempts::Doubted;
 use self::handles::Handles;
 use super::batches::Lease;
+use super::bulk::Numbers;
 use super::{Result, Store, Tx};
 use crate::channel::Class;
 use crate::clock::Millis;
@@ -168,10 +169,7 @@ impl Tx {
         }
         let all = [ours, lost].concat();
         self.append_attempts(&all, &doubted).await?;
-        for turn in all {
-            self.mark_gone(&turn.records).await?;
-        }
-        Ok(())
+        self.mark_gone(all.iter().flat_map(|t| &t.records).filter_map(|r| r.gone).collect()).await
     }
 
     /// Records what the gateway did not take; all of it is doubted where not all changes.
@@ -214,10 +212,17 @@ impl Tx {
         Ok(())
     }
 
-    async fn mark_gone(&mut self, records: &[Record]) -> Result<()> {
-        for address in records.iter().filter_map(|r| r.gone) {
-            exec!(self, sqlx::query("UPDATE addresses SET gone = 1 WHERE id = $1").bind(address))?;
+    /// Marks addresses that do not exist, the lowest first: two turns may have some in common.
+    async fn mark_gone(&mut self, addresses: Vec<i64>) -> Result<()> {
+        if addresses.is_empty() {
+            return Ok(());
         }
+        let sql = self.pick(
+            "UPDATE addresses SET gone = 1 WHERE id IN (SELECT value FROM json_each($1)) AND gone = 0",
+            "UPDATE addresses SET gone = 1 WHERE id IN (SELECT id FROM addresses WHERE id = ANY($1) AND gone = 0 \
+             ORDER BY id FOR NO KEY UPDATE)",
+        );
+        exec!(self, sqlx::query(sql).bind(Numbers(&addresses)))?;
         Ok(())
     }
 }

@@ -47,6 +47,22 @@ async fn a_turn_records_what_came_back_and_marks_what_is_next() {
 }
 
 #[tokio::test]
+async fn addresses_that_do_not_exist_are_marked_in_one_go() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 5).await;
+        planned(store, 5, 10, 1).await;
+        let lease = lease(store).await;
+        mark(store, lease, &[1, 2, 3, 4, 5]).await;
+        let gone = |o: i64| Record { gone: Some(o), ..thrown(o, Class::AddressGone, State::Failed, None) };
+        let records = vec![gone(5), taken(2, &[]), gone(1), thrown(4, Class::Permanent, State::Failed, None)];
+        run(store, BatchTurn { records, ..turn(lease) }).await;
+        let marked = "SELECT CAST(id AS TEXT) FROM addresses WHERE gone = 1 ORDER BY id";
+        assert_eq!(store.probe_lines(marked.into()).await, ["1", "5"], "{}", t.engine);
+    }
+}
+
+#[tokio::test]
 async fn only_rows_that_were_refused_are_said_to_be() {
     for t in stores().await {
         let store = &t.store;
