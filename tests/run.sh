@@ -16,6 +16,7 @@ skipped=()
 updated=no
 database=
 recovery=
+unmet=
 
 die() { echo "tests/run.sh: $*" >&2; exit 1; }
 
@@ -26,7 +27,7 @@ case "$*" in
 esac
 
 clean_up() {
-  [ -z "$recovery" ] || rm -f "$recovery"
+  rm -f "$recovery" "$unmet"
   [ -z "$database" ] || sql "DROP DATABASE IF EXISTS $database WITH (FORCE)" || true
 }
 trap clean_up EXIT
@@ -178,17 +179,21 @@ else
 fi
 # How long it took to recover from each fault, a line each.
 recovery=$(mktemp)
-export GONG_TEST_RECOVERY=$recovery
+# Which tests lacked something on this machine, a line each.
+unmet=$(mktemp)
+export GONG_TEST_RECOVERY=$recovery GONG_TEST_SKIPPED=$unmet
 # Failpoints are for tests alone: without the feature nothing of them is built.
 stage "tests" "$CARGO" test --locked --features failpoints
 
 if [ -s "$recovery" ]; then
-  echo "== recovery, from a fault's end to the first message of what was sent after it (kill -9 at a place: from the death until others have its batches)"
+  echo "== recovery, from a fault's end to the first message of what was sent after it (kill -9 at a place: from the death until others have its batches; of the embedded engine: from its start until it sends)"
   sort -k3 "$recovery"
 fi
 if [ "$embedded" = no ]; then
   echo "The PostgreSQL, RabbitMQ, Kannel and Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,rabbitmq,kannel,postfix}.sh stop"
 fi
+[ ! -s "$unmet" ] || skipped+=("some tests, for what this machine lacks:")
 [ ${#skipped[@]} -eq 0 ] || echo "NOT RUN: ${skipped[*]}"
+sort -u "$unmet" | sed 's/^/  /'
 printf -v list '%s, ' "${done_stages[@]}"
 echo "ALL PASSED in $SECONDS s on $engines: ${list%, }"

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use gong::app::App;
 use gong::domain::delivery::State;
-use gong::loopback::Behaviour;
+use gong::loopback::{Behaviour, Running};
 use gong::vault::Vault;
 
+use crate::kills::tell;
 use crate::ledger::Ledger;
-use crate::rig;
+use crate::rig::{self, SOON, until};
 use crate::site::{ALERT, Site, finished, gateway, in_state, wish};
 
 /// Messages of a dispatch, and how often the engine is killed over all dispatches.
@@ -20,6 +21,8 @@ const PEOPLE: usize = 22_500;
 const KILLS: u32 = 40;
 const IN_WINDOW: u32 = 15;
 const IN_FLIGHT: i64 = 32;
+/// After every so many kills it is measured how long it takes to send again.
+const MEASURED: u32 = 8;
 
 /// A small generator, so that a printed seed plays the same kills again.
 struct Draw(u64);
@@ -61,7 +64,7 @@ async fn nothing_is_lost_and_no_duplicate_goes_unflagged() {
     site.settle(&app, PEOPLE).await;
     let item = site.approve(&app, ALERT).await;
     let (config, log) = (site.write_config(), site.dir.path().join("serve.log"));
-    let (mut kills, mut in_window, mut dispatches) = (0, 0, Vec::new());
+    let (mut kills, mut in_window, mut dispatches, mut slowest) = (0, 0, Vec::new(), Duration::ZERO);
     while kills < KILLS || in_window < IN_WINDOW {
         assert!(kills < 4 * KILLS, "only {in_window} of {kills} kills fell into a window");
         let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
@@ -76,6 +79,9 @@ async fn nothing_is_lost_and_no_duplicate_goes_unflagged() {
                 let window = after_a_kill(&site, &app).await;
                 in_window += u32::from(window > 0);
                 engine = serve(&config, &log);
+                if kills % MEASURED == 0 {
+                    slowest = slowest.max(sends_again(&gateway, &app, dispatch.no).await);
+                }
             } else {
                 finished(&app, dispatch.no, Duration::from_mins(2)).await;
             }
@@ -83,10 +89,24 @@ async fn nothing_is_lost_and_no_duplicate_goes_unflagged() {
         engine.kill().unwrap();
         engine.wait().unwrap();
     }
+    assert!(slowest > Duration::ZERO);
+    tell(&format!("kill -9 of the embedded engine, the longest of {} times", kills / MEASURED), slowest);
     println!("{kills} kills, {in_window} inside a window, {} dispatches", dispatches.len());
     let log = rig::log(gateway.addr).await;
     settle_books(&site, &app, &dispatches, &log, kills).await;
     gateway.stop().await;
+}
+
+/// How long an engine that was started just now takes to send; nothing where all is sent.
+async fn sends_again(gateway: &Running, app: &App, dispatch: i64) -> Duration {
+    let (at, before) = (Instant::now(), gateway.stats().messages);
+    let mut sends = false;
+    until("it sends again, or has sent all", SOON, async || {
+        sends = gateway.stats().messages > before;
+        sends || app.store.dispatch(&dispatch.to_string()).await.unwrap().finished_at.is_some()
+    })
+    .await;
+    if sends { at.elapsed() } else { Duration::ZERO }
 }
 
 /// What a dead engine may have been sending.
@@ -109,6 +129,7 @@ async fn settle_books(site: &Site, app: &App, dispatches: &[i64], log: &[rig::En
     ledger.assert_sound().await;
     ledger.assert_settled().await;
     for no in dispatches {
+        ledger.assert_whole(*no, PEOPLE).await;
         let dispatch = app.store.dispatch(&no.to_string()).await.unwrap();
         let delivered = in_state(app, *no, State::Delivered).await;
         assert_eq!(delivered, dispatch.deliveries, "{:?}", app.store.delivery_counts(*no).await);

@@ -10,7 +10,7 @@ use gong::queue::settings::BrokerUrl;
 use regex::Regex;
 
 use crate::source;
-use crate::support::{Gong, Run};
+use crate::support::{Gong, Run, skipped};
 
 fn deploy(file: &str) -> PathBuf {
     source::root().join("deploy").join(file)
@@ -21,7 +21,21 @@ fn is_a(file: &source::Source, extension: &str) -> bool {
 }
 
 fn there(program: &str) -> bool {
-    Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|o| o.status.success())
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    let there = found.is_ok_and(|o| o.status.success());
+    if !there {
+        skipped(&format!("a test of what is deployed: there is no {program}"));
+    }
+    there
+}
+
+/// Only root can give files away.
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skipped("what root leaves behind: this is not root");
+    }
+    root
 }
 
 /// The program's environment without this shell's own settings.
@@ -135,8 +149,7 @@ const NOBODY: u32 = 65_534;
 
 #[test]
 fn root_leaves_nothing_that_the_service_cannot_open() {
-    // Only root can give files away.
-    if !there("dpkg-deb") || !there("runuser") || !rustix::process::geteuid().is_root() {
+    if !there("dpkg-deb") || !there("runuser") || !is_root() {
         return;
     }
     let installed = Installed::new();

@@ -29,6 +29,8 @@ pub struct Fleet {
     pub swaps: Vec<(String, String)>,
     /// An item at hand for one person, where a test asked for it.
     pub probe: Option<String>,
+    /// How many people were settled.
+    pub people: usize,
     admin: PgPool,
     database: String,
 }
@@ -67,6 +69,7 @@ impl Fleet {
             pool,
             swaps: Vec::new(),
             probe: None,
+            people: n,
             admin,
             database,
         }
@@ -134,6 +137,12 @@ impl Fleet {
         let sql = "SELECT w.pid FROM leaders l JOIN workers w ON w.owner = l.owner WHERE l.role = $1 \
                    AND l.until_at > extract(epoch FROM clock_timestamp()) * 1000";
         sqlx::query_scalar(sql).bind(role).fetch_optional(&self.pool).await.unwrap()
+    }
+
+    /// How many batches a process holds.
+    pub async fn held_by(&self, pid: i64) -> i64 {
+        let sql = "SELECT COUNT(*) FROM batches b JOIN workers w ON w.owner = b.owner WHERE b.state = 1 AND w.pid = $1";
+        sqlx::query_scalar(sql).bind(pid).fetch_one(&self.pool).await.unwrap()
     }
 
     pub async fn sending(&self, messages: u64) {

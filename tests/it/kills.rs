@@ -16,7 +16,6 @@ mod releases;
 mod servers;
 mod soak;
 
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use gong::app::prepare::Wish;
@@ -29,7 +28,7 @@ use crate::fleet::Fleet;
 use crate::ledger::Copies;
 use crate::rig::{self, SOON, delivery_of, until};
 use crate::site::{ALERT, finished, in_state, wish};
-use crate::support::Running;
+use crate::support::{Running, keep};
 
 /// A batch is a minute's sends: small ones, so that there are many.
 const SMALL: &str = "rate = 2, in_flight = 16, idempotent = false";
@@ -117,8 +116,9 @@ impl Fleet {
         at.elapsed()
     }
 
-    /// The dispatch ends, everything of it has arrived, and the books balance: no more in
-    /// doubt than these windows and the answers that the gateway lost.
+    /// The dispatch to everybody ends, everything of it has arrived, and the books balance:
+    /// nobody was left out, and no more is in doubt than these windows and the answers that
+    /// the gateway lost.
     async fn balanced(&self, dispatch: i64, windows: usize) -> Copies {
         let done = finished(&self.app, dispatch, 2 * SOON).await;
         let arrived = in_state(&self.app, dispatch, State::Delivered).await;
@@ -126,6 +126,7 @@ impl Fleet {
         let open = "SELECT COUNT(*) FROM dispatches WHERE finished_at IS NULL";
         let held = "SELECT COUNT(*) FROM batches WHERE state = 1";
         until("nothing is under way", 2 * SOON, async || self.count(open).await + self.count(held).await == 0).await;
+        self.ledger.assert_whole(dispatch, self.people).await;
         self.ledger.assert_settled().await;
         let log = rig::log(self.gateway.addr).await;
         let copies = self.ledger.assert_flagged(&self.app.store.vault, &log).await;
@@ -138,13 +139,9 @@ impl Fleet {
 }
 
 /// Keeps how long it took from a fault's end, or from a death, until it was made good.
-#[allow(clippy::disallowed_methods)] // tests have no config file
-fn tell(what: &str, took: Duration) {
+pub fn tell(what: &str, took: Duration) {
     println!("recovered after {:.1} s: {what}", took.as_secs_f64());
-    let Some(path) = std::env::var_os("GONG_TEST_RECOVERY") else { return };
-    let mut kept = std::fs::File::options().create(true).append(true).open(path).unwrap();
-    // In one write: other tests keep theirs beside.
-    kept.write_all(format!("{:>6.1} s  {what}\n", took.as_secs_f64()).as_bytes()).unwrap();
+    keep("GONG_TEST_RECOVERY", &format!("{:>6.1} s  {what}", took.as_secs_f64()));
 }
 
 /// Settings by which alarms are kept in a file, a line each: the alarm and its state.
@@ -153,6 +150,16 @@ fn told_to(file: &tempfile::NamedTempFile) -> String {
     format!(
         "\n[alarm]\ncommand = [\"sh\", \"-c\", \"echo $GONG_ALARM_KEY $GONG_ALARM_STATE >> {path}\"]\nprompt = \"2s\"\n"
     )
+}
+
+/// What the planner's metrics say of this one; 0 where it does not serve yet.
+async fn metric(fleet: &Fleet, name: &str) -> u64 {
+    if TcpStream::connect(fleet.site.address()).await.is_err() {
+        return 0;
+    }
+    let metrics = rig::get(fleet.site.address(), "/metrics").await;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
 }
 
 /// Waits until the planner's metrics have this line.

@@ -1,6 +1,7 @@
 //! Drives the built program from outside: a folder of its own, arguments in, words out.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -180,6 +181,23 @@ pub fn postfix() -> Option<(String, std::path::PathBuf)> {
     let named = std::env::var("GONG_TEST_POSTFIX").ok()?;
     let (at, folder) = named.split_once(' ')?;
     Some((at.to_owned(), folder.into()))
+}
+
+/// Keeps a line in the file that this variable names, where it names one.
+#[allow(clippy::disallowed_methods)] // tests have no config file
+pub fn keep(variable: &str, line: &str) {
+    let Some(path) = std::env::var_os(variable) else { return };
+    let mut kept = std::fs::File::options().create(true).append(true).open(path).unwrap();
+    // In one write: other tests keep theirs beside.
+    kept.write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// Says that this machine lacks what a test needs: whoever started the tests is to know
+/// which of them proved nothing. The file is the one that `GONG_TEST_SKIPPED` names.
+#[allow(clippy::print_stdout)] // for who looks at one test
+pub fn skipped(why: &str) {
+    println!("skipped: {why}");
+    keep("GONG_TEST_SKIPPED", why);
 }
 
 /// The seed of a random test: `GONG_TEST_SEED`, or its own.

@@ -47,11 +47,20 @@ impl Tx {
         self.note_parts(channel, &strongest).await?;
         let said = self.said_of(channel, strongest.keys().map(|k| k.0).collect()).await?;
         let agreed = |claim: &Claim, parts: i32| {
-            let agree = said.get(&message(claim)).map_or(0, |s| s.iter().filter(|s| **s > claim.word as i32).count());
-            claim.word < Word::Delivered || agree >= usize::try_from(parts).unwrap_or(usize::MAX)
+            if claim.word < Word::Delivered {
+                return Some(claim.word);
+            }
+            let agree =
+                |word: &Word| said.get(&message(claim)).map_or(0, |s| s.iter().filter(|s| **s > *word as i32).count());
+            // The last part may be read where the others are delivered: so is the whole.
+            let words = [Word::Confirmed, Word::Read, Word::Delivered];
+            words.into_iter().find(|word| agree(word) >= usize::try_from(parts).unwrap_or(usize::MAX))
         };
-        let counts = |claim: &&Claim| claim.part.is_none_or(|(_, parts)| agreed(claim, parts));
-        Ok(claims.iter().filter(counts).map(|claim| Claim { part: None, ..*claim }).collect())
+        let whole = |claim: &Claim| {
+            let word = claim.part.map_or(Some(claim.word), |(_, parts)| agreed(claim, parts))?;
+            Some(Claim { part: None, word, ..*claim })
+        };
+        Ok(claims.iter().filter_map(whole).collect())
     }
 
     async fn note_parts(&mut self, channel: i32, strongest: &BTreeMap<(Message, i32), i32>) -> Result<()> {

@@ -39,6 +39,18 @@ async fn delivered_needs_every_part() {
     }
 }
 
+/// In whatever order: the least that all parts have is what the message has.
+#[tokio::test]
+async fn a_part_that_is_read_counts_as_delivered_beside_one_that_is_not() {
+    for t in stores().await {
+        let (d, _) = in_parts(&t, &["p1", "p2"]).await;
+        assert_eq!(say(&t.store, &d, "p1", Word::Delivered).await, State::Sent);
+        assert_eq!(say(&t.store, &d, "p2", Word::Read).await, State::Delivered, "{}", t.engine);
+        assert_eq!(say(&t.store, &d, "p1", Word::Read).await, State::Read);
+        assert_eq!(say(&t.store, &d, "p2", Word::Delivered).await, State::Read);
+    }
+}
+
 #[tokio::test]
 async fn one_undelivered_part_is_enough_until_all_arrive() {
     for t in stores().await {

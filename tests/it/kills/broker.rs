@@ -8,10 +8,10 @@ use gong::domain::delivery::{Reason, State};
 use lapin::options::BasicGetOptions;
 use lapin::types::AMQPValue;
 
-use super::{Fleet, SLOW, SMALL, rough, shows, told_to};
+use super::{Fleet, SLOW, SMALL, metric, rough, shows, told_to};
 use crate::fleet::told_to_end;
 use crate::rabbit::rig::{Broker, broker, own_broker};
-use crate::rig::{SOON, delivery_of, get, until};
+use crate::rig::{SOON, delivery_of, until};
 use crate::site::{finished, in_state};
 use crate::support::postgres_server;
 
@@ -51,7 +51,7 @@ async fn a_broker_is_killed_and_wiped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
     let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
-    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(7), 1_500)).await;
+    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(7), 1_500)).await.with_probe().await;
     let spoil = "UPDATE addresses SET sealed = decode('00ff', 'hex') WHERE id IN \
                  (SELECT id FROM addresses ORDER BY id OFFSET 700 LIMIT 3)";
     sqlx::query(spoil).execute(&fleet.pool).await.unwrap();
@@ -62,6 +62,7 @@ async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
     until("they consume", SOON, async || broker.depth(URGENT).await.is_some_and(|(_, c)| c == 2)).await;
     fleet.rate(300.0).await;
     let dispatch = fleet.alert().await;
+    until("a queue is full", SOON, async || metric(&fleet, "gong_queue_refused_total").await > 0).await;
     for poison in ["", "{\"batch\":", "{\"batch\":1,\"epoch\":\"x\"}", "\u{0}\u{1}", "{\"batch\":99999999,\"epoch\":0}"]
     {
         until("there is room for it", SOON, async || broker.depth(URGENT).await.is_some_and(|(n, _)| n == 0)).await;
@@ -73,12 +74,14 @@ async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
     }
     broker.ctl(&["clear_policy", "-p", &broker.name, "short"]);
     broker.publish(URGENT, "none of ours").await;
+    fleet.recovered("the broker's queues were full, and poisoned").await;
     let done = finished(&fleet.app, dispatch, SOON).await;
     let (arrived, failed) =
         (in_state(&fleet.app, dispatch, State::Delivered).await, in_state(&fleet.app, dispatch, State::Failed).await);
     assert_eq!((arrived, failed), (done.deliveries - 3, 3), "{:?}", fleet.app.store.delivery_counts(dispatch).await);
     let words = fleet.count("SELECT COUNT(*) FROM tries WHERE code = 'sealed data does not open'").await;
     assert_eq!(words, 3);
+    fleet.ledger.assert_whole(dispatch, fleet.people).await;
     fleet.ledger.assert_settled().await;
     let log = crate::rig::log(fleet.gateway.addr).await;
     assert_eq!(fleet.ledger.assert_flagged(&fleet.app.store.vault, &log).await.missing, 3);
@@ -146,9 +149,7 @@ async fn a_message_that_comes_back_too_often_is_buried_by_the_broker_and_its_bat
     assert!(said.contains("dead letters lie in gong.dead"), "{said}");
     assert!(!said.contains("NOT_FOUND"), "that a new broker has no queues is no error: {said}");
     until("it is published again", SOON, async || broker.depth(URGENT).await.unwrap().0 >= n).await;
-    let metrics = get(fleet.site.address(), "/metrics").await;
-    let lost = metrics.lines().find_map(|line| line.strip_prefix("gong_queue_lost_total "));
-    assert!(lost.is_some_and(|lost| lost != "0"), "{lost:?}");
+    assert!(metric(&fleet, "gong_queue_lost_total").await > 0);
     fleet.assert_conserved().await;
 
     let worker = fleet.work("worker");

@@ -72,7 +72,7 @@ impl Wrong {
 async fn a_clock_that_jumps_expires_nothing() {
     let Some(server) = postgres_server() else { return };
     let Some(faketime) = faketime() else {
-        println!("skipped: no clock can be made wrong here (apt-get install faketime)");
+        crate::support::skipped("a clock that jumps: none can be made wrong here (apt-get install faketime)");
         return;
     };
     let fleet = Fleet::on(&server, "", SMALL, (rough(11), 2_500)).await;

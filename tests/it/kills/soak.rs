@@ -1,28 +1,59 @@
 //! Random kills of everything there is, drawn from a printed seed; the books after every
 //! round. A short time among the tests, as long as one likes with tests/soak.sh.
 
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use super::servers::Postgres;
 use super::{Fleet, SMALL, has_ended, rough};
-use crate::fleet::told_to_end;
+use crate::fleet::{pid, signal, told_to_end};
 use crate::rabbit::rig::{Broker, own_broker};
-use crate::rig::SOON;
+use crate::rig::{SOON, until};
 use crate::support::{Running, seed};
 
 /// Kills in a round, and rounds on one database.
-const KILLS: u32 = 6;
+const KILLS: usize = 6;
 const ROUNDS: u32 = 8;
+/// Messages a second while kills happen: none of a round's comes after its dispatch.
+const RATE: f64 = 15.0;
 /// How soon a process that has ended is started anew, as systemd would.
 const RESTART: Duration = Duration::from_millis(500);
+/// Longer than a lease holds (`src/store/batches.rs`).
+const PAST: Duration = Duration::from_secs(31);
+
+/// What is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Worker,
+    Planner,
+    Database,
+    Broker,
+    /// A worker that stands still until others have what it had leased.
+    Frozen,
+}
 
 /// A small generator, so that a printed seed plays the same kills again.
 struct Draw(u64);
 
 impl Draw {
-    fn below(&mut self, n: u64) -> u64 {
+    fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
+        usize::try_from(self.0 >> 33).unwrap() % n
+    }
+
+    /// Each of these once, and more of the usual ones, in any order.
+    fn plan(&mut self, each: &[Kind], usual: &[Kind]) -> Vec<Kind> {
+        let mut plan = each.to_vec();
+        while plan.len() < KILLS {
+            plan.push(usual[self.below(usual.len())]);
+        }
+        for i in (1..plan.len()).rev() {
+            plan.swap(i, self.below(i + 1));
+        }
+        plan
     }
 }
 
@@ -47,7 +78,7 @@ impl Kept {
 
     fn kill(&mut self) {
         self.running.0.kill().unwrap();
-        self.running.0.wait().unwrap();
+        assert_eq!(self.running.0.wait().unwrap().signal(), Some(9));
     }
 }
 
@@ -57,6 +88,8 @@ struct Field<'a> {
     database: &'a Postgres,
     broker: Option<&'a Broker>,
     processes: Vec<Kept>,
+    /// The worker that stands still, and since when.
+    frozen: Option<(usize, Instant)>,
     /// Windows that the kills so far can have left in doubt.
     windows: usize,
 }
@@ -69,60 +102,103 @@ impl<'a> Field<'a> {
             Kept::start(fleet, worker, "one.log"),
             Kept::start(fleet, worker, "other.log"),
         ];
-        Self { fleet, database, broker, processes, windows: 0 }
+        Self { fleet, database, broker, processes, frozen: None, windows: 0 }
     }
 
     fn revive(&mut self) {
         self.processes.iter_mut().for_each(|process| process.revive(self.fleet));
     }
 
-    /// Kills one, by the draw, and says which; servers are started again at once.
-    fn kill(&mut self, draw: u64) -> &'static str {
-        match (draw, self.broker) {
-            (0..5, _) => {
-                self.processes[1 + usize::from(draw % 2 == 1)].kill();
-                self.windows += 1;
-                "worker"
-            }
-            (5..7, _) => {
-                self.processes[0].kill();
-                "planner"
-            }
-            (9, Some(broker)) => {
-                broker.run(&["kill"]);
-                broker.run(&["start"]);
-                "broker"
-            }
-            _ => {
-                self.database.run("kill");
-                self.database.run("start");
-                // Away for longer than a lease holds, it costs both workers theirs.
-                self.windows += 2;
-                "database"
+    /// Does this, and starts again meanwhile what has ended.
+    async fn reviving<T>(&mut self, what: impl Future<Output = T>) -> T {
+        tokio::pin!(what);
+        loop {
+            tokio::select! {
+                done = &mut what => return done,
+                () = tokio::time::sleep(Duration::from_millis(20)) => self.revive(),
             }
         }
     }
 
-    /// One dispatch to everybody, and kills in its time.
-    async fn round(&mut self, draw: &mut Draw) -> Vec<&'static str> {
-        let (fleet, mut killed) = (self.fleet, Vec::new());
-        fleet.rate(200.0).await;
-        let dispatch = fleet.alert().await;
-        let mut next = Instant::now() + Duration::from_millis(500);
-        let end = Instant::now() + 2 * SOON;
-        // The database may just have been killed: who cannot be asked has not said that it is over.
-        while fleet.app.store.dispatch(&dispatch.to_string()).await.map_or(true, |d| d.finished_at.is_none()) {
-            assert!(Instant::now() < end, "{killed:?} {:?}", fleet.app.store.delivery_counts(dispatch).await);
+    /// A process that runs: who was killed a moment ago is waited for.
+    async fn running(&mut self, i: usize) -> &mut Kept {
+        until("it runs", SOON, async || {
             self.revive();
-            if killed.len() < KILLS as usize && Instant::now() >= next {
-                killed.push(self.kill(draw.below(10)));
-                fleet.assert_conserved().await;
-                next = Instant::now() + Duration::from_millis(200 + draw.below(2_500));
+            has_ended(&mut self.processes[i].running).is_none()
+        })
+        .await;
+        &mut self.processes[i]
+    }
+
+    /// Servers are started again at once.
+    async fn strike(&mut self, kind: Kind, worker: usize) {
+        match kind {
+            Kind::Worker => {
+                let worker = self.frozen.map_or(worker, |(frozen, _)| 3 - frozen);
+                self.running(worker).await.kill();
+                self.windows += 1;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            Kind::Planner => self.running(0).await.kill(),
+            Kind::Broker => {
+                let broker = self.broker.expect("a broker");
+                broker.run(&["kill"]);
+                broker.run(&["start"]);
+            }
+            Kind::Database => {
+                self.database.run("kill");
+                self.database.run("start");
+                // Away for longer than a lease holds, it costs both workers theirs.
+                self.windows += 2;
+            }
+            Kind::Frozen => self.freeze(worker).await,
         }
-        fleet.balanced(dispatch, self.windows).await;
-        killed
+    }
+
+    async fn freeze(&mut self, worker: usize) {
+        let fleet = self.fleet;
+        until("it has a lease", SOON, async || fleet.held_by(pid(&self.running(worker).await.running)).await > 0).await;
+        signal(&self.processes[worker].running, Signal::STOP);
+        self.frozen = Some((worker, Instant::now()));
+        self.windows += 1;
+    }
+
+    /// It goes on and finds that it has nothing any more.
+    async fn thaw(&mut self) {
+        let (Some((worker, since)), fleet) = (self.frozen, self.fleet) else { return };
+        let frozen = pid(&self.processes[worker].running);
+        let over = async || since.elapsed() > PAST && fleet.held_by(frozen).await == 0;
+        self.reviving(until("others have what it had", SOON, over)).await;
+        signal(&self.processes[worker].running, Signal::CONT);
+        self.frozen = None;
+    }
+
+    /// Kills while a dispatch to everybody is under way, and its books.
+    async fn round(&mut self, draw: &mut Draw, plan: &[Kind]) {
+        let fleet = self.fleet;
+        fleet.rate(RATE).await;
+        let load = fleet.load().await;
+        self.reviving(fleet.goes_on(20)).await;
+        for kind in plan {
+            let pause = u64::try_from(100 + draw.below(1_500)).unwrap();
+            self.reviving(tokio::time::sleep(Duration::from_millis(pause))).await;
+            self.strike(*kind, 1 + draw.below(2)).await;
+            fleet.assert_conserved().await;
+        }
+        let beside = if self.frozen.is_some() { ", one worker stands still" } else { "" };
+        let what = format!("{} random kills, the last of the {:?}{beside}", plan.len(), plan[plan.len() - 1]);
+        self.reviving(fleet.recovered(&what.to_lowercase())).await;
+        self.thaw().await;
+        fleet.rate(3_000.0).await;
+        self.reviving(fleet.balanced(load, self.windows)).await;
+    }
+
+    /// Tells all to end, once they are there.
+    async fn end(mut self) {
+        let fleet = self.fleet;
+        self.reviving(until("all are there", SOON, async || fleet.working().await == 2)).await;
+        for process in self.processes.into_iter().rev() {
+            told_to_end(process.running).await;
+        }
     }
 }
 
@@ -137,30 +213,36 @@ async fn random_kills_lose_nothing() {
     let (Some(database), broker) = (Postgres::start(), own_broker().await) else { return };
     let seed = seed(20_261_122);
     println!("seed {seed}; play it again with GONG_TEST_SEED={seed}, or tests/soak.sh SECONDS {seed}");
-    let (began, mut draw, mut rounds, mut kills) = (Instant::now(), Draw(seed), 0, 0);
+    let (began, mut draw, mut rounds) = (Instant::now(), Draw(seed), 0);
+    let mut killed: BTreeMap<Kind, usize> = BTreeMap::new();
     let queue = broker.as_ref().map_or(String::new(), |b| format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", b.url()));
     while rounds == 0 || began.elapsed() < wanted() {
         // Each with its books alone, with the broker and without.
         for (more, broker) in [(queue.as_str(), broker.as_ref()), ("", None)] {
-            let fleet = Fleet::on(&database.url, more, SMALL, (rough(seed + rounds), 1_500)).await;
+            let fleet = Fleet::on(&database.url, more, SMALL, (rough(seed + rounds), 1_000)).await.with_probe().await;
             let mut field = Field::new(&fleet, &database, broker);
             for _ in 0..ROUNDS {
                 let at = Instant::now();
-                let killed = field.round(&mut draw).await;
+                let mut each = vec![Kind::Worker, Kind::Planner, Kind::Database];
+                each.extend(broker.map(|_| Kind::Broker));
+                let usual = [&[Kind::Worker; 3], each.as_slice()].concat();
+                // Once is enough: it takes half a minute.
+                each.extend((rounds == 0).then_some(Kind::Frozen));
+                let plan = draw.plan(&each, &usual);
+                field.round(&mut draw, &plan).await;
                 rounds += 1;
-                kills += killed.len();
-                println!("round {rounds}: {:.1} s, killed {}", at.elapsed().as_secs_f64(), killed.join(", "));
+                for kind in &plan {
+                    *killed.entry(*kind).or_default() += 1;
+                }
+                println!("round {rounds}: {:.1} s, killed {plan:?}", at.elapsed().as_secs_f64());
                 if began.elapsed() >= wanted() {
                     break;
                 }
             }
-            field.revive();
-            let Field { processes, .. } = field;
-            for process in processes.into_iter().rev() {
-                told_to_end(process.running).await;
-            }
+            field.end().await;
             fleet.end().await;
         }
     }
-    println!("soak: seed {seed}, {rounds} rounds, {kills} kills, {:.0} s, nothing lost", began.elapsed().as_secs_f64());
+    assert_eq!(killed.len(), 4 + usize::from(broker.is_some()), "each kind at least once: {killed:?}");
+    println!("soak: seed {seed}, {rounds} rounds, {killed:?}, {:.0} s, nothing lost", began.elapsed().as_secs_f64());
 }
