@@ -52,6 +52,13 @@ impl ClockGuard {
         Seen { at, steady }
     }
 
+    /// Whether a time that was asked for right after this look is of the clock that was
+    /// looked at: it may have jumped since it was last heard of.
+    #[must_use]
+    pub fn agrees(clock: &Clock, seen: Millis, asked: Millis) -> bool {
+        matches!(clock, Clock::Held(_)) || (asked - seen).abs() <= SLACK
+    }
+
     fn look(&mut self, wall: Millis, now: Instant) -> bool {
         let ran = Millis::try_from(now.duration_since(self.last.1).as_millis()).unwrap_or(Millis::MAX);
         let jump = wall - self.last.0 - ran;
@@ -84,6 +91,14 @@ mod tests {
         assert!(!guard.look(3_630_000, at(32)));
         assert!(guard.look(3_661_000, at(63)));
         assert!(!guard.look(10_000, at(64)), "and back");
+    }
+
+    #[test]
+    fn a_time_of_another_clock_does_not_agree() {
+        let agrees = |asked| ClockGuard::agrees(&Clock::System, 1_000_000, asked);
+        assert!(agrees(1_000_900) && agrees(991_000));
+        assert!(!agrees(8_200_000) && !agrees(900_000));
+        assert!(ClockGuard::agrees(&Clock::held(7), 7, 1_000_000), "a test's clock is its own");
     }
 
     #[test]

@@ -105,10 +105,10 @@ impl Scheduler {
     /// Does a little of each; true when there is more.
     async fn round(&self, Seen { at, steady }: Seen) -> Result<bool> {
         let mut more = false;
-        if steady {
-            more |= self.take_over(false).await?;
+        if steady && let Some(now) = self.lease_time(at).await? {
+            more |= self.take_over(now).await?;
             if self.leading.is_contested() {
-                more |= self.take_over_from_the_silent().await?;
+                more |= self.take_over_from_the_silent(now).await?;
             }
         }
         let until = Instant::now() + TICK;
@@ -161,13 +161,19 @@ impl Scheduler {
     /// Takes over every batch there is: the engine that held them must be dead, because
     /// we hold its lock.
     pub async fn take_over_all(&self) -> Result<()> {
-        while self.take_over(true).await? {}
+        while self.take_over(Millis::MAX).await? {}
         Ok(())
     }
 
-    /// Takes over batches whose worker is gone, or any; true when there may be more.
-    async fn take_over(&self, any: bool) -> Result<bool> {
-        let before = if any { Millis::MAX } else { self.store.soon(self.store.db_now()).await? };
+    /// The database's time, by which leases run out; `None` where it has jumped since the
+    /// clock was looked at, which goes by what was last heard of it.
+    async fn lease_time(&self, seen: Millis) -> Result<Option<Millis>> {
+        let now = self.store.soon(self.store.db_now()).await?;
+        Ok(ClockGuard::agrees(&self.store.clock, seen, now).then_some(now))
+    }
+
+    /// Takes over batches whose leases ran out before; true when there may be more.
+    async fn take_over(&self, before: Millis) -> Result<bool> {
         let orphans = self.store.soon(self.store.orphaned_batches(before)).await?;
         self.take_batches(orphans.into_iter().map(|(lease, channel)| (lease, channel, before))).await
     }
@@ -175,8 +181,8 @@ impl Scheduler {
     /// Takes over batches of engines that fell silent, before their leases run out: by
     /// their own clocks their grants have ended, so nothing of them goes out any more,
     /// and before they send again they ask for their leases.
-    async fn take_over_from_the_silent(&self) -> Result<bool> {
-        let silent_since = self.store.soon(self.store.db_now()).await? - SILENT;
+    async fn take_over_from_the_silent(&self, now: Millis) -> Result<bool> {
+        let silent_since = now - SILENT;
         self.take_batches(self.store.soon(self.store.orphans_of_the_silent(silent_since)).await?.into_iter()).await
     }
 

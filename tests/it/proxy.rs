@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
@@ -32,6 +33,7 @@ pub struct Proxy {
     pub port: u16,
     state: watch::Sender<State>,
     carried: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
     #[expect(dead_code)]
     alive: oneshot::Sender<()>,
 }
@@ -42,8 +44,8 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let (state, seen) = watch::channel(State { line: Line::Whole, silenced: 0 });
         let (alive, mut stopped) = oneshot::channel();
-        let carried = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&carried);
+        let (carried, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (count, bytes) = (Arc::clone(&carried), Arc::clone(&sent));
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -52,17 +54,22 @@ impl Proxy {
                         if seen.borrow().line == Line::Whole {
                             count.fetch_add(1, Ordering::SeqCst);
                         }
-                        drop(tokio::spawn(carry(came.unwrap().0, server, seen.clone())));
+                        drop(tokio::spawn(carry(came.unwrap().0, server, seen.clone(), Arc::clone(&bytes))));
                     }
                 }
             }
         });
-        Self { port, state, carried, alive }
+        Self { port, state, carried, sent, alive }
     }
 
     /// Connections so far that were not hung up on at once.
     pub fn carried(&self) -> usize {
         self.carried.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that went to the server so far.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
     }
 
     /// Hangs up on everybody.
@@ -82,12 +89,12 @@ impl Proxy {
     }
 }
 
-async fn carry(mut near: TcpStream, server: u16, mut state: watch::Receiver<State>) {
+async fn carry(mut near: TcpStream, server: u16, mut state: watch::Receiver<State>, sent: Arc<AtomicUsize>) {
     let State { line, silenced } = *state.borrow_and_update();
     if line == Line::Whole {
         let Ok(mut far) = TcpStream::connect(("127.0.0.1", server)).await else { return };
         tokio::select! {
-            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+            _ = both_ways(&mut near, &mut far, &sent) => return,
             _ = state.wait_for(|now| now.line == Line::Cut || now.silenced > silenced) => {}
         }
         if state.borrow().silenced == silenced {
@@ -99,6 +106,27 @@ async fn carry(mut near: TcpStream, server: u16, mut state: watch::Receiver<Stat
     } else if line == Line::Silent {
         gone(&mut state).await;
     }
+}
+
+/// Until both have hung up; counts what goes to the server.
+async fn both_ways(near: &mut TcpStream, far: &mut TcpStream, sent: &AtomicUsize) -> std::io::Result<()> {
+    let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.split(), far.split());
+    let there = async {
+        let mut some = vec![0; 8_192];
+        loop {
+            let n = from_near.read(&mut some).await?;
+            if n == 0 {
+                return to_far.shutdown().await;
+            }
+            sent.fetch_add(n, Ordering::SeqCst);
+            to_far.write_all(&some[..n]).await?;
+        }
+    };
+    let back = async {
+        tokio::io::copy(&mut from_far, &mut to_near).await?;
+        to_near.shutdown().await
+    };
+    tokio::try_join!(there, back).map(drop)
 }
 
 /// Until the proxy is.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::servers::{Postgres, SmallDisk};
 use super::{Fleet, SLOW, SMALL, rough};
@@ -33,19 +33,48 @@ async fn a_database_is_killed_restarted_and_slow() {
     }
     fleet.rate(3_000.0).await;
     fleet.balanced(dispatch, 2).await;
-    // Every commit takes a tenth of a second, as on a disk that is worn out.
-    set(&fleet, "ALTER SYSTEM SET commit_delay = 100000".into()).await;
-    set(&fleet, "ALTER SYSTEM SET commit_siblings = 0".into()).await;
-    set(&fleet, "SELECT pg_reload_conf()".into()).await;
-    let (at, before) = (Instant::now(), fleet.gateway.stats().messages);
-    let dispatch = fleet.alert().await;
-    fleet.balanced(dispatch, 2).await;
-    let sent = fleet.gateway.stats().messages - before;
-    println!("slow disk, 100 ms a commit: {sent} messages in {:.1} s", at.elapsed().as_secs_f64());
+    slow_for_a_while(&fleet).await;
     for process in [one, other, planner] {
         told_to_end(process).await;
     }
     fleet.end().await;
+}
+
+/// How much longer every commit takes meanwhile, as on a disk that is worn out.
+const LONGER: Duration = Duration::from_millis(100);
+
+/// Commits are slow for most of a dispatch, and then quick again.
+async fn slow_for_a_while(fleet: &Fleet) {
+    let quick = a_commit_takes(fleet).await;
+    set(fleet, format!("ALTER SYSTEM SET commit_delay = {}", LONGER.as_micros())).await;
+    set(fleet, "ALTER SYSTEM SET commit_siblings = 0".into()).await;
+    set(fleet, "SELECT pg_reload_conf()".into()).await;
+    until("commits are slow", SOON, async || a_commit_takes(fleet).await >= quick + LONGER / 2).await;
+    let dispatch = fleet.load().await;
+    println!("100 ms a commit: 1000 messages in {:.1} s", fleet.goes_on(1_000).await.as_secs_f64());
+    fleet.rate(SLOW).await;
+    // Who comes while another waits for the disk need not wait as long.
+    let slow = a_commit_takes(fleet).await;
+    assert!(slow >= quick + LONGER / 4, "{slow:?} and {quick:?}");
+    set(fleet, "ALTER SYSTEM RESET ALL".into()).await;
+    set(fleet, "SELECT pg_reload_conf()".into()).await;
+    fleet.recovered("the database's disk was slow").await;
+    until("commits are quick again", SOON, async || a_commit_takes(fleet).await < LONGER / 2).await;
+    fleet.goes_on(50).await;
+    fleet.rate(3_000.0).await;
+    fleet.balanced(dispatch, 2).await;
+}
+
+/// How long one of this test's own takes, which changes nothing: the middle of seven.
+async fn a_commit_takes(fleet: &Fleet) -> Duration {
+    let mut all = Vec::new();
+    for _ in 0..7 {
+        let at = Instant::now();
+        set(fleet, "SELECT pg_logical_emit_message(true, 'test', 'a commit')".into()).await;
+        all.push(at.elapsed());
+    }
+    all.sort_unstable();
+    all[all.len() / 2]
 }
 
 /// The broker has messages of batches whose state the database is asked for in vain, and
@@ -124,4 +153,47 @@ async fn a_database_whose_disk_is_full_goes_on_when_there_is_room() {
     }
     fleet.end().await;
     drop(server);
+}
+
+/// Its write-ahead log lies on a disk of its own: without room there PostgreSQL panics,
+/// and does not come up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_whose_log_has_no_room_stops_and_nothing_is_lost() {
+    let Some(disk) = SmallDisk::of_mb(250) else {
+        println!("skipped: no disk can be mounted here (it takes root)");
+        return;
+    };
+    let Some(server) = Postgres::start() else { return };
+    server.log_on(&disk);
+    let fleet = Fleet::on(&server.url, "", SMALL, (rough(18), 1_500)).await.with_probe().await;
+    let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
+    fleet.rate(200.0).await;
+    let dispatch = fleet.load().await;
+    fleet.goes_on(100).await;
+    disk.fill();
+    // Others write, too, until even what it writes when it comes up finds no room.
+    until("it stops", SOON, async || {
+        if let Ok(mut c) = PgConnection::connect(&server.url).await {
+            let much = "SELECT COUNT(pg_logical_emit_message(false, 'test', '')) FROM generate_series(1, 100000)";
+            // It fails when there is no room.
+            let _ = c.execute(much).await;
+        }
+        !server.is_up()
+    })
+    .await;
+    assert!(server.words().contains("PANIC:  could not write to file \"pg_wal/"), "{}", server.words());
+    until("it is missed", SOON, async || fleet.log_of("one").contains("cannot record results")).await;
+    disk.make_room();
+    server.run("start");
+    fleet.rate(SLOW).await;
+    fleet.recovered("the disk of the database's log was full").await;
+    fleet.goes_on(50).await;
+    fleet.assert_conserved().await;
+    fleet.rate(3_000.0).await;
+    // It may have come up once, and away for longer than a lease holds.
+    fleet.balanced(dispatch, 2 * 2).await;
+    for process in [one, other, planner] {
+        told_to_end(process).await;
+    }
+    fleet.end().await;
 }

@@ -1,10 +1,12 @@
 //! The links to the database and to the broker: cut and healed, and gone
 //! without a word.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Fleet, SLOW, SMALL, rough};
-use crate::fleet::told_to_end;
+use gong::loopback::{Behaviour, Span};
+
+use super::{Fleet, SLOW, SMALL, rough, tell};
+use crate::fleet::{pid, prompt, told_to_end};
 use crate::proxy::{Proxy, port_of};
 use crate::rabbit::faults::tls_before;
 use crate::rabbit::rig::broker;
@@ -56,6 +58,74 @@ async fn the_link_to_the_database_is_cut_and_goes_silent() {
     fleet.rate(3_000.0).await;
     fleet.balanced(dispatch, 2).await;
     end(fleet, processes).await;
+}
+
+/// What is marked of a batch may be this much, and goes out by two a few seconds: whoever
+/// did not stop by itself would send on what others have taken over.
+const MARKED: &str = "rate = 2, in_flight = 2, window = 64, idempotent = false";
+/// A lease, and a little more.
+const PAST_A_LEASE: Duration = Duration::from_secs(32);
+
+/// One worker of two hears nothing of the database any more, though it reaches the gateway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_alone_is_cut_off_stops_before_others_have_its_batches() {
+    let Some(server) = postgres_server() else { return };
+    // No receipt says of what it sends that it has arrived, before others have it.
+    let slow = Behaviour { latency: Span::fixed(2_000), ..prompt() };
+    let mute = Behaviour { receipt_delay: Span::fixed(20_000), ..slow.clone() };
+    let mut fleet = Fleet::on(&server, "", MARKED, (mute, 900)).await.with_probe().await;
+    let (to_database, to_gateway) = (Proxy::to(port_of(&server)).await, Proxy::to(fleet.gateway.addr.port()).await);
+    fleet.swaps = vec![
+        (format!(":{}/", port_of(&server)), format!(":{}/", to_database.port)),
+        (format!("\"http://{}\"", fleet.gateway.addr), format!("\"http://127.0.0.1:{}\"", to_gateway.port)),
+    ];
+    let one = fleet.work("one");
+    until("it works", SOON, async || fleet.working().await == 1).await;
+    fleet.swaps.clear();
+    let (planner, other) = (fleet.plan("planner"), fleet.work("other"));
+    fleet.rate(100.0).await;
+    let dispatch = fleet.load().await;
+    until("both send", SOON, async || uses(&fleet, &one).await && uses(&fleet, &other).await).await;
+    fleet.goes_on(6).await;
+
+    let (at, before) = (Instant::now(), to_gateway.sent());
+    to_database.silence();
+    let taken = "SELECT COUNT(*) FROM tries WHERE code = 'takeover'";
+    until("its batches are taken over", SOON, async || fleet.count(taken).await > 0).await;
+    tell("a worker was cut off from the database, others have its batches", at.elapsed());
+    let sent = to_gateway.sent();
+    assert!(sent > before, "what it had marked it sent on, while it might");
+    let held = "SELECT COUNT(*) FROM batches b JOIN workers w ON w.owner = b.owner \
+                WHERE b.state = 1 AND w.seen_at < extract(epoch FROM clock_timestamp()) * 1000 - 10000";
+    until("all of them are", SOON, async || fleet.count(held).await == 0).await;
+    fleet.gateway.behave(slow).unwrap();
+    fleet.goes_on(8).await;
+    until("its leases have ended, too", SOON, async || at.elapsed() > PAST_A_LEASE).await;
+    assert_eq!(to_gateway.sent(), sent, "it handed over what others have");
+    fleet.assert_conserved().await;
+
+    fleet.gateway.behave(rough(16)).unwrap();
+    // So slow that something is left when it is back, on the busiest machine.
+    fleet.rate(5.0).await;
+    to_database.heal();
+    fleet.recovered("a worker was cut off from the database past its lease").await;
+    until("it sends again", SOON, async || to_gateway.sent() > sent && uses(&fleet, &one).await).await;
+    assert!(fleet.log_of("one").contains("leases were lost"));
+    // What it heard of what it had sent, it told when it could.
+    let late = "SELECT COUNT(*) FROM tries t JOIN tries l USING (dispatch_no, ordinal, attempt, batch) \
+                WHERE t.code = 'takeover' AND l.class = 0 AND l.epoch < t.epoch";
+    assert!(fleet.count(late).await > 0, "late results are kept");
+    fleet.rate(3_000.0).await;
+    // Its window of 64 and no more.
+    fleet.balanced(dispatch, 2).await;
+    end(fleet, vec![planner, one, other]).await;
+}
+
+/// Whether an engine says that it sends.
+async fn uses(fleet: &Fleet, engine: &Running) -> bool {
+    let engines = fleet.app.store.engines().await.unwrap();
+    let mine = engines.iter().filter(|e| e.pid == pid(engine) && e.silent_ms < 3_000);
+    mine.flat_map(|e| &e.reports).any(|report| report.used > 0.3)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -11,35 +11,68 @@ use crate::support::{postgres_server, skipped};
 /// A server in a folder of its own; it is stopped with this.
 pub struct Postgres {
     dir: TempDir,
+    env: Vec<(&'static str, String)>,
     pub url: String,
 }
 
 impl Postgres {
     /// `None` where the tests have no PostgreSQL.
     pub fn start() -> Option<Self> {
-        postgres_server()?;
-        let dir = tempfile::tempdir().unwrap();
-        // The server runs as a user of its own.
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let url = tokio::task::block_in_place(|| script(dir.path(), "start"));
-        Some(Self { dir, url })
+        Self::start_with(Vec::new())
     }
 
-    pub fn run(&self, verb: &str) {
-        tokio::task::block_in_place(|| script(self.dir.path(), verb));
+    /// With these variables in its environment, whenever it is started.
+    pub fn start_with(env: Vec<(&'static str, String)>) -> Option<Self> {
+        postgres_server()?;
+        let mut server = Self { dir: tempfile::tempdir().unwrap(), env, url: String::new() };
+        others_may_enter(server.dir.path());
+        server.url = server.run("start");
+        Some(server)
+    }
+
+    /// Does as its script says; what that prints.
+    pub fn run(&self, verb: &str) -> String {
+        let done = tokio::task::block_in_place(|| self.ask(verb));
+        assert!(done.status.success(), "{verb}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    pub fn is_up(&self) -> bool {
+        tokio::task::block_in_place(|| self.ask("status")).status.success()
+    }
+
+    fn ask(&self, verb: &str) -> Output {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/services/postgres.sh"));
+        command.arg(verb).env("GONG_TEST_DIR", self.dir.path()).env_remove("GONG_TEST_PG_PORT");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.output().unwrap()
+    }
+
+    /// What it says in its own log.
+    pub fn words(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("postgres/server.log")).unwrap()
+    }
+
+    /// Stops it and starts it with its write-ahead log on this disk.
+    pub fn log_on(&self, disk: &SmallDisk) {
+        self.run("stop");
+        let (from, to) = (self.dir.path().join("postgres/data/pg_wal"), disk.path().join("wal"));
+        let moved = Command::new("mv").arg(&from).arg(&to).status().unwrap();
+        assert!(moved.success());
+        std::os::unix::fs::symlink(to, from).unwrap();
+        self.run("start");
     }
 }
 
-fn script(dir: &Path, verb: &str) -> String {
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/services/postgres.sh"));
-    let done = command.arg(verb).env("GONG_TEST_DIR", dir).env_remove("GONG_TEST_PG_PORT").output().unwrap();
-    assert!(done.status.success(), "{verb}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8(done.stdout).unwrap().trim().to_owned()
+/// The server runs as a user of its own.
+pub fn others_may_enter(dir: &Path) {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        script(self.dir.path(), "stop");
+        let stopped = self.ask("stop");
+        assert!(stopped.status.success() || std::thread::panicking(), "it does not stop: {stopped:?}");
     }
 }
 
