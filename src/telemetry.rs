@@ -80,6 +80,9 @@ const OF_GATEWAY: [Class; 6] =
 /// Failures of one message or its address.
 const OF_MESSAGE: [Class; 2] = [Class::Permanent, Class::AddressGone];
 
+/// How an alarm is told, or that it could not be.
+const TOLD: [&str; 3] = ["command", "channel", "failed"];
+
 /// How a channel's messages were answered since this process began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Answered {
@@ -129,6 +132,9 @@ impl Default for Counts {
         registry.register("callbacks_busy", "Callbacks told to come again, for too many receipts waited", busy.clone());
         let alarms = Family::<Told, Counter>::default();
         registry.register("alarms_told", "Alarms told, or not, by way", alarms.clone());
+        for how in TOLD {
+            let _ = alarms.get_or_create(&Told { how });
+        }
         let gauges = Gauges::register(&mut registry);
         let turns = Counter::default();
         registry.register("turns", "Transactions of workers that recorded results", turns.clone());
@@ -184,13 +190,27 @@ impl Answers {
 }
 
 impl Counts {
+    /// The counts of a process with these channels. What is counted by label stands at 0
+    /// from the start: a series that begins at 1 has not risen, for whoever asks by how
+    /// much it rose, and the first failure of all would go unseen.
+    #[must_use]
+    pub fn of<'a>(channels: impl IntoIterator<Item = &'a str>) -> Self {
+        let counts = Self::default();
+        for channel in channels {
+            let _ = counts.answered(channel);
+            for family in [&counts.receipts, &counts.refused, &counts.busy] {
+                let _ = family.get_or_create(&OfChannel { channel: channel.to_owned() });
+            }
+        }
+        counts
+    }
+
     /// The counters of the answers of a channel's gateway.
     pub fn answers(&self, channel: &str) -> Answers {
         Answers { of: self.answers.clone(), channel: channel.to_owned(), accepted: None }
     }
 
-    /// How a channel was answered so far. Every class has its series from here on, so
-    /// that its first failure is seen as a rise.
+    /// How a channel was answered so far. Every class has its series from here on.
     #[must_use]
     pub fn answered(&self, channel: &str) -> Answered {
         let n = |class| self.answers.get_or_create(&Answer { channel: channel.to_owned(), class }).get();
@@ -253,6 +273,28 @@ mod tests {
         let text = counts.text();
         assert!(text.contains("gong_answers_total{channel=\"sms\",class=\"address_gone\"} 1"), "{text}");
         assert!(text.contains("gong_answers_total{channel=\"mail\",class=\"accepted\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn what_is_counted_begins_at_nothing_and_the_first_is_a_rise() {
+        let counts = Counts::of(["sms", "mail"]);
+        let shown = |line: &str| counts.text().lines().any(|l| l == line);
+        for channel in ["sms", "mail"] {
+            for name in ["receipts", "callbacks_refused", "callbacks_busy"] {
+                assert!(shown(&format!("gong_{name}_total{{channel=\"{channel}\"}} 0")), "{name} of {channel}");
+            }
+            for class in OF_GATEWAY.into_iter().chain(OF_MESSAGE).map(Class::word).chain(["accepted"]) {
+                let line = format!("gong_answers_total{{channel=\"{channel}\",class=\"{class}\"}} 0");
+                assert!(shown(&line), "{line}");
+            }
+        }
+        let told = || counts.text().lines().filter(|l| l.starts_with("gong_alarms_told_total{")).count();
+        assert_eq!(told(), TOLD.len());
+        assert!(TOLD.iter().all(|how| shown(&format!("gong_alarms_told_total{{how=\"{how}\"}} 0"))));
+        counts.alarm_told("failed");
+        counts.callback_refused("sms");
+        assert!(shown("gong_alarms_told_total{how=\"failed\"} 1") && told() == TOLD.len());
+        assert!(shown("gong_callbacks_refused_total{channel=\"sms\"} 1"));
     }
 
     #[test]

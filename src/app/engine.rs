@@ -109,7 +109,7 @@ impl App {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             wake: Arc::new(Notify::new()),
-            counts: Arc::default(),
+            counts: Arc::new(Counts::of(ways.iter().map(|way| way.name.as_str()))),
             ways,
             owner: uuid::Uuid::now_v7().to_string(),
             board: Arc::new(Board::of(serves.iter().map(|w| w.no))),

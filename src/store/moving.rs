@@ -22,7 +22,7 @@ const MOVED: &str = "moved_to";
 /// Stands in the `meta` of a store while it is being moved into.
 const MOVING: &str = "moving";
 /// Bytes handed to COPY at once.
-const SLICE: usize = 1 << 16;
+pub(super) const SLICE: usize = 1 << 16;
 
 /// One table that was moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,6 +1,8 @@
 //! Operators are told when the sending stands still: gateways that refuse, take nothing,
 //! or never answer, over real sockets; and traces name deliveries, never people.
 
+mod standing;
+
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -95,6 +97,7 @@ async fn whoever_is_named_hears_of_gateways_that_take_nothing() {
         "gong_alarms{kind=\"gateway\"} 1",
         "gong_alarms{kind=\"credentials\"} 1",
         "gong_alarms{kind=\"disk\"} 0",
+        "gong_alarms_told_total{how=\"failed\"} 0",
         "gong_channel_stopped{channel=\"refusing\",why=\"misconfigured\"} 1",
         "gong_channel_stopped{channel=\"closed\",why=\"unreachable\"} 1",
         "gong_lane_leased_batches{channel=\"mute\",lane=\"immediate\"} 1",
@@ -106,6 +109,13 @@ async fn whoever_is_named_hears_of_gateways_that_take_nothing() {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
     }
     assert!(!has_phone(&metrics), "{metrics}");
+    // By the ways that stood at 0 from the start, and by no other.
+    let told = |m: &str, how: &str| sample(m, &format!("gong_alarms_told_total{{how=\"{how}\"}}")) == Some(3.0);
+    until("each is counted by its way", SOON, async || {
+        let m = get(site.address(), "/metrics").await;
+        told(&m, "command") && told(&m, "channel") && m.matches("gong_alarms_told_total{").count() == 3
+    })
+    .await;
     assert!(sample(&metrics, "gong_disk_free_bytes{under=\"database\"}").is_some_and(|free| free > 1e6), "{metrics}");
     assert!(sample(&metrics, "gong_store_size_bytes{engine=\"sqlite\"}").is_some_and(|size| size > 1e5), "{metrics}");
     // The drain hears the last answers out; this is how they come.

@@ -1,12 +1,14 @@
 //! What the documents say about the program and the deployment is there: commands,
 //! metrics, headings of alerts.
 
+mod watched;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gong::channel::{Class, Outcome};
+use gong::dispatch::alarm::Trouble;
 use gong::domain::item::Lane;
-use gong::store::crew::{Crew, LedRole};
+use gong::store::crew::{Crew, LedRole, ROLES};
 use gong::store::gauges::{OpenRow, PoolUse};
 use gong::telemetry::Counts;
 use gong::telemetry::gauges::LaneNow;
@@ -82,32 +84,37 @@ fn commands_are_found_where_they_stand() {
     );
 }
 
-/// Every metric a process can show, each with one sample.
-fn shown() -> BTreeSet<String> {
-    let counts = Counts::default();
-    let _ = counts.answered("sms");
-    counts.answers("sms").count(&Outcome::Failed { class: Class::Unknown, code: String::new(), retry_after: None });
-    counts.receipts("sms", 1);
-    counts.callback_refused("sms");
-    counts.callback_busy("sms");
-    counts.alarm_told("command");
+/// Every metric a process can show, with every value of its labels that is known without
+/// a store.
+fn text() -> String {
+    let counts = Counts::of(["sms"]);
     let gauges = &counts.gauges;
-    gauges.lane("sms", Lane::Immediate.name(), &LaneNow::default());
+    for lane in Lane::SERVED {
+        gauges.lane("sms", lane.name(), &LaneNow::default());
+    }
     gauges.channel("sms", 1.0, false);
     gauges.receipt_age("sms", 1.0);
     gauges.unheard("sms", 1.0);
     gauges.disk_free("site", Some(1));
     gauges.store_size("postgres", Some(1));
     gauges.stopped("sms", None);
+    gauges.withdrawn("sms", false);
     gauges.open(&[OpenRow { lane: 0, state: "active".to_owned(), n: 1, planning: 0 }], |_| "immediate");
     gauges.pools(&[PoolUse { name: "read", open: 1, idle: 1, most: 4 }]);
-    gauges.alarms("disk", 0);
-    let role = LedRole { role: "planner".to_owned(), owner: String::new(), term: 1, vacant_ms: 0 };
-    gauges.crew(&Crew { roles: vec![role], engines: [("planner", 1)].into(), ..Crew::default() }, "");
+    for kind in Trouble::KINDS {
+        gauges.alarms(kind, 0);
+    }
+    let led = |role: &str| LedRole { role: role.to_owned(), owner: String::new(), term: 1, vacant_ms: 0 };
+    let (roles, engines) = (["planner", "scheduler", "events"].map(led).into(), ROLES.map(|role| (role, 1)).into());
+    gauges.crew(&Crew { roles, engines, ..Crew::default() }, "");
     gauges.granted("sms", 1.0);
-    let text = counts.text();
+    counts.text()
+}
+
+/// Their names.
+fn shown() -> BTreeSet<String> {
     let sample = |line: &str| line.split([' ', '{']).next().unwrap_or_default().to_owned();
-    text.lines().filter(|l| !l.starts_with('#')).map(sample).collect()
+    text().lines().filter(|l| !l.starts_with('#')).map(sample).collect()
 }
 
 #[test]

@@ -3,12 +3,17 @@
 pub mod faults;
 pub mod rig;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use gong::domain::delivery::State;
+use gong::domain::item::Lane;
 use gong::loopback::Behaviour;
-use lapin::options::{BasicGetOptions, QueueDeclareOptions};
+use gong::queue::topology::{EXCHANGE, declare_ends, queue_name, routing_key};
+use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use self::rig::{Broker, ROUTINE, books, broker, engine, engines, held};
@@ -22,9 +27,58 @@ const HEARD: &str = "rate = 100000, in_flight = 64";
 /// A batch is a minute's sends: small ones, so that there are many.
 const SMALL: &str = "rate = 2, in_flight = 16";
 
+/// A queue of our own that hears all that gong publishes to the immediate lane: nobody's
+/// message goes missing for that.
+async fn listener(server: &Broker) -> Channel {
+    let channel = server.channel().await;
+    declare_ends(&channel).await.unwrap();
+    channel.queue_declare("heard".into(), QueueDeclareOptions::durable(), FieldTable::default()).await.unwrap();
+    let key = routing_key("sms", Lane::Immediate);
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind("heard".into(), EXCHANGE.into(), key.into(), options, arguments).await.unwrap();
+    channel
+}
+
+/// Whatever gong published names a batch and its epoch, and nothing about anybody: neither
+/// in the body nor in a header. How many there were.
+async fn names_nobody(channel: &Channel) -> usize {
+    let bare = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
+    let mut batches = BTreeSet::new();
+    while let Some(heard) = channel.basic_get("heard".into(), BasicGetOptions { no_ack: true }).await.unwrap() {
+        assert_eq!(heard.delivery.properties, bare);
+        let text = String::from_utf8(heard.delivery.data.clone()).unwrap();
+        let body: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(body.keys().collect::<Vec<_>>(), ["batch", "epoch"], "{text}");
+        let (batch, epoch) = (body["batch"].as_u64().unwrap(), body["epoch"].as_u64().unwrap());
+        // Nothing is hidden behind a doubled key, or in a comment.
+        assert_eq!(text, format!("{{\"batch\":{batch},\"epoch\":{epoch}}}"));
+        batches.insert(batch);
+    }
+    batches.len()
+}
+
+/// The broker itself says that every lane has its quorum queue, whose dead letters go where
+/// somebody looks.
+fn lanes_are_safe(server: &Broker) {
+    let said = server.run(&["ctl", "list_queues", "-p", &server.name, "name", "type", "arguments"]);
+    for lane in Lane::SERVED {
+        let name = queue_name("sms", lane);
+        let row: Vec<&str> = said
+            .lines()
+            .map(|line| line.split('\t').collect::<Vec<_>>())
+            .find(|row| row[0] == name)
+            .unwrap_or_else(|| panic!("no {name}: {said}"));
+        assert_eq!(row[1], "quorum", "{said}");
+        for argument in ["{\"x-dead-letter-exchange\",\"gong.dead\"}", "{\"x-overflow\",\"reject-publish\"}"] {
+            assert!(row[2].contains(argument), "{name} has no {argument}: {said}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_go_through_the_broker_and_each_once() {
     let Some(server) = broker().await else { return };
+    let heard = listener(&server).await;
     for (store, site) in engines(server.url()).await {
         let n = if store == "sqlite" { 5_000 } else { 20_000 };
         let gateway = gateway(Behaviour::default()).await;
@@ -44,10 +98,12 @@ async fn twenty_thousand_go_through_the_broker_and_each_once() {
         assert_eq!((counts.queue.poison.get(), counts.queue.lost.get()), (0, 0), "{store}");
         books(&app, &site).await;
         serving.stop().await;
+        assert!(names_nobody(&heard).await as u64 >= batches, "{store}");
         // Each was acknowledged: nothing comes back when the consumers are gone.
         assert_eq!(held(&server, ROUTINE.replace("routine", "immediate").as_str()).await, (0, 0), "{store}");
         gateway.stop().await;
     }
+    lanes_are_safe(&server);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::Clock;
+use crate::store::moving::SLICE;
 use crate::store::testing::{server_url, stores};
 use crate::store::{Pool, StoreError};
 use crate::vault::Vault;
@@ -51,11 +52,11 @@ async fn open(url: &str) -> crate::store::Result<Store> {
     Store::open(url, Vault::from_key(&[7; 32]), Clock::held(NOON)).await
 }
 
-/// An embedded store with eight people, and its address.
-async fn embedded(dir: &TempDir) -> (Store, String) {
+/// An embedded store with `n` people, and its address.
+async fn embedded(dir: &TempDir, n: i64) -> (Store, String) {
     let url = format!("sqlite:{}", dir.path().join("gong.db").display());
     let store = open(&url).await.unwrap();
-    people(&store, 8).await;
+    people(&store, n).await;
     (store, url)
 }
 
@@ -63,7 +64,7 @@ async fn embedded(dir: &TempDir) -> (Store, String) {
 async fn a_store_moves_whole_and_its_dispatch_goes_on() {
     let Some(url) = server_url().await else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (old, old_url) = embedded(&dir).await;
+    let (old, old_url) = embedded(&dir, 8).await;
     let d = planned(&old, 8, 4, 1).await;
     let half = lease(&old).await;
     assert_eq!(mark(&old, half, &[1, 2, 3, 4]).await.len(), 4);
@@ -133,7 +134,7 @@ const SPOILERS: [(&str, &str, &str); 3] = [
 async fn a_store_of_which_a_row_goes_wrong_on_the_way_is_not_moved() {
     let Some(url) = server_url().await else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (old, old_url) = embedded(&dir).await;
+    let (old, old_url) = embedded(&dir, 8).await;
     let d = planned(&old, 8, 4, 1).await;
     let new = open(&url).await.unwrap();
     for (what, table, body) in SPOILERS {
@@ -164,6 +165,82 @@ async fn a_store_of_which_a_row_goes_wrong_on_the_way_is_not_moved() {
     old.close().await;
     assert!(matches!(open(&old_url).await.unwrap_err(), StoreError::Moved { .. }));
     assert_eq!(states(&new, d.no).await.len(), 8);
+}
+
+/// The rows of a table, as text that says the same on both engines.
+async fn told(store: &Store, table: &str, columns: &[&str]) -> Vec<String> {
+    let hex = |c: &&str| store.pool.pick(format!("lower(hex({c}))"), format!("encode({c}, 'hex')"));
+    let plain = |c: &&str| format!("COALESCE(CAST({c} AS TEXT), '-')");
+    let is_blob = |c: &&str| matches!(*c, "hash" | "sealed");
+    let told: Vec<String> = columns.iter().map(|c| if is_blob(c) { hex(c) } else { plain(c) }).collect();
+    let told = told.join(" || '|' || ");
+    let mut lines = store.probe_lines(format!("SELECT {told} FROM {table}")).await;
+    lines.sort_unstable();
+    lines
+}
+
+/// Thousands of people fill a slice of COPY many times over, a text is longer than one, and
+/// a row in the last of them counts like one in the first.
+#[tokio::test]
+async fn thousands_move_in_many_slices_and_each_row_arrives_as_it_was() {
+    const MANY: i64 = 6_000;
+    let Some(url) = server_url().await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (old, _) = embedded(&dir, MANY).await;
+    let d = planned(&old, MANY, 1_000, 1).await;
+    // What has to be escaped, longer than a slice.
+    let long = "甲\t\\乙\n".repeat(SLICE / 4);
+    execute(&old, format!("INSERT INTO meta (key, value) VALUES ('long', '{long}')")).await;
+    let tables: [(&str, &[&str]); 4] = [
+        ("addresses", &["id", "kind", "hash", "sealed", "gone"]),
+        ("members", &["dispatch_no", "ordinal", "recipient_no", "region_no"]),
+        ("deliveries", &["dispatch_no", "ordinal", "channel", "target", "state", "batch", "next_at"]),
+        ("recipient_addresses", &["recipient_no", "kind", "address_id"]),
+    ];
+    let mut before = Vec::new();
+    for (table, columns) in tables {
+        let lines = told(&old, table, columns).await;
+        assert_eq!(i64::try_from(lines.len()).unwrap(), MANY, "{table}");
+        before.push(lines);
+    }
+
+    let new = open(&url).await.unwrap();
+    for sql in [
+        format!(
+            "CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN IF NEW.id = {MANY} - 1 THEN NEW.gone := 1; END IF; RETURN NEW; END $$"
+        ),
+        "CREATE TRIGGER spoil BEFORE INSERT ON addresses FOR EACH ROW EXECUTE FUNCTION spoil()".to_owned(),
+    ] {
+        execute(&new, sql).await;
+    }
+    let error = old.move_to(&url, |_, _| ()).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged(text) if text.contains("addresses")), "{error}");
+    execute(&new, "DROP TRIGGER spoil ON addresses").await;
+
+    let heard = std::cell::RefCell::new(Vec::new());
+    let moved = old.move_to(&url, |done, _| heard.borrow_mut().push(done)).await.unwrap();
+    // Each table is told of at its end, and after each slice.
+    let (heard, ends) = (heard.into_inner(), moved.len());
+    assert!(heard.is_sorted() && heard.len() > ends + 20, "{} times for {ends} tables", heard.len());
+    let again = old.probe_lines("SELECT value FROM meta WHERE key = 'long'".into()).await;
+    assert!(
+        long.len() > 2 * SLICE && again == new.probe_lines("SELECT value FROM meta WHERE key = 'long'".into()).await
+    );
+    for ((table, columns), before) in tables.iter().zip(before) {
+        let sum = moved.iter().find(|m| m.table == *table).unwrap();
+        assert_eq!(sum.rows, before.len() as u64);
+        assert!(told(&new, table, columns).await == before, "{table} is another");
+    }
+    // What was sealed over here is opened over there.
+    let rest = lease(&new).await;
+    let waiting = new.load_batch(rest).await.unwrap();
+    assert_eq!((rest.dispatch_no, waiting.len()), (d.no, 1_000));
+    for row in &waiting {
+        let sealed = row.address_sealed.as_ref().unwrap();
+        let phone = new.vault.open_sealed(Owner::Address(row.target), sealed).unwrap();
+        assert_eq!(phone, format!("139{:08}", row.target).into_bytes());
+    }
 }
 
 #[tokio::test]
