@@ -165,7 +165,7 @@ else
   skipped+=(deny)
 fi
 if command -v shellcheck >/dev/null; then
-  stage "shellcheck" shellcheck -x -S warning tests/run.sh tests/soak.sh deploy/*.sh deploy/services/*.sh deploy/deb/{build.sh,gong-setup,gong-run,postinst,prerm,postrm}
+  stage "shellcheck" shellcheck -x -S warning tests/run.sh tests/soak.sh tests/rabbitmq4.sh deploy/*.sh deploy/services/*.sh deploy/deb/{build.sh,gong-setup,gong-run,postinst,prerm,postrm}
 else
   echo "== shellcheck: skipped, it is not installed (apt-get install shellcheck)"
   skipped+=(shellcheck)
