@@ -193,6 +193,24 @@ async fn a_receipt_after_a_purge_brings_nothing_personal_back() {
 /// The callback looks for the message before the answer is on disk, the worker
 /// looks for the receipt before the callback is: the two must still meet.
 #[tokio::test]
+async fn receipts_that_never_met_their_message_are_forgotten_and_others_kept() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 2).await;
+        handed(store, 2, State::Sent, 1).await;
+        let strange = |n: i64| receipt(ReceiptKey::Gateway(format!("nobody's {n}")), Some(Word::Delivered));
+        let old: Vec<_> = std::iter::once(by_id(1, Word::Delivered)).chain((1..=3).map(strange)).collect();
+        store.record_receipts(SMS, &old).await.unwrap();
+        store.clock.advance(60_000);
+        store.record_receipts(SMS, &[strange(4), by_id(2, Word::Delivered)]).await.unwrap();
+        assert_eq!(store.forget_unmatched(NOON).await.unwrap(), 0, "{}: none is older", t.engine);
+        assert_eq!(store.forget_unmatched(NOON + 1).await.unwrap(), 3, "{}", t.engine);
+        assert_eq!(store.unmatched_receipts().await.unwrap(), 1);
+        assert_eq!(store.probe_count("SELECT COUNT(*) FROM receipts".into()).await, 3, "{}", t.engine);
+    }
+}
+
+#[tokio::test]
 async fn a_receipt_and_its_answer_meet_when_they_cross() {
     for t in stores().await {
         people(&t.store, 1).await;
