@@ -85,7 +85,9 @@ async fn a_worker_that_alone_is_cut_off_stops_before_others_have_its_batches() {
     let (planner, other) = (fleet.plan("planner"), fleet.work("other"));
     fleet.rate(100.0).await;
     let dispatch = fleet.load().await;
-    until("both send", SOON, async || uses(&fleet, &one).await && uses(&fleet, &other).await).await;
+    // Each in seconds of its own: two requests leave together, and then none for as long.
+    until("one sends", SOON, async || uses(&fleet, &one).await).await;
+    until("the other sends", SOON, async || uses(&fleet, &other).await).await;
     fleet.goes_on(6).await;
 
     let (at, before) = (Instant::now(), to_gateway.sent());
