@@ -8,7 +8,7 @@ use gong::loopback::Behaviour;
 use rustix::process::Signal;
 
 use super::servers::{Postgres, others_may_enter};
-use super::{Fleet, SMALL, has_ended, rough, tell};
+use super::{Fleet, SLOW, SMALL, has_ended, rough, tell};
 use crate::fleet::{pid, prompt, signal, told_to_end};
 use crate::rig::{SOON, until};
 use crate::site::{ALERT, wish};
@@ -138,16 +138,17 @@ async fn the_clock_of_the_database_jumps_and_nothing_is_taken_over_nor_expires()
     let Some(server) = Postgres::start_with(env.into()) else { return };
     // A retry that is due by a clock that goes back waits for that time, as it should.
     let behaviour = Behaviour { temporary: 0.0, throttle: 0.0, ..rough(17) };
-    let fleet = Fleet::on(&server.url, "", SMALL, (behaviour, 1_000)).await.with_probe().await;
+    let fleet = Fleet::on(&server.url, "", SMALL, (behaviour, 2_000)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
-    fleet.rate(150.0).await;
+    // It is more than a minute until a jump is forgiven: so slow that something is left then.
+    fleet.rate(SLOW).await;
     let load = fleet.load().await;
     let item = fleet.site.approve(&fleet.app, &ALERT.replace("+++\n请", "expires_in = \"1h\"\n+++\n请")).await;
     let short = fleet.site.send(&fleet.app, &item, &wish("all", "sms")).await.no;
     fleet.goes_on(100).await;
     for (jump, what, jumps) in [("+2h", "two hours ahead", 1), ("+0", "back again", 2)] {
         wrong.by(jump);
-        tell(&format!("the database's clock jumped {what}"), fleet.goes_on(150).await);
+        tell(&format!("the database's clock jumped {what}"), fleet.goes_on(50).await);
         until("it is seen", SOON, async || fleet.log_of("planner").matches("the clock jumped").count() >= jumps).await;
         assert_eq!(fleet.count("SELECT COUNT(*) FROM deliveries WHERE state IN (8, 10, 13)").await, 0, "{what}");
         assert_eq!(fleet.count("SELECT COUNT(*) FROM tries WHERE code = 'takeover'").await, 0, "{what}");

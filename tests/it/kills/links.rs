@@ -63,6 +63,8 @@ async fn the_link_to_the_database_is_cut_and_goes_silent() {
 /// What is marked of a batch may be this much, and goes out by two a few seconds: whoever
 /// did not stop by itself would send on what others have taken over.
 const MARKED: &str = "rate = 2, in_flight = 2, window = 64, idempotent = false";
+/// More than an engine takes at once that does not know yet that it has company.
+const PEOPLE: usize = 2_400;
 /// A lease, and a little more.
 const PAST_A_LEASE: Duration = Duration::from_secs(32);
 
@@ -73,7 +75,7 @@ async fn a_worker_that_alone_is_cut_off_stops_before_others_have_its_batches() {
     // No receipt says of what it sends that it has arrived, before others have it.
     let slow = Behaviour { latency: Span::fixed(2_000), ..prompt() };
     let mute = Behaviour { receipt_delay: Span::fixed(20_000), ..slow.clone() };
-    let mut fleet = Fleet::on(&server, "", MARKED, (mute, 900)).await.with_probe().await;
+    let mut fleet = Fleet::on(&server, "", MARKED, (mute, PEOPLE)).await.with_probe().await;
     let (to_database, to_gateway) = (Proxy::to(port_of(&server)).await, Proxy::to(fleet.gateway.addr.port()).await);
     fleet.swaps = vec![
         (format!(":{}/", port_of(&server)), format!(":{}/", to_database.port)),
@@ -83,6 +85,7 @@ async fn a_worker_that_alone_is_cut_off_stops_before_others_have_its_batches() {
     until("it works", SOON, async || fleet.working().await == 1).await;
     fleet.swaps.clear();
     let (planner, other) = (fleet.plan("planner"), fleet.work("other"));
+    until("both are there", SOON, async || fleet.working().await == 2).await;
     fleet.rate(100.0).await;
     let dispatch = fleet.load().await;
     // Each in seconds of its own: two requests leave together, and then none for as long.
