@@ -18,7 +18,8 @@ die() { echo "tests/rabbitmq4.sh: $*" >&2; exit 1; }
 
 make_root() {
   [ -x "$root/usr/lib/rabbitmq/bin/rabbitmq-server" ] && return
-  command -v debootstrap >/dev/null || apt-get install -y -qq --no-install-recommends debootstrap >/dev/null \
+  command -v debootstrap >/dev/null \
+    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends debootstrap >/dev/null; } \
     || die "missing: debootstrap (apt-get install debootstrap)"
   # What an interrupted run left is of no use.
   rm -rf "$root"
@@ -52,5 +53,4 @@ GONG_TEST_RABBITMQ=$(deploy/services/rabbitmq.sh start)
 export GONG_TEST_POSTGRES GONG_TEST_RABBITMQ
 echo "RabbitMQ $(deploy/services/rabbitmq.sh ctl version)"
 [ $# -gt 0 ] || set -- rabbit:: intake:: lanes:: workers:: kills::broker kills::links kills::pressure kills::points
-# Installing in a test runs other brokers' scripts: each test finds its own by the environment.
 "${CARGO:-cargo}" test --locked --features failpoints --test it -- "$@"

@@ -27,11 +27,11 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Long enough that every try of the first step is over when the second begins:
-    /// else the counts would hang on the machine.
+    /// Long enough that every try of the first step is over when the second begins, on a
+    /// busy machine, too: else the counts would hang on the machine.
     pub fn of(people: usize) -> Self {
         let sending = u64::try_from(people / 6_000).unwrap_or(0);
-        Self { rate: 6_000 + people / 10, wait: 5 + sending }
+        Self { rate: 6_000 + people / 10, wait: 12 + sending }
     }
 }
 

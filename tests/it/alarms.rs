@@ -12,7 +12,7 @@ use gong::loopback::{Behaviour, Credentials, Loopback, MediaSetup, Running};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::rig::{SOON, get, until};
+use crate::rig::{SOON, get, sample, until};
 use crate::site::{ALERT, Site, credentials, gateway, wish};
 use crate::support::free_port;
 
@@ -123,11 +123,6 @@ async fn whoever_is_named_hears_of_gateways_that_take_nothing() {
     serving.stop().await;
     refusing.stop().await;
     robot.stop().await;
-}
-
-/// The value of a sample, named with its labels.
-fn sample(metrics: &str, name: &str) -> Option<f64> {
-    metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
 /// Takes everything and never says a word of it.

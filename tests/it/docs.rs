@@ -14,6 +14,7 @@ use gong::telemetry::Counts;
 use gong::telemetry::gauges::LaneNow;
 use regex::Regex;
 
+use self::watched::samples;
 use crate::source::files;
 use crate::support::Gong;
 
@@ -113,8 +114,7 @@ fn text() -> String {
 
 /// Their names.
 fn shown() -> BTreeSet<String> {
-    let sample = |line: &str| line.split([' ', '{']).next().unwrap_or_default().to_owned();
-    text().lines().filter(|l| !l.starts_with('#')).map(sample).collect()
+    samples(&text()).into_iter().map(|sample| sample.name).collect()
 }
 
 #[test]

@@ -18,6 +18,18 @@ use crate::rig::{self, SOON, until};
 use crate::site::{Site, gateway};
 use crate::support::{Running, free_port, postgres_server};
 
+/// Longer than a lease holds (`src/store/batches.rs`).
+pub const PAST_A_LEASE: Duration = Duration::from_secs(31);
+
+/// Batches that somebody holds; of these, those of engines that have not been heard for
+/// long enough to lose them.
+pub const HELD: &str = "SELECT COUNT(*) FROM batches WHERE state = 1";
+pub const HELD_BY_THE_SILENT: &str = "SELECT COUNT(*) FROM batches b JOIN workers w ON w.owner = b.owner \
+                                      WHERE b.state = 1 AND w.seen_at < extract(epoch FROM clock_timestamp()) * 1000 - 10000";
+
+/// Tries that a takeover wrote down for whoever had the batch before.
+pub const TAKEN_OVER: &str = "SELECT COUNT(*) FROM tries WHERE code = 'takeover'";
+
 /// A site on a database of its own, and the processes on it.
 pub struct Fleet {
     pub site: Site,

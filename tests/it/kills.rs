@@ -24,11 +24,11 @@ use gong::domain::item::Lane;
 use gong::loopback::{Behaviour, Span};
 use tokio::net::TcpStream;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, HELD, TAKEN_OVER};
 use crate::ledger::Copies;
 use crate::rig::{self, SOON, delivery_of, until};
 use crate::site::{ALERT, finished, in_state, wish};
-use crate::support::{Running, keep};
+use crate::support::{Running, tell};
 
 /// A batch is a minute's sends: small ones, so that there are many.
 const SMALL: &str = "rate = 2, in_flight = 16, idempotent = false";
@@ -124,24 +124,17 @@ impl Fleet {
         let arrived = in_state(&self.app, dispatch, State::Delivered).await;
         assert_eq!(arrived, done.deliveries, "{:?}", self.app.store.delivery_counts(dispatch).await);
         let open = "SELECT COUNT(*) FROM dispatches WHERE finished_at IS NULL";
-        let held = "SELECT COUNT(*) FROM batches WHERE state = 1";
-        until("nothing is under way", 2 * SOON, async || self.count(open).await + self.count(held).await == 0).await;
+        until("nothing is under way", 2 * SOON, async || self.count(open).await + self.count(HELD).await == 0).await;
         self.ledger.assert_whole(dispatch, self.people).await;
         self.ledger.assert_settled().await;
         let log = rig::log(self.gateway.addr).await;
         let copies = self.ledger.assert_flagged(&self.app.store.vault, &log).await;
         assert_eq!(copies.missing, 0);
-        let taken_over = self.count("SELECT COUNT(*) FROM tries WHERE code = 'takeover'").await;
+        let taken_over = self.count(TAKEN_OVER).await;
         assert!(usize::try_from(taken_over).unwrap() <= windows * WINDOW, "{taken_over} of {windows} windows");
         println!("dispatch {dispatch}: {arrived} arrived; in all {copies:?}, {taken_over} from takeovers");
         copies
     }
-}
-
-/// Keeps how long it took from a fault's end, or from a death, until it was made good.
-pub fn tell(what: &str, took: Duration) {
-    println!("recovered after {:.1} s: {what}", took.as_secs_f64());
-    keep("GONG_TEST_RECOVERY", &format!("{:>6.1} s  {what}", took.as_secs_f64()));
 }
 
 /// Settings by which alarms are kept in a file, a line each: the alarm and its state.
@@ -152,23 +145,15 @@ fn told_to(file: &tempfile::NamedTempFile) -> String {
     )
 }
 
-/// What the planner's metrics say of this one; 0 where it does not serve yet.
-async fn metric(fleet: &Fleet, name: &str) -> u64 {
-    if TcpStream::connect(fleet.site.address()).await.is_err() {
-        return 0;
-    }
-    let metrics = rig::get(fleet.site.address(), "/metrics").await;
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0, |value| value.parse().unwrap())
+/// What the planner's metrics say of this one; `None` where it does not serve yet.
+async fn metric(fleet: &Fleet, name: &str) -> Option<f64> {
+    TcpStream::connect(fleet.site.address()).await.ok()?;
+    rig::sample(&rig::get(fleet.site.address(), "/metrics").await, name)
 }
 
-/// Waits until the planner's metrics have this line.
-async fn shows(fleet: &Fleet, line: &str) {
-    until(line, SOON, async || {
-        let up = TcpStream::connect(fleet.site.address()).await.is_ok();
-        up && rig::get(fleet.site.address(), "/metrics").await.lines().any(|l| l == line)
-    })
-    .await;
+/// Waits until they say this.
+async fn shows(fleet: &Fleet, name: &str, value: f64) {
+    until(&format!("{name} is {value}"), SOON, async || metric(fleet, name).await == Some(value)).await;
 }
 
 /// Whether a process has ended by itself or by a signal.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
+use tokio_util::io::InspectReader;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
@@ -89,12 +90,15 @@ impl Proxy {
     }
 }
 
-async fn carry(mut near: TcpStream, server: u16, mut state: watch::Receiver<State>, sent: Arc<AtomicUsize>) {
+async fn carry(near: TcpStream, server: u16, mut state: watch::Receiver<State>, sent: Arc<AtomicUsize>) {
     let State { line, silenced } = *state.borrow_and_update();
     if line == Line::Whole {
         let Ok(mut far) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+        let mut near = InspectReader::new(near, |some| {
+            sent.fetch_add(some.len(), Ordering::SeqCst);
+        });
         tokio::select! {
-            _ = both_ways(&mut near, &mut far, &sent) => return,
+            _ = copy_bidirectional(&mut near, &mut far) => return,
             _ = state.wait_for(|now| now.line == Line::Cut || now.silenced > silenced) => {}
         }
         if state.borrow().silenced == silenced {
@@ -106,27 +110,6 @@ async fn carry(mut near: TcpStream, server: u16, mut state: watch::Receiver<Stat
     } else if line == Line::Silent {
         gone(&mut state).await;
     }
-}
-
-/// Until both have hung up; counts what goes to the server.
-async fn both_ways(near: &mut TcpStream, far: &mut TcpStream, sent: &AtomicUsize) -> std::io::Result<()> {
-    let ((mut from_near, mut to_near), (mut from_far, mut to_far)) = (near.split(), far.split());
-    let there = async {
-        let mut some = vec![0; 8_192];
-        loop {
-            let n = from_near.read(&mut some).await?;
-            if n == 0 {
-                return to_far.shutdown().await;
-            }
-            sent.fetch_add(n, Ordering::SeqCst);
-            to_far.write_all(&some[..n]).await?;
-        }
-    };
-    let back = async {
-        tokio::io::copy(&mut from_far, &mut to_near).await?;
-        to_near.shutdown().await
-    };
-    tokio::try_join!(there, back).map(drop)
 }
 
 /// Until the proxy is.

@@ -12,9 +12,12 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use gong::app::App;
+use gong::clock::Clock;
 use gong::import::table::Options;
 use gong::import::{Mode, Run, Summary, lists, recipients};
 use gong::loopback::Running;
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
@@ -87,13 +90,41 @@ pub async fn log_since(gateway: SocketAddr, since: &mut u64) -> Vec<Entry> {
     }
 }
 
-pub async fn get(host: SocketAddr, path: &str) -> String {
+/// The whole answer to a request.
+async fn ask(host: SocketAddr, request: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+pub async fn get(host: SocketAddr, path: &str) -> String {
+    let answer = ask(host, &format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
     answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// Calls the channel `sms` back: the messages of these ids have arrived, as the gateway of
+/// the JSON format signs it. The whole answer.
+pub async fn call_back(host: SocketAddr, ids: &[String]) -> String {
+    let receipt = |id| serde_json::json!({ "id": id, "status": "DELIVRD" });
+    let body = ids.iter().map(receipt).collect::<serde_json::Value>().to_string();
+    let at = Clock::System.now();
+    // The key of every site here.
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"secret").unwrap();
+    mac.update(format!("{at}\n{body}").as_bytes());
+    let signature = hex::encode(mac.finalize().into_bytes());
+    let request = format!(
+        "POST /callbacks/sms HTTP/1.0\r\nContent-Type: application/json\r\nX-Timestamp: {at}\r\nX-Signature: {signature}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    ask(host, &request).await
+}
+
+/// The value of a sample of `/metrics`, named with its labels.
+pub fn sample(metrics: &str, name: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// The dispatch and the delivery that an entry of the log is of.

@@ -200,6 +200,13 @@ pub fn skipped(why: &str) {
     keep("GONG_TEST_SKIPPED", why);
 }
 
+/// Keeps how long it took from a fault's end, or from a death, until it was made good.
+#[allow(clippy::print_stdout)] // for who looks at one test
+pub fn tell(what: &str, took: Duration) {
+    println!("recovered after {:.1} s: {what}", took.as_secs_f64());
+    keep("GONG_TEST_RECOVERY", &format!("{:>6.1} s  {what}", took.as_secs_f64()));
+}
+
 /// The seed of a random test: `GONG_TEST_SEED`, or its own.
 #[allow(clippy::disallowed_methods)] // tests have no config file
 pub fn seed(own: u64) -> u64 {

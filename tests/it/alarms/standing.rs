@@ -10,17 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::routing::post;
 use axum::{Json, Router};
 use gong::app::App;
-use gong::clock::Clock;
 use gong::domain::delivery::State;
-use hmac::{Hmac, Mac as _};
 use serde_json::json;
-use sha2::Sha256;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
-use super::sample;
-use crate::rig::{SOON, get, until};
+use crate::rig::{SOON, call_back, get, sample, until};
 use crate::site::{ALERT, NOTICE, Site, finished, in_state, wish};
 use crate::support;
 
@@ -45,27 +40,6 @@ async fn numbering() -> SocketAddr {
     let at = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
     at
-}
-
-/// Posts the receipts of m1 to m`n`, as that gateway would sign them.
-async fn report(to: SocketAddr, n: usize) {
-    let receipt = |i| json!({ "id": format!("m{i}"), "status": "DELIVRD" });
-    let body = json!((1..=n).map(receipt).collect::<Vec<_>>()).to_string();
-    let at = Clock::System.now().to_string();
-    // The key of every site here.
-    let mut mac = Hmac::<Sha256>::new_from_slice(b"secret").unwrap();
-    mac.update(format!("{at}\n{body}").as_bytes());
-    let signature = hex::encode(mac.finalize().into_bytes());
-    let request = format!(
-        "POST /callbacks/sms HTTP/1.0\r\nContent-Type: application/json\r\nX-Timestamp: {at}\r\nX-Signature: {signature}\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut stream = TcpStream::connect(to).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert_eq!(answer.split(' ').nth(1), Some("200"), "{answer}");
 }
 
 fn of_lane(metrics: &str, what: &str, lane: &str) -> f64 {
@@ -190,7 +164,9 @@ async fn what_waits_is_shown(site: Site, pool: &str, under: &str) {
     stopped(&site, &app, each).await;
 
     // Receipts ahead of their messages, by ids that no message has yet.
-    report(site.address(), 2 * n).await;
+    let ids: Vec<String> = (1..=2 * n).map(|i| format!("m{i}")).collect();
+    let answer = call_back(site.address(), &ids).await;
+    assert_eq!(answer.split(' ').nth(1), Some("200"), "{answer}");
     let unmatched = |m: &str| sample(m, "gong_receipts_unmatched");
     let metrics = once(&site, "they are unmatched", |m| unmatched(m) == Some(2.0 * each)).await;
     assert_eq!(sample(&metrics, "gong_receipts_total{channel=\"sms\"}"), Some(2.0 * each), "{metrics}");

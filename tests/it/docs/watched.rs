@@ -23,13 +23,13 @@ const CHANNELS: [&str; 2] = ["sms", "talk"];
 type Labels = BTreeMap<String, String>;
 
 /// A sample of `/metrics`.
-struct Sample {
-    name: String,
+pub struct Sample {
+    pub name: String,
     labels: Labels,
     value: String,
 }
 
-fn samples(text: &str) -> Vec<Sample> {
+pub fn samples(text: &str) -> Vec<Sample> {
     let line = Regex::new(r"(?m)^(gong_\w+)(?:\{(.*)\})? (\S+)$").unwrap();
     let label = Regex::new(r#"(\w+)="([^"]*)""#).unwrap();
     let read = |l: &str| -> Labels { label.captures_iter(l).map(|c| (c[1].to_owned(), c[2].to_owned())).collect() };

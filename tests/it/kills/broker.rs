@@ -62,7 +62,7 @@ async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
     until("they consume", SOON, async || broker.depth(URGENT).await.is_some_and(|(_, c)| c == 2)).await;
     fleet.rate(300.0).await;
     let dispatch = fleet.alert().await;
-    until("a queue is full", SOON, async || metric(&fleet, "gong_queue_refused_total").await > 0).await;
+    until("a queue is full", SOON, async || metric(&fleet, "gong_queue_refused_total").await > Some(0.0)).await;
     for poison in ["", "{\"batch\":", "{\"batch\":1,\"epoch\":\"x\"}", "\u{0}\u{1}", "{\"batch\":99999999,\"epoch\":0}"]
     {
         until("there is room for it", SOON, async || broker.depth(URGENT).await.is_some_and(|(n, _)| n == 0)).await;
@@ -141,15 +141,15 @@ async fn a_message_that_comes_back_too_often_is_buried_by_the_broker_and_its_bat
     until("it lies with the broker", SOON, async || fleet.count(done).await == 1 && fleet.count(rest).await == 0).await;
     let n = u32::try_from(fleet.count("SELECT COUNT(*) FROM batches").await).unwrap();
     assert!(n > 3, "{n} batches");
-    shows(&fleet, "gong_queue_dead_letters 0").await;
+    shows(&fleet, "gong_queue_dead_letters", 0.0).await;
 
     let taken = die_of_the_first(&broker, URGENT, n).await;
-    shows(&fleet, "gong_queue_dead_letters 1").await;
+    shows(&fleet, "gong_queue_dead_letters", 1.0).await;
     let said = fleet.log_of("planner");
     assert!(said.contains("dead letters lie in gong.dead"), "{said}");
     assert!(!said.contains("NOT_FOUND"), "that a new broker has no queues is no error: {said}");
     until("it is published again", SOON, async || broker.depth(URGENT).await.unwrap().0 >= n).await;
-    assert!(metric(&fleet, "gong_queue_lost_total").await > 0);
+    assert!(metric(&fleet, "gong_queue_lost_total").await > Some(0.0));
     fleet.assert_conserved().await;
 
     let worker = fleet.work("worker");
@@ -169,7 +169,7 @@ async fn a_message_that_comes_back_too_often_is_buried_by_the_broker_and_its_bat
         ("delivery_limit".into(), URGENT.into())
     );
     assert!(headers.inner().contains_key("x-death") && !headers.inner().contains_key("x-gong-reason"));
-    shows(&fleet, "gong_queue_dead_letters 0").await;
+    shows(&fleet, "gong_queue_dead_letters", 0.0).await;
     for process in [worker, planner] {
         told_to_end(process).await;
     }

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use gong::loopback::{Behaviour, Span};
 
-use super::{Fleet, SLOW, SMALL, rough, tell};
-use crate::fleet::{pid, prompt, told_to_end};
+use super::{Fleet, SLOW, SMALL, rough};
+use crate::fleet::{HELD_BY_THE_SILENT, PAST_A_LEASE, TAKEN_OVER, pid, prompt, told_to_end};
 use crate::proxy::{Proxy, port_of};
 use crate::rabbit::faults::tls_before;
 use crate::rabbit::rig::broker;
 use crate::rig::{SOON, until};
-use crate::support::{Running, postgres_server};
+use crate::support::{Running, postgres_server, tell};
 
 /// Planner and workers that reach their servers by these ports.
 fn start(fleet: &Fleet) -> Vec<Running> {
@@ -65,8 +65,6 @@ async fn the_link_to_the_database_is_cut_and_goes_silent() {
 const MARKED: &str = "rate = 2, in_flight = 2, window = 64, idempotent = false";
 /// More than an engine takes at once that does not know yet that it has company.
 const PEOPLE: usize = 2_400;
-/// A lease, and a little more.
-const PAST_A_LEASE: Duration = Duration::from_secs(32);
 
 /// One worker of two hears nothing of the database any more, though it reaches the gateway.
 #[tokio::test(flavor = "multi_thread")]
@@ -95,14 +93,11 @@ async fn a_worker_that_alone_is_cut_off_stops_before_others_have_its_batches() {
 
     let (at, before) = (Instant::now(), to_gateway.sent());
     to_database.silence();
-    let taken = "SELECT COUNT(*) FROM tries WHERE code = 'takeover'";
-    until("its batches are taken over", SOON, async || fleet.count(taken).await > 0).await;
+    until("its batches are taken over", SOON, async || fleet.count(TAKEN_OVER).await > 0).await;
     tell("a worker was cut off from the database, others have its batches", at.elapsed());
     let sent = to_gateway.sent();
     assert!(sent > before, "what it had marked it sent on, while it might");
-    let held = "SELECT COUNT(*) FROM batches b JOIN workers w ON w.owner = b.owner \
-                WHERE b.state = 1 AND w.seen_at < extract(epoch FROM clock_timestamp()) * 1000 - 10000";
-    until("all of them are", SOON, async || fleet.count(held).await == 0).await;
+    until("all of them are", SOON, async || fleet.count(HELD_BY_THE_SILENT).await == 0).await;
     fleet.gateway.behave(slow).unwrap();
     fleet.goes_on(8).await;
     until("its leases have ended, too", SOON, async || at.elapsed() > PAST_A_LEASE).await;

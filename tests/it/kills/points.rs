@@ -3,11 +3,11 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::Instant;
 
-use super::{Fleet, SMALL, has_ended, rough, tell};
+use super::{Fleet, SMALL, has_ended, rough};
 use crate::fleet::{pid, told_to_end};
 use crate::rabbit::rig::broker;
 use crate::rig::{SOON, until};
-use crate::support::{Running, postgres_server};
+use crate::support::{Running, postgres_server, tell};
 
 const WORK: [&str; 3] = ["work", "--channels", "sms,rehearsal"];
 /// Where a worker dies, and which time it comes there.
@@ -47,9 +47,7 @@ impl Victim {
     /// Its batches are with others or done.
     async fn settle(&mut self, fleet: &Fleet) -> bool {
         let Some(died) = self.died.filter(|_| !self.settled) else { return self.settled };
-        let sql = "SELECT COUNT(*) FROM batches b JOIN workers w ON w.owner = b.owner WHERE b.state = 1 AND w.pid = $1";
-        let held: i64 = sqlx::query_scalar(sql).bind(pid(&self.process)).fetch_one(&fleet.pool).await.unwrap();
-        if held == 0 {
+        if fleet.held_by(pid(&self.process)).await == 0 {
             tell(&format!("kill -9 at {}", self.place), died.elapsed());
             fleet.assert_conserved().await;
             self.settled = true;

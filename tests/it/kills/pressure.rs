@@ -3,21 +3,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use gong::clock::Clock;
 use gong::domain::delivery::State;
 use gong::loopback::{Behaviour, Span};
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{Fleet, SMALL, shows, told_to};
+use super::{Fleet, SMALL, metric, shows, told_to};
 use crate::fleet::{prompt, told_to_end};
 use crate::rabbit::rig::own_broker;
-use crate::rig::{SOON, get, until};
+use crate::rig::{SOON, call_back, until};
 use crate::site::{finished, in_state};
 use crate::support::postgres_server;
 
@@ -25,29 +21,12 @@ use crate::support::postgres_server;
 const CALLBACKS: usize = 41;
 const EACH: usize = 500;
 
-/// Receipts of messages that nobody knows, as the JSON gateway would sign them.
-fn callback(n: usize) -> String {
-    let receipt = |i| format!("{{\"id\":\"fill-{n}-{i}\",\"status\":\"DELIVRD\"}}");
-    let body = format!("[{}]", (0..EACH).map(receipt).collect::<Vec<_>>().join(","));
-    let at = Clock::System.now().to_string();
-    // The key of every site here.
-    let mut mac = Hmac::<Sha256>::new_from_slice(b"secret").unwrap();
-    mac.update(format!("{at}\n{body}").as_bytes());
-    let signature = hex::encode(mac.finalize().into_bytes());
-    format!(
-        "POST /callbacks/sms HTTP/1.0\r\nContent-Type: application/json\r\nX-Timestamp: {at}\r\nX-Signature: {signature}\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-/// Offers a callback until it is taken, as a gateway does; counts the refusals.
-async fn offer(to: SocketAddr, n: usize, refused: Arc<AtomicUsize>) {
+/// Offers receipts of messages that nobody knows until they are taken, as a gateway does;
+/// counts the refusals.
+async fn offer(to: SocketAddr, n: usize, refused: Arc<AtomicU32>) {
+    let ids: Vec<String> = (0..EACH).map(|i| format!("fill-{n}-{i}")).collect();
     loop {
-        let mut stream = TcpStream::connect(to).await.unwrap();
-        stream.write_all(callback(n).as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let answer = call_back(to, &ids).await;
         let status = answer.split(' ').nth(1);
         if status == Some("200") {
             return;
@@ -59,10 +38,8 @@ async fn offer(to: SocketAddr, n: usize, refused: Arc<AtomicUsize>) {
 }
 
 /// How many callbacks the server says that it has told to come again.
-async fn busy(fleet: &Fleet) -> usize {
-    let metrics = get(fleet.site.address(), "/metrics").await;
-    let count = metrics.lines().find_map(|line| line.strip_prefix("gong_callbacks_busy_total{channel=\"sms\"} "));
-    count.map_or(0, |n| n.parse().unwrap())
+async fn busy(fleet: &Fleet) -> f64 {
+    metric(fleet, "gong_callbacks_busy_total{channel=\"sms\"}").await.unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,15 +52,16 @@ async fn receipts_that_find_no_room_are_refused_and_kept_when_they_come_again() 
     // No receipt is written while this is held.
     let mut held = fleet.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE receipts IN SHARE MODE").execute(&mut *held).await.unwrap();
-    let refused = Arc::new(AtomicUsize::new(0));
+    let refused = Arc::new(AtomicU32::new(0));
     let offer = |n| tokio::spawn(offer(fleet.site.address(), n, Arc::clone(&refused)));
     let offers: Vec<_> = (0..CALLBACKS).map(offer).collect();
-    until("the line is full", SOON, async || busy(&fleet).await > 0).await;
+    until("the line is full", SOON, async || busy(&fleet).await > 0.0).await;
     // The gateway's own find no room either.
     let dispatch = fleet.alert().await;
     let all = u64::try_from(CALLBACKS * EACH).unwrap();
     until("everything is sent", SOON, async || in_state(&fleet.app, dispatch, State::Sent).await >= 180).await;
-    until("the gateway is refused", SOON, async || busy(&fleet).await > refused.load(Ordering::SeqCst) + 5).await;
+    let ours = || f64::from(refused.load(Ordering::SeqCst));
+    until("the gateway is refused", SOON, async || busy(&fleet).await > ours() + 5.0).await;
     assert_eq!(fleet.count("SELECT COUNT(*) FROM receipts").await, 0, "none is called kept that is not");
     held.rollback().await.unwrap();
     for offer in offers {
@@ -135,7 +113,7 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_or_disk
 
     broker.ctl(&["set_vm_memory_high_watermark", "0.00001"]);
     let second = fleet.load().await;
-    shows(&fleet, "gong_queue_blocked 1").await;
+    shows(&fleet, "gong_queue_blocked", 1.0).await;
     assert!(fleet.log_of("planner").contains("short of memory or disk"));
     // What it has still goes out; what it has not waits in the store, and people are told.
     fleet.gateway.behave(prompt()).unwrap();
@@ -149,21 +127,21 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_or_disk
     let took = told_to_end(planner).await;
     assert!(took < Duration::from_secs(30), "it ended after {took:?}");
     planner = fleet.plan("again");
-    shows(&fleet, "gong_queue_blocked 1").await;
+    shows(&fleet, "gong_queue_blocked", 1.0).await;
     fleet.assert_conserved().await;
 
     broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]);
     fleet.recovered("the broker was short of memory").await;
-    shows(&fleet, "gong_queue_blocked 0").await;
+    shows(&fleet, "gong_queue_blocked", 0.0).await;
 
     // More than any disk has.
     broker.ctl(&["set_disk_free_limit", "1000000GB"]);
     let third = fleet.load().await;
-    shows(&fleet, "gong_queue_blocked 1").await;
+    shows(&fleet, "gong_queue_blocked", 1.0).await;
     until("it waits in the store", SOON, async || fleet.count(WAITS).await > 0).await;
     broker.ctl(&["set_disk_free_limit", "50MB"]);
     fleet.recovered("the broker was short of disk").await;
-    shows(&fleet, "gong_queue_blocked 0").await;
+    shows(&fleet, "gong_queue_blocked", 0.0).await;
     until("the dead are buried", SOON, async || broker.depth("gong.dead").await.unwrap().0 >= most).await;
     for dispatch in [first, behind, second, third] {
         fleet.balanced(dispatch, 0).await;

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use rand::{Rng as _, SeedableRng as _};
 use rustix::process::Signal;
 
 use super::servers::Postgres;
 use super::{Fleet, SMALL, has_ended, rough};
-use crate::fleet::{pid, signal, told_to_end};
+use crate::fleet::{PAST_A_LEASE, pid, signal, told_to_end};
 use crate::rabbit::rig::{Broker, own_broker};
 use crate::rig::{SOON, until};
 use crate::support::{Running, seed};
@@ -21,8 +24,6 @@ const ROUNDS: u32 = 8;
 const RATE: f64 = 15.0;
 /// How soon a process that has ended is started anew, as systemd would.
 const RESTART: Duration = Duration::from_millis(500);
-/// Longer than a lease holds (`src/store/batches.rs`).
-const PAST: Duration = Duration::from_secs(31);
 
 /// What is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,26 +36,12 @@ enum Kind {
     Frozen,
 }
 
-/// A small generator, so that a printed seed plays the same kills again.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % n
-    }
-
-    /// Each of these once, and more of the usual ones, in any order.
-    fn plan(&mut self, each: &[Kind], usual: &[Kind]) -> Vec<Kind> {
-        let mut plan = each.to_vec();
-        while plan.len() < KILLS {
-            plan.push(usual[self.below(usual.len())]);
-        }
-        for i in (1..plan.len()).rev() {
-            plan.swap(i, self.below(i + 1));
-        }
-        plan
-    }
+/// Each of these once, and more of the usual ones, in any order.
+fn plan(draw: &mut StdRng, each: &[Kind], usual: &[Kind]) -> Vec<Kind> {
+    let mut plan = each.to_vec();
+    plan.resize_with(KILLS, || *usual.choose(draw).expect("usual ones"));
+    plan.shuffle(draw);
+    plan
 }
 
 /// A process that is started again whenever it ends.
@@ -166,22 +153,22 @@ impl<'a> Field<'a> {
     async fn thaw(&mut self) {
         let (Some((worker, since)), fleet) = (self.frozen, self.fleet) else { return };
         let frozen = pid(&self.processes[worker].running);
-        let over = async || since.elapsed() > PAST && fleet.held_by(frozen).await == 0;
+        let over = async || since.elapsed() > PAST_A_LEASE && fleet.held_by(frozen).await == 0;
         self.reviving(until("others have what it had", SOON, over)).await;
         signal(&self.processes[worker].running, Signal::CONT);
         self.frozen = None;
     }
 
     /// Kills while a dispatch to everybody is under way, and its books.
-    async fn round(&mut self, draw: &mut Draw, plan: &[Kind]) {
+    async fn round(&mut self, draw: &mut StdRng, plan: &[Kind]) {
         let fleet = self.fleet;
         fleet.rate(RATE).await;
         let load = fleet.load().await;
         self.reviving(fleet.goes_on(20)).await;
         for kind in plan {
-            let pause = u64::try_from(100 + draw.below(1_500)).unwrap();
-            self.reviving(tokio::time::sleep(Duration::from_millis(pause))).await;
-            self.strike(*kind, 1 + draw.below(2)).await;
+            let pause = Duration::from_millis(draw.random_range(100..1_600));
+            self.reviving(tokio::time::sleep(pause)).await;
+            self.strike(*kind, draw.random_range(1..=2)).await;
             fleet.assert_conserved().await;
         }
         let beside = if self.frozen.is_some() { ", one worker stands still" } else { "" };
@@ -213,7 +200,7 @@ async fn random_kills_lose_nothing() {
     let (Some(database), broker) = (Postgres::start(), own_broker().await) else { return };
     let seed = seed(20_261_122);
     println!("seed {seed}; play it again with GONG_TEST_SEED={seed}, or tests/soak.sh SECONDS {seed}");
-    let (began, mut draw, mut rounds) = (Instant::now(), Draw(seed), 0);
+    let (began, mut draw, mut rounds) = (Instant::now(), StdRng::seed_from_u64(seed), 0);
     let mut killed: BTreeMap<Kind, usize> = BTreeMap::new();
     let queue = broker.as_ref().map_or(String::new(), |b| format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", b.url()));
     while rounds == 0 || began.elapsed() < wanted() {
@@ -228,7 +215,7 @@ async fn random_kills_lose_nothing() {
                 let usual = [&[Kind::Worker; 3], each.as_slice()].concat();
                 // Once is enough: it takes half a minute.
                 each.extend((rounds == 0).then_some(Kind::Frozen));
-                let plan = draw.plan(&each, &usual);
+                let plan = plan(&mut draw, &each, &usual);
                 field.round(&mut draw, &plan).await;
                 rounds += 1;
                 for kind in &plan {

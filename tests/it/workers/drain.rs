@@ -4,7 +4,7 @@ use gong::domain::delivery::State;
 use gong::loopback::{Behaviour, Span};
 
 use super::{SECOND, UNCERTAIN, both, now};
-use crate::fleet::{Fleet, prompt, told_to_end};
+use crate::fleet::{Fleet, HELD, prompt, told_to_end};
 use crate::rabbit::rig::{Broker, ROUTINE, held};
 use crate::rig::{self, Entry, SOON, until};
 use crate::site::{NOTICE, finished, in_state, wish};
@@ -44,7 +44,7 @@ async fn drain(fleet: Fleet, broker: Option<&Broker>) {
     assert_eq!(usize::try_from(handed).unwrap(), log.len(), "every answer is in the books");
     assert_eq!(fleet.count("SELECT COUNT(*) FROM deliveries WHERE state = 11").await, 0);
     assert_eq!(fleet.count(UNCERTAIN).await, 0);
-    assert_eq!(fleet.count("SELECT COUNT(*) FROM batches WHERE state = 1").await, 0, "it holds nothing");
+    assert_eq!(fleet.count(HELD).await, 0, "it holds nothing");
     assert_eq!(fleet.working().await, 0);
     until("the rest waits", SOON, async || fleet.count(WAITS).await > 0 && fleet.count(UNPLANNED).await == 0).await;
     if let Some(broker) = broker {

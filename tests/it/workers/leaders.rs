@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use tokio::time::sleep;
-
 use super::{ALONE, SECOND, UNCERTAIN, both, now, rate_at_most};
 use crate::fleet::{Fleet, pid, prompt, told_to_end};
 use crate::rabbit::rig::Broker;
@@ -55,8 +53,8 @@ async fn succession(fleet: Fleet, broker: Option<&Broker>) {
     let urgent = arrives(&fleet, "532532101200").await;
 
     let third = fleet.plan("third");
-    until("a third waits", SOON, async || fleet.log_of("third").contains("serving")).await;
-    sleep(2 * SECOND).await;
+    let waits = async || fleet.app.store.engines().await.unwrap().iter().any(|engine| engine.pid == pid(&third));
+    until("a third waits", SOON, waits).await;
     let at = Instant::now();
     told_to_end(second).await;
     leads(&third).await;

@@ -7,7 +7,7 @@ use gong::loopback::Behaviour;
 use rustix::process::Signal;
 
 use super::{ALONE, SECOND, both};
-use crate::fleet::{Fleet, pid, prompt, signal, told_to_end};
+use crate::fleet::{Fleet, HELD, HELD_BY_THE_SILENT, PAST_A_LEASE, TAKEN_OVER, pid, prompt, signal, told_to_end};
 use crate::rabbit::rig::Broker;
 use crate::rig::{SOON, until};
 use crate::site::{ALERT, finished, in_state, wish};
@@ -42,25 +42,21 @@ async fn killed_or_frozen(fleet: Fleet, _: Option<&Broker>) {
     signal(&frozen, Signal::STOP);
     drop(killed);
     // What the two held is taken over, and the third sends it.
-    let taken = "SELECT COUNT(*) FROM tries WHERE code = 'takeover'";
-    until("taken over", SOON, async || fleet.count(taken).await > 0).await;
+    until("taken over", SOON, async || fleet.count(TAKEN_OVER).await > 0).await;
     println!("taken over {:?} after kill -9 and SIGSTOP", at.elapsed());
     assert!(at.elapsed() < 20 * SECOND, "{:?}", at.elapsed());
-    let theirs = "SELECT COUNT(*) FROM batches b JOIN workers w ON w.owner = b.owner \
-                  WHERE b.state = 1 AND w.seen_at < extract(epoch FROM clock_timestamp()) * 1000 - 10000";
-    until("all is taken over", SOON, async || fleet.count(theirs).await == 0).await;
-    until("31 s are over", SOON, async || at.elapsed() > 31 * SECOND).await;
+    until("all is taken over", SOON, async || fleet.count(HELD_BY_THE_SILENT).await == 0).await;
+    until("its leases have ended, too", SOON, async || at.elapsed() > PAST_A_LEASE).await;
     fleet.assert_conserved().await;
     comes_back(&fleet, &frozen).await;
     fleet.gateway.behave(prompt()).unwrap();
     fleet.app.store.set_rate("sms", Some(3_000.0), "李四").await.unwrap();
     let done = finished(&fleet.app, sent.no, SOON).await;
     assert_eq!(in_state(&fleet.app, done.no, State::Delivered).await, done.deliveries);
-    let held = "SELECT COUNT(*) FROM batches WHERE state = 1";
-    until("nothing is under way", SOON, async || fleet.count(held).await == 0).await;
+    until("nothing is under way", SOON, async || fleet.count(HELD).await == 0).await;
     fleet.ledger.assert_settled().await;
     fleet.assert_flagged(done.deliveries).await;
-    let windows = fleet.count(taken).await;
+    let windows = fleet.count(TAKEN_OVER).await;
     assert!(windows <= 2 * 2 * 20, "{windows} are more than the windows of two");
     for process in [frozen, steady, planner] {
         told_to_end(process).await;
