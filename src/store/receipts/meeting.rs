@@ -24,8 +24,11 @@ pub(in crate::store) const WAITING_POSTGRES: &str = "SELECT no, gateway_id, stat
 
 /// Of those with a message: the one that is sure of it goes first, the other sees that it
 /// is done. To lock what may have none would hide it from the one that knows.
+///
+/// Said as `IS NULL` it would offer the index of all that wait, and a server that believes
+/// them few reads that from end to end.
 pub(in crate::store) const STILL_WAITING: &str =
-    "SELECT no FROM receipts WHERE no = ANY ($1) AND dispatch_no IS NULL ORDER BY no FOR NO KEY UPDATE";
+    "SELECT no FROM receipts WHERE no = ANY ($1) AND COALESCE(dispatch_no, 0) = 0 ORDER BY no FOR NO KEY UPDATE";
 
 pub(in crate::store) const ANY_WAITS: &str =
     "SELECT no FROM receipts WHERE channel = $1 AND dispatch_no IS NULL LIMIT 1";

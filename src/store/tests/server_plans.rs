@@ -178,13 +178,15 @@ async fn nothing_hot_reads_a_table_from_end_to_end() {
 }
 
 async fn hot_statements_go_by_index(t: &TestStore) {
-    // An index in which nothing stands is read in any manner.
-    for sql in [
-        "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code) SELECT 900000000 + g, 1 + g % 2, 0, 'u' || g, 5, '' FROM generate_series(1, 500) g",
-        "ANALYZE receipts",
-    ] {
-        execute(&t.store, sql).await;
-    }
+    // Some that nobody has matched, of which the statistics do not know, and then do.
+    execute(&t.store, "INSERT INTO receipts (no, channel, received_at, gateway_id, state, code) SELECT 900000000 + g, 1 + g % 2, 0, 'u' || g, 5, '' FROM generate_series(1, 500) g").await;
+    every_case_goes_by_index(t).await;
+    execute(&t.store, "ANALYZE receipts").await;
+    every_case_goes_by_index(t).await;
+    execute(&t.store, "DELETE FROM receipts WHERE dispatch_no IS NULL").await;
+}
+
+async fn every_case_goes_by_index(t: &TestStore) {
     let lease = batches::lease_sql(" FOR UPDATE OF b SKIP LOCKED");
     let list = "'{1,2,3,4,5,6,7,8,9}'";
     let ids = format!("'{{{}}}'", (1..=500).map(|n| format!("g{n}")).collect::<Vec<_>>().join(","));
@@ -229,7 +231,6 @@ async fn hot_statements_go_by_index(t: &TestStore) {
             "not {range} alone:\n{plan}\n{sql}"
         );
     }
-    execute(&t.store, "DELETE FROM receipts WHERE dispatch_no IS NULL").await;
 }
 
 /// The look-up that the whole snapshot hangs on: by its own index, not by whichever
