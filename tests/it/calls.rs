@@ -10,9 +10,8 @@ use gong::clock::Clock;
 use gong::import::table::Options;
 use gong::import::{Run as Import, points};
 use gong::store::optouts::{EVERY_KIND, OptOut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::rig::{SOON, Texts, until};
+use crate::rig::{SOON, Texts, ask, until};
 use crate::site::{ALERT, NOTICE, Site, wish};
 use crate::support::Run;
 
@@ -40,11 +39,8 @@ fn gong(site: &Site, args: &[&str]) -> Run {
 async fn http(method: &str, url: &str) -> (u16, String) {
     let rest = url.strip_prefix("http://").unwrap();
     let (host, path) = rest.split_at(rest.find('/').unwrap());
-    let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
     let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let answer = ask(host, &request).await;
     (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
 }
 

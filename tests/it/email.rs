@@ -11,9 +11,8 @@ use gong::domain::delivery::State;
 use gong::loopback::Behaviour;
 use gong::loopback::smtp::{SmtpLoopback, SmtpRunning};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::rig::{SOON, import_people, until};
+use crate::rig::{SOON, ask, import_people, until};
 use crate::site::{ALERT, NOTICE, Site, finished, in_state, wish};
 use crate::support::Run;
 
@@ -142,15 +141,12 @@ fn bounce(id: &str) -> String {
 }
 
 async fn post(to: SocketAddr, token: &str, body: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(to).await.unwrap();
     let request = format!(
         "POST /callbacks/mail HTTP/1.1\r\nHost: {to}\r\nAuthorization: Bearer {token}\r\nContent-Type: message/rfc822\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let answer = ask(to, &request).await;
     answer.lines().next().unwrap_or_default().to_owned()
 }
 

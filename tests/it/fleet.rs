@@ -21,6 +21,10 @@ use crate::support::{Running, free_port, postgres_server};
 /// Longer than a lease holds (`src/store/batches.rs`).
 pub const PAST_A_LEASE: Duration = Duration::from_secs(31);
 
+/// Dispatches that are not planned to their end, and batches that wait.
+pub const UNPLANNED: &str = "SELECT COUNT(*) FROM dispatches WHERE phase <> 'done'";
+pub const WAITS: &str = "SELECT COUNT(*) FROM batches WHERE state = 0";
+
 /// Batches that somebody holds; of these, those of engines that have not been heard for
 /// long enough to lose them.
 pub const HELD: &str = "SELECT COUNT(*) FROM batches WHERE state = 1";

@@ -19,6 +19,7 @@ use gong::loopback::Running;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, ToSocketAddrs};
 use uuid::Uuid;
 
 use crate::support::Gong;
@@ -91,8 +92,8 @@ pub async fn log_since(gateway: SocketAddr, since: &mut u64) -> Vec<Entry> {
 }
 
 /// The whole answer to a request.
-async fn ask(host: SocketAddr, request: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
+pub async fn ask(host: impl ToSocketAddrs, request: &str) -> String {
+    let mut stream = TcpStream::connect(host).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

@@ -14,7 +14,7 @@ use gong::loopback::Behaviour;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use crate::fleet::{Fleet, prompt, told_to_end};
+use crate::fleet::{Fleet, UNPLANNED, prompt, told_to_end};
 use crate::rabbit::rig::{Broker, broker};
 use crate::rig::{self, Entry, SOON, delivery_of, until};
 use crate::site::{ALERT, NOTICE, Site, finished, in_state, wish};
@@ -37,8 +37,7 @@ async fn both(limits: &str, (behaviour, n): (Behaviour, usize), test: impl Async
     let Some(server) = postgres_server() else { return };
     let Some(fleet) = Fleet::new(limits, behaviour.clone(), n).await else { return };
     let Some(broker) = broker().await else { return test(fleet, None).await };
-    let queue = format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", broker.url());
-    let beside = Fleet::on(&server, &queue, limits, (behaviour, n)).await;
+    let beside = Fleet::on(&server, &broker.settings(), limits, (behaviour, n)).await;
     tokio::join!(test(fleet, None), test(beside, Some(&broker)));
 }
 
@@ -89,8 +88,8 @@ impl Busy {
     /// Something to send for the next seconds.
     async fn keep(&mut self) {
         let queued = self.fleet.count("SELECT COUNT(*) FROM deliveries WHERE state IN (0, 1)").await;
-        let planned = self.fleet.count("SELECT COUNT(*) FROM dispatches WHERE phase <> 'done'").await;
-        if queued < 1_000 && planned == 0 {
+        let unplanned = self.fleet.count(UNPLANNED).await;
+        if queued < 1_000 && unplanned == 0 {
             self.sent.push(self.fleet.site.send(&self.fleet.app, &self.item, &wish("all", "sms")).await.no);
         }
     }

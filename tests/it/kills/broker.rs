@@ -17,14 +17,10 @@ use crate::support::postgres_server;
 
 const URGENT: &str = "gong.sms.immediate";
 
-fn queue(broker: &Broker) -> String {
-    format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", broker.url())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_is_killed_and_wiped() {
     let (Some(server), Some(broker)) = (postgres_server(), own_broker().await) else { return };
-    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(6), 2_500)).await.with_probe().await;
+    let fleet = Fleet::on(&server, &broker.settings(), SMALL, (rough(6), 2_500)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
     fleet.rate(SLOW).await;
     let dispatch = fleet.load().await;
@@ -51,7 +47,7 @@ async fn a_broker_is_killed_and_wiped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_poison_batches_and_poison_recipients_harm_nobody_else() {
     let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
-    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(7), 1_500)).await.with_probe().await;
+    let fleet = Fleet::on(&server, &broker.settings(), SMALL, (rough(7), 1_500)).await.with_probe().await;
     let spoil = "UPDATE addresses SET sealed = decode('00ff', 'hex') WHERE id IN \
                  (SELECT id FROM addresses ORDER BY id OFFSET 700 LIMIT 3)";
     sqlx::query(spoil).execute(&fleet.pool).await.unwrap();
@@ -133,7 +129,7 @@ async fn die_of_the_first(broker: &Broker, queue: &str, n: u32) -> HashMap<Vec<u
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_comes_back_too_often_is_buried_by_the_broker_and_its_batch_goes_all_the_same() {
     let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
-    let fleet = Fleet::on(&server, &queue(&broker), SMALL, (rough(16), 800)).await;
+    let fleet = Fleet::on(&server, &broker.settings(), SMALL, (rough(16), 800)).await;
     let planner = fleet.plan("planner");
     let dispatch = fleet.alert().await;
     let done = "SELECT COUNT(*) FROM dispatches WHERE phase = 'done'";
@@ -197,7 +193,7 @@ async fn change_item(fleet: &Fleet, dispatch: i64, body: &'static str) {
 async fn batches_that_cannot_be_prepared_stop_nobody_and_go_once_mended() {
     let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
     let heard = tempfile::NamedTempFile::new().unwrap();
-    let fleet = Fleet::on(&server, &(queue(&broker) + &told_to(&heard)), SMALL, (rough(15), 400)).await;
+    let fleet = Fleet::on(&server, &(broker.settings() + &told_to(&heard)), SMALL, (rough(15), 400)).await;
     fleet.rate(1_000.0).await;
     let (worse, poison, sound) = (fleet.alert().await, fleet.alert().await, fleet.alert().await);
     change_item(&fleet, worse, "'{' || body").await;

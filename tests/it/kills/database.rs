@@ -82,8 +82,7 @@ async fn a_commit_takes(fleet: &Fleet) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_beside_a_broker_is_killed_and_restarted() {
     let (Some(server), Some(broker)) = (Postgres::start(), broker().await) else { return };
-    let queue = format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", broker.url());
-    let fleet = Fleet::on(&server.url, &queue, SMALL, (rough(14), 1_500)).await.with_probe().await;
+    let fleet = Fleet::on(&server.url, &broker.settings(), SMALL, (rough(14), 1_500)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
     fleet.rate(SLOW).await;
     let mut loads = vec![fleet.load().await];

@@ -66,8 +66,7 @@ async fn killed_at_every_place_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_place_beside_a_broker_nothing_is_lost() {
     let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
-    let queue = format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", broker.url());
-    let fleet = Fleet::on(&server, &queue, SMALL, (rough(2), 4_800)).await;
+    let fleet = Fleet::on(&server, &broker.settings(), SMALL, (rough(2), 4_800)).await;
     killed_at_every_place(fleet, &["between_chunks=return", "after_publish=return"]).await;
 }
 

@@ -11,8 +11,8 @@ use gong::loopback::{Behaviour, Span};
 use tokio::net::TcpStream;
 
 use super::{Fleet, SMALL, metric, shows, told_to};
-use crate::fleet::{prompt, told_to_end};
-use crate::rabbit::rig::own_broker;
+use crate::fleet::{UNPLANNED, WAITS, prompt, told_to_end};
+use crate::rabbit::rig::{PREFETCH, own_broker};
 use crate::rig::{SOON, call_back, until};
 use crate::site::{finished, in_state};
 use crate::support::postgres_server;
@@ -79,18 +79,16 @@ async fn receipts_that_find_no_room_are_refused_and_kept_when_they_come_again() 
     fleet.end().await;
 }
 
-const PREFETCH: u32 = 2;
 const UNTOLD: &str = "SELECT COUNT(*) FROM batches WHERE state = 0 AND published_epoch <> epoch";
-const WAITS: &str = "SELECT COUNT(*) FROM batches WHERE state = 0";
 
 /// A slow gateway holds the workers up, and the broker then runs short of memory, and of disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_or_disk_is_waited_for() {
     let (Some(server), Some(broker)) = (postgres_server(), own_broker().await) else { return };
     let heard = tempfile::NamedTempFile::new().unwrap();
-    let queue = format!("[queue]\nprefetch = {PREFETCH}\nurl = [\"{}\"]", broker.url());
     let slow = Behaviour { latency: Span::fixed(3_000), ..prompt() };
-    let fleet = Fleet::on(&server, &(queue + &told_to(&heard)), SMALL, (slow, 1_500)).await.with_probe().await;
+    let fleet =
+        Fleet::on(&server, &(broker.settings() + &told_to(&heard)), SMALL, (slow, 1_500)).await.with_probe().await;
     let (mut planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
     fleet.rate(3_000.0).await;
     let first = fleet.load().await;
@@ -108,8 +106,8 @@ async fn workers_hold_no_more_than_they_may_and_a_broker_short_of_memory_or_disk
         broker.publish("gong.sms.prompt", "none of ours").await;
     }
     let behind = fleet.load().await;
-    let plans = "SELECT COUNT(*) FROM dispatches WHERE phase <> 'done'";
-    until("they are with the broker", SOON, async || fleet.count(plans).await + fleet.count(UNTOLD).await == 0).await;
+    until("they are with the broker", SOON, async || fleet.count(UNPLANNED).await + fleet.count(UNTOLD).await == 0)
+        .await;
 
     broker.ctl(&["set_vm_memory_high_watermark", "0.00001"]);
     let second = fleet.load().await;

@@ -202,7 +202,7 @@ async fn random_kills_lose_nothing() {
     println!("seed {seed}; play it again with GONG_TEST_SEED={seed}, or tests/soak.sh SECONDS {seed}");
     let (began, mut draw, mut rounds) = (Instant::now(), StdRng::seed_from_u64(seed), 0);
     let mut killed: BTreeMap<Kind, usize> = BTreeMap::new();
-    let queue = broker.as_ref().map_or(String::new(), |b| format!("[queue]\nprefetch = 2\nurl = [\"{}\"]", b.url()));
+    let queue = broker.as_ref().map_or(String::new(), Broker::settings);
     while rounds == 0 || began.elapsed() < wanted() {
         // Each with its books alone, with the broker and without.
         for (more, broker) in [(queue.as_str(), broker.as_ref()), ("", None)] {

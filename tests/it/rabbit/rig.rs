@@ -57,9 +57,17 @@ fn script(dir: Option<&Path>, args: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
+/// Messages that a worker takes ahead, by [`Broker::settings`].
+pub const PREFETCH: u32 = 2;
+
 impl Broker {
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What stands in the configuration of engines beside it, which take few batches at once.
+    pub fn settings(&self) -> String {
+        format!("[queue]\nprefetch = {PREFETCH}\nurl = [\"{}\"]", self.url)
     }
 
     /// The port of AMQP.

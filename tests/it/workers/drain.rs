@@ -4,7 +4,7 @@ use gong::domain::delivery::State;
 use gong::loopback::{Behaviour, Span};
 
 use super::{SECOND, UNCERTAIN, both, now};
-use crate::fleet::{Fleet, HELD, prompt, told_to_end};
+use crate::fleet::{Fleet, HELD, UNPLANNED, WAITS, prompt, told_to_end};
 use crate::rabbit::rig::{Broker, ROUTINE, held};
 use crate::rig::{self, Entry, SOON, until};
 use crate::site::{NOTICE, finished, in_state, wish};
@@ -64,9 +64,6 @@ async fn drain(fleet: Fleet, broker: Option<&Broker>) {
     fleet.ledger.assert_settled().await;
     fleet.end().await;
 }
-
-const WAITS: &str = "SELECT COUNT(*) FROM batches WHERE state = 0";
-const UNPLANNED: &str = "SELECT COUNT(*) FROM dispatches WHERE phase <> 'done'";
 
 /// The broker has one message for every batch that waits, and none is with anybody.
 async fn assert_given_back(fleet: &Fleet, broker: &Broker) {

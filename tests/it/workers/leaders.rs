@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{ALONE, SECOND, UNCERTAIN, both, now, rate_at_most};
-use crate::fleet::{Fleet, pid, prompt, told_to_end};
+use crate::fleet::{Fleet, UNPLANNED, pid, prompt, told_to_end};
 use crate::rabbit::rig::Broker;
 use crate::rig::{self, SOON, delivery_of, until};
 use crate::site::{ALERT, NOTICE, finished, wish};
@@ -33,8 +33,7 @@ async fn succession(fleet: Fleet, broker: Option<&Broker>) {
     let worker = fleet.work("worker");
     let notice = fleet.site.approve(&fleet.app, NOTICE).await;
     let sent = fleet.site.send(&fleet.app, &notice, &wish("all", "sms")).await;
-    let plans = "SELECT COUNT(*) FROM dispatches WHERE phase <> 'done'";
-    until("it is planned", SOON, async || fleet.count(plans).await == 0).await;
+    until("it is planned", SOON, async || fleet.count(UNPLANNED).await == 0).await;
     fleet.sending(100).await;
     for role in &roles {
         assert_eq!(fleet.leader(role).await, Some(pid(&leader)), "who leads goes on leading: {role}");
