@@ -8,6 +8,7 @@
 mod bare_client;
 mod broker;
 mod callbacks;
+mod caller;
 mod connection;
 mod dispatch;
 mod email;
@@ -151,8 +152,8 @@ impl Settings {
 impl Name {
     fn default_n(self) -> i64 {
         match self {
-            Self::Snapshot | Self::Import => 1_000_000,
-            Self::Dispatch | Self::Callbacks => 200_000,
+            Self::Snapshot | Self::Import | Self::Callbacks => 1_000_000,
+            Self::Dispatch => 200_000,
             Self::Sms => 50_000,
             Self::Email => 20_000,
             Self::Receipts => 100_000,

@@ -75,9 +75,20 @@ impl Warm {
 
     /// Lets it send a dispatch that was held back; until all of it is recorded.
     pub async fn send(&self, site: &Site, dispatch: &Dispatch) -> anyhow::Result<()> {
+        self.let_go(site, dispatch).await?;
+        wait_done(&site.app.store, dispatch.no).await
+    }
+
+    /// The same, without waiting for it.
+    pub async fn let_go(&self, site: &Site, dispatch: &Dispatch) -> anyhow::Result<()> {
         site.app.store.hold_batches(dispatch.no, false).await?;
         self.wake.notify_waiters();
-        wait_done(&site.app.store, dispatch.no).await
+        Ok(())
+    }
+
+    /// Messages that were taken since it began.
+    pub fn sent(&self) -> u64 {
+        self.counts.answered(CHANNEL).accepted
     }
 
     /// Drains it.

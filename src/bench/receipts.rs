@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::dispatch::persons_for;
 use super::gateway::PASSWORD;
 use super::site::{BACK, Site};
-use super::{Measured, Run, Settings, peak};
+use super::{Measured, Run, Settings, peak, rehearsal};
 use crate::channel::Callback;
 use crate::domain::delivery::State;
 use crate::domain::ids::DeliveryRef;
@@ -25,7 +25,7 @@ use crate::vault::Owner;
 type Query = Vec<(String, String)>;
 
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
-    let site = Site::open_heard(settings, "http://127.0.0.1:1").await?;
+    let site = Site::open_heard(settings, rehearsal(), "http://127.0.0.1:1").await?;
     site.people(persons_for(n)).await?;
     let store = &site.app.store;
     let channel = store.channel_no(BACK).await?;

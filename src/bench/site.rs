@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::gateway::USERNAME;
-use super::{Settings, broker, rehearsal};
+use super::{Settings, broker};
 use crate::app::App;
 use crate::channel::AddressKind;
 use crate::channel::registry::ChannelSettings;
@@ -74,9 +74,9 @@ impl Site {
         Self::open_with(settings, [(CHANNEL.to_owned(), channel)].into(), public_url).await
     }
 
-    /// A site that sends through the rehearsal channel, and is called back at
-    /// `public_url` as Kannel does it.
-    pub async fn open_heard(settings: &Settings, public_url: &str) -> anyhow::Result<Self> {
+    /// A site that sends through `channel`, and is called back at `public_url` as Kannel
+    /// does it.
+    pub async fn open_heard(settings: &Settings, channel: ChannelSettings, public_url: &str) -> anyhow::Result<Self> {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let back = ChannelSettings {
             gateway: "kannel".to_owned(),
@@ -84,7 +84,7 @@ impl Site {
             secrets: [pair("password", "file:secret"), pair("token", "file:secret")].into(),
             ..ChannelSettings::default()
         };
-        let channels = [(CHANNEL.to_owned(), rehearsal()), (BACK.to_owned(), back)].into();
+        let channels = [(CHANNEL.to_owned(), channel), (BACK.to_owned(), back)].into();
         Self::open_with(settings, channels, Some(public_url.to_owned())).await
     }
 

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Faster than any machine here: the rate is not what limits.
 pub(super) const FAST: f64 = 1e6;
 /// As the handbook says for a gateway that answers within milliseconds.
-const WINDOW: usize = 2_048;
+pub(super) const WINDOW: usize = 2_048;
 
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
     let in_flight = settings.at_once();

@@ -21,7 +21,7 @@ fn settings(dir: &std::path::Path) -> Settings {
 #[tokio::test(flavor = "multi_thread")]
 async fn benches_measure_and_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    for name in [Name::Snapshot, Name::Dispatch, Name::Import, Name::Receipts, Name::Callbacks] {
+    for name in [Name::Snapshot, Name::Dispatch, Name::Import, Name::Receipts] {
         let report = run(name, &settings(dir.path())).await.unwrap();
         assert!((200..=400).contains(&report.n), "{report:?}");
         assert!(report.ratio > 0.0 && report.ceiling_per_second > 0.0 && report.peak_rss_bytes > 0, "{report:?}");

@@ -5,6 +5,7 @@
 //! order, for evidence only rises.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ const FAST: Duration = Duration::from_millis(10);
 const MANY: usize = 200;
 /// While they come one upon the other a smaller group waits for more, so long at the most.
 const GATHER: Duration = Duration::from_millis(40);
-/// Silence that ends the waiting: those who are under way all wait for us.
-const QUIET: Duration = Duration::from_millis(2);
+/// Silence that ends the waiting, since those who are under way may all wait for us: so
+/// short at the least, and so long at the most where it was seen that they do not.
+const QUIET: RangeInclusive<Duration> = Duration::from_millis(2)..=Duration::from_millis(10);
 
 type Answer = Result<Taken, Arc<StoreError>>;
 
@@ -85,15 +87,18 @@ async fn write(recorder: Recorder, mut inbox: mpsc::UnboundedReceiver<Waiting>) 
     let mut line = VecDeque::new();
     // A lone callback waits for nobody.
     let mut crowded = false;
+    let mut quiet = *QUIET.start();
     let free = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         if line.is_empty() {
             let Some(first) = inbox.recv().await else { return };
             line.push_back(first);
         }
+        // Who comes while others are written did not wait for them: more may come.
+        quiet = next_quiet(quiet, free.available_permits() < AT_ONCE);
         // Whoever comes while others are written goes with the next group.
         let Ok(turn) = Arc::clone(&free).acquire_owned().await else { return };
-        gather(&mut line, &mut inbox, crowded).await;
+        gather(&mut line, &mut inbox, crowded.then_some(quiet)).await;
         let group = next_group(&mut line);
         crowded = group.len() > 1 || !line.is_empty();
         // A task of its own: what breaks there breaks this group.
@@ -106,8 +111,12 @@ async fn write(recorder: Recorder, mut inbox: mpsc::UnboundedReceiver<Waiting>) 
     }
 }
 
-/// Takes what has come, and in a crowd what still comes.
-async fn gather(line: &mut VecDeque<Waiting>, inbox: &mut mpsc::UnboundedReceiver<Waiting>, crowded: bool) {
+fn next_quiet(quiet: Duration, more_may_come: bool) -> Duration {
+    if more_may_come { (quiet * 2).min(*QUIET.end()) } else { (quiet / 2).max(*QUIET.start()) }
+}
+
+/// Takes what has come, and in a crowd what still comes until it is `quiet`.
+async fn gather(line: &mut VecDeque<Waiting>, inbox: &mut mpsc::UnboundedReceiver<Waiting>, quiet: Option<Duration>) {
     let (began, mut fresh) = (Instant::now(), Vec::new());
     let mut receipts: usize = line.iter().map(|w| w.receipts.len()).sum();
     loop {
@@ -117,9 +126,10 @@ async fn gather(line: &mut VecDeque<Waiting>, inbox: &mut mpsc::UnboundedReceive
             receipts += one.receipts.len();
             line.push_back(one);
         }
-        let until = (Instant::now() + QUIET).min(began + GATHER);
+        let Some(quiet) = quiet else { return };
+        let until = (Instant::now() + quiet).min(began + GATHER);
         let wanted = if began.elapsed() < FAST { ENOUGH } else { MANY };
-        if receipts >= wanted || !crowded || until <= Instant::now() {
+        if receipts >= wanted || until <= Instant::now() {
             return;
         }
         match timeout_at(until, inbox.recv_many(&mut fresh, 1)).await {

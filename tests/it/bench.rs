@@ -31,6 +31,14 @@ fn many_numbers_a_request_are_measured_beside_the_rehearsal() {
 }
 
 #[test]
+fn callbacks_are_kept_beside_the_sends() {
+    let report = measured(&["callbacks", "--n", "10000", "--latency", "20"]);
+    assert!(report["n"].as_i64().unwrap() > 1_000, "{report}");
+    assert!(report["receipts_per_second"].as_f64().unwrap() > 100.0 && report["not_taken"] == 0, "{report}");
+    assert!(report["answered_ms_median"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[test]
 fn one_worker_and_two_are_processes_with_memory_of_their_own() {
     let Some(server) = postgres_server() else { return };
     let report = measured(&["workers", "--n", "600", "--latency", "5", "--store", &server]);

@@ -110,3 +110,12 @@ async fn groups_are_cut_between_callbacks() {
     }
     assert_eq!(sizes, [vec![1, GROUP - 1], vec![1], vec![2 * GROUP], vec![3]]);
 }
+
+#[test]
+fn silence_is_waited_for_longer_while_they_come_unasked() {
+    let after = |seen: &[bool]| seen.iter().fold(*QUIET.start(), |quiet, unasked| next_quiet(quiet, *unasked));
+    assert_eq!(after(&[true]), *QUIET.start() * 2);
+    assert_eq!(after(&[true; 9]), *QUIET.end());
+    assert_eq!(after(&[true, true, false]), *QUIET.start() * 2);
+    assert_eq!(after(&[true, false, false, false]), *QUIET.start());
+}
