@@ -9,6 +9,7 @@ mod bare_client;
 mod broker;
 mod callbacks;
 mod caller;
+mod channels;
 mod connection;
 mod dispatch;
 mod email;
@@ -52,7 +53,7 @@ pub enum Name {
     Import,
     /// receipts, one a callback
     Receipts,
-    /// the engine on a channel that costs nothing, and 5,000 callbacks a second beside it
+    /// the engine on a channel that costs nothing, and 5,000 receipts a second beside it
     Callbacks,
     /// sheets on paper, by one printing process
     Sheets,
@@ -82,7 +83,7 @@ pub struct Settings {
     pub latency_ms: Option<u64>,
     /// Requests under way at once; each bench has a default.
     pub in_flight: Option<usize>,
-    /// Numbers that the gateway takes in one request.
+    /// Numbers that the gateway takes in one request, or reports on in one.
     pub numbers: usize,
     /// Parts a second that the channel of `lanes` allows.
     pub rate: f64,

@@ -8,7 +8,7 @@
 
 mod behaviour;
 mod draw;
-mod json;
+pub(crate) mod json;
 mod kannel;
 mod ledger;
 mod media;

@@ -1,5 +1,5 @@
-//! Sends, and beside them receipts over HTTP at a steady rate: one a callback, over many
-//! connections, to the web side of the engine that sends.
+//! Sends, and beside them receipts over HTTP at a steady rate: one a callback or several,
+//! over many connections, to the web side of the engine that sends.
 //!
 //! Who calls back is a thread of this process, while in life it is another machine: what
 //! the calling itself takes from the sends is told apart by the same sends beside the same
@@ -10,22 +10,25 @@
 //! database does meanwhile (its checkpoints above all) meets them alike.
 
 use std::collections::HashSet;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Map;
+use anyhow::Context as _;
+use serde_json::{Map, json};
 use tokio::net::TcpListener;
 
 use super::caller::{Caller, Heard, Requests};
+use super::channels::{FAST, kannel, limits, windowed};
 use super::dispatch::{Warm, check_sent, persons_for, wait_done};
-use super::gateway::Process;
+use super::gateway::{PASSWORD, Process};
 use super::site::{Ask, BACK, Site};
-use super::sms::{FAST, WINDOW, kannel, limits};
 use super::{Measured, Run, Settings, median, peak, receipts, rehearsal};
-use crate::channel::declaration::LimitsSpec;
 use crate::channel::registry::ChannelSettings;
+use crate::clock::Millis;
 use crate::domain::delivery::State;
+use crate::loopback::json::{Item, Signer};
 use crate::store::dispatches::Dispatch;
 
 /// What there may be beside the sends: nothing, calls kept nowhere, callbacks.
@@ -46,7 +49,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
     let (gateway, channel) = sends_over(settings)?;
-    let site = Site::open_heard(settings, channel, &format!("http://{addr}")).await?;
+    let site = Site::open_heard(settings, channel, (&format!("http://{addr}"), settings.numbers)).await?;
     site.people(persons_for(n)).await?;
     let empty = empty_endpoint().await?;
     let (mut runs, mut heard, mut of_empty) = (Vec::new(), Vec::new(), Vec::new());
@@ -56,7 +59,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
         site.app.store.make_up_sent(about.no).await?;
         let dispatch = site.held(Ask::default()).await?;
         let warm = Warm::start(&site, Ask::default(), Some(TcpListener::from_std(listener.try_clone()?)?)).await?;
-        let requests = Arc::new(Requests::new(requests(&site, &about)));
+        let requests = Arc::new(requests(&site, &about, settings.numbers)?);
         let callers =
             [None, Some(Caller::open(empty, Arc::clone(&requests)).await?), Some(Caller::open(addr, requests).await?)];
         peak::reset();
@@ -67,7 +70,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
         drop(callers);
         warm.end().await?;
         check_sent(&site.app.store, dispatch.no, dispatch.deliveries).await?;
-        check(&site, about.no, &parts.heard).await?;
+        check(&site, (about.no, settings.numbers), &parts.heard).await?;
         if counts {
             runs.push(parts.run(held));
             of_empty.push(parts.seconds_a_message(EMPTY) / parts.seconds_a_message(BESIDE));
@@ -79,7 +82,10 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     drop(gateway);
     let mut details = Map::new();
     details.insert("latency_ms".into(), settings.latency_ms.into());
-    details.insert("receipts_per_second".into(), median(heard.iter().map(Heard::per_second)).round().into());
+    details.insert("receipts_a_callback".into(), settings.numbers.into());
+    #[allow(clippy::cast_precision_loss)] // a count of receipts
+    let receipts_per_second = median(heard.iter().map(Heard::per_second)) * settings.numbers as f64;
+    details.insert("receipts_per_second".into(), receipts_per_second.round().into());
     details.insert("answered_ms_median".into(), median(heard.iter().map(|h| h.ms(50))).into());
     details.insert("answered_ms_p99".into(), median(heard.iter().map(|h| h.ms(99))).into());
     details.insert("not_taken".into(), heard.iter().map(|h| h.refused).sum::<u64>().into());
@@ -93,7 +99,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
 fn sends_over(settings: &Settings) -> anyhow::Result<(Option<Process>, ChannelSettings)> {
     let Some(latency) = settings.latency_ms else { return Ok((None, rehearsal())) };
     let gateway = Process::start(latency, false)?;
-    let channel = kannel(&gateway, LimitsSpec { window: Some(WINDOW), ..limits(FAST, settings.at_once()) });
+    let channel = kannel(&gateway.url(), windowed(limits(FAST, settings.at_once())));
     Ok((Some(gateway), channel))
 }
 
@@ -107,11 +113,41 @@ async fn empty_endpoint() -> anyhow::Result<SocketAddr> {
     Ok(addr)
 }
 
-fn requests(site: &Site, about: &Dispatch) -> Vec<String> {
-    let queries = receipts::queries(&site.app.store, about.no, about.deliveries);
-    let request =
-        |query| format!("GET /callbacks/{BACK}?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", receipts::joined(query));
-    queries.iter().map(request).collect()
+/// What is called about the deliveries of a dispatch, in their order, with so many receipts
+/// in each callback.
+fn requests(site: &Site, about: &Dispatch, receipts: usize) -> anyhow::Result<Requests> {
+    let mut ids = receipts::ids(&site.app.store, about.no, about.deliveries);
+    let all = if receipts == 1 {
+        ids.map(|id| of_one(&id)).collect()
+    } else {
+        let signer = Signer::new(PASSWORD).context("no secret")?;
+        let now = site.app.store.now();
+        let several = iter::from_fn(|| Some(ids.by_ref().take(receipts).collect::<Vec<_>>()));
+        several.take_while(|ids| ids.len() == receipts).map(|ids| of_several(ids, &signer, now)).collect()
+    };
+    Ok(Requests::new(all, u32::try_from(receipts)?))
+}
+
+fn of_one(id: &str) -> String {
+    format!("GET /callbacks/{BACK}?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", receipts::joined(&receipts::query(id)))
+}
+
+fn of_several(ids: Vec<String>, signer: &Signer, now: Millis) -> String {
+    let item = |id: String| Item {
+        id: id.clone(),
+        client_id: id,
+        to: "13900000000".to_owned(),
+        status: "DELIVRD",
+        time: now,
+        part: None,
+    };
+    let body = json!(ids.into_iter().map(item).collect::<Vec<_>>()).to_string();
+    let signature = signer.sign(now.to_string().as_bytes(), body.as_bytes());
+    format!(
+        "POST /callbacks/{BACK} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nX-Timestamp: {now}\r\nX-Signature: {signature}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// How the parts of a dispatch went, by what was beside them.
@@ -155,8 +191,9 @@ async fn parts(
         let calls = callers[kind].as_ref().map(Caller::start).transpose()?;
         let begins = before + part * part_of;
         let (from, began) = when_sent(warm, begins + part_of / LEAD).await;
-        let (until, ended) = when_sent(warm, begins + part_of).await;
-        anyhow::ensure!(until > from, "{n} messages are gone too soon to be told apart: take a larger --n");
+        anyhow::ensure!(from < before + n, "{n} messages are gone too soon to be told apart: take a larger --n");
+        // Many are told of at once where whole batches end together.
+        let (until, ended) = when_sent(warm, (begins + part_of).max(from + 1)).await;
         #[allow(clippy::cast_precision_loss)] // counts of messages
         parts.each[kind].push((ended - began).as_secs_f64() / (until - from) as f64);
         if kind == BESIDE {
@@ -182,11 +219,11 @@ async fn when_sent(warm: &Warm, n: u64) -> (u64, Instant) {
 }
 
 /// Every receipt that was answered is on disk, and what it says was applied.
-async fn check(site: &Site, dispatch_no: i64, heard: &[Heard]) -> anyhow::Result<()> {
+async fn check(site: &Site, (dispatch_no, receipts): (i64, usize), heard: &[Heard]) -> anyhow::Result<()> {
     let counts = site.app.store.delivery_counts(dispatch_no).await?;
     let delivered = counts.iter().find(|c| c.state == State::Delivered.code()).map_or(0, |c| c.n);
     let told: HashSet<usize> = heard.iter().flat_map(Heard::told).collect();
-    let told = i64::try_from(told.len())?;
+    let told = i64::try_from(told.len() * receipts)?;
     anyhow::ensure!(delivered >= told, "{told} receipts were answered, {delivered} deliveries know of it");
     Ok(())
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::Connection;
 
-/// Callbacks a second.
+/// Receipts a second.
 const RATE: u32 = 5_000;
 /// Connections that they come over.
 const CONNECTIONS: usize = 256;
@@ -20,12 +20,14 @@ const CONNECTIONS: usize = 256;
 /// after the last.
 pub(super) struct Requests {
     all: Vec<String>,
+    /// Receipts in each.
+    receipts: u32,
     next: AtomicUsize,
 }
 
 impl Requests {
-    pub fn new(all: Vec<String>) -> Self {
-        Self { all, next: AtomicUsize::new(0) }
+    pub fn new(all: Vec<String>, receipts: u32) -> Self {
+        Self { all, receipts, next: AtomicUsize::new(0) }
     }
 
     fn next(&self) -> (usize, &[u8]) {
@@ -87,8 +89,10 @@ impl Caller {
         let named = std::thread::Builder::new().name("caller".to_owned());
         named.spawn(move || {
             runtime.block_on(async {
-                let mut connections = Vec::with_capacity(CONNECTIONS);
-                let done = connect(to, &mut connections).await;
+                let (connections, done) = match connect(to).await {
+                    Ok(connections) => (connections, Ok(())),
+                    Err(error) => (Vec::new(), Err(error)),
+                };
                 if opened.send(done).is_ok() {
                     obey(connections, &requests, ordered).await;
                 }
@@ -115,11 +119,12 @@ impl Calls {
 }
 
 /// One after the other: the queue of those who are to be accepted is short.
-async fn connect(to: SocketAddr, connections: &mut Vec<Connection>) -> anyhow::Result<()> {
+async fn connect(to: SocketAddr) -> std::io::Result<Vec<Connection>> {
+    let mut connections = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         connections.push(Connection::connect(to).await?);
     }
-    Ok(())
+    Ok(connections)
 }
 
 async fn obey(mut connections: Vec<Connection>, requests: &Arc<Requests>, mut ordered: mpsc::UnboundedReceiver<Order>) {
@@ -144,7 +149,8 @@ async fn call(
         callers.spawn(async move {
             let (mut taken, mut refused) = (Vec::new(), 0);
             while !stop.is_cancelled() {
-                let due = began + Duration::from_secs(1) * u32::try_from(turn.fetch_add(1, Ordering::Relaxed))? / RATE;
+                let before = u32::try_from(turn.fetch_add(1, Ordering::Relaxed))?.saturating_mul(requests.receipts);
+                let due = began + Duration::from_secs(1) * before / RATE;
                 tokio::select! {
                     () = stop.cancelled() => break,
                     () = tokio::time::sleep_until(due.into()) => {}

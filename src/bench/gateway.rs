@@ -45,10 +45,15 @@ impl Process {
         Ok(Self { child, addr })
     }
 
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
     /// What it answers to a GET.
     pub async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
         let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-        let answer = client.get(format!("http://{}{path}", self.addr).parse()?).await?;
+        let answer = client.get(format!("{}{path}", self.url()).parse()?).await?;
         Ok(answer.into_body().collect().await?.to_bytes())
     }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Map, json};
 
+use super::channels::{FAST, kannel, limits};
 use super::dispatch::{Warm, check_sent, persons_for};
 use super::gateway::Process;
 use super::site::{Ask, CHANNEL, Site, WHO};
-use super::sms::{FAST, kannel, limits};
 use super::{Measured, Run, Settings, peak};
 use crate::clock::{Clock, Millis};
 use crate::domain::item::Lane;
@@ -42,7 +42,7 @@ impl Urgent {
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
     let gateway = Process::start(settings.latency_ms.unwrap_or(0), false)?;
     let in_flight = settings.at_once();
-    let site = Site::open(settings, kannel(&gateway, limits(settings.rate, in_flight)), None).await?;
+    let site = Site::open(settings, kannel(&gateway.url(), limits(settings.rate, in_flight)), None).await?;
     site.people(persons_for(n)).await?;
     let (mut runs, mut details) = (Vec::new(), Map::new());
     let (mut first, mut floor, mut allowed) = (0, f64::MAX, 0.0_f64);

@@ -28,10 +28,10 @@ pub(super) fn configuration(
     writeln!(text, "[quiet_hours]\nfrom = {0}\nto = {0}", quoted(&config.quiet_hours.to))?;
     writeln!(
         text,
-        "[channels.{CHANNEL}]\ngateway = \"kannel\"\nvars = {{ url = \"http://{}\", username = \"{USERNAME}\" }}\n\
+        "[channels.{CHANNEL}]\ngateway = \"kannel\"\nvars = {{ url = \"{}\", username = \"{USERNAME}\" }}\n\
          secrets = {{ password = \"file:secret\", token = \"file:secret\" }}\n\
          limits = {{ rate = {rate:?}, in_flight = {in_flight}, evidence = \"accept_only\" }}",
-        gateway.addr
+        gateway.url()
     )?;
     let file = site.folder.path().join("gong.toml");
     std::fs::write(&file, text)?;

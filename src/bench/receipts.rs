@@ -25,7 +25,7 @@ use crate::vault::Owner;
 type Query = Vec<(String, String)>;
 
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
-    let site = Site::open_heard(settings, rehearsal(), "http://127.0.0.1:1").await?;
+    let site = Site::open_heard(settings, rehearsal(), ("http://127.0.0.1:1", 1)).await?;
     site.people(persons_for(n)).await?;
     let store = &site.app.store;
     let channel = store.channel_no(BACK).await?;
@@ -35,7 +35,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
         let dispatch = site.planned().await?;
         let n = dispatch.deliveries;
         store.make_up_sent(dispatch.no).await?;
-        let callbacks = queries(store, dispatch.no, n);
+        let callbacks: Vec<Query> = ids(store, dispatch.no, n).map(|id| query(&id)).collect();
         store.settle().await?;
         let groups = desk.counts.receipt_groups.get();
         peak::reset();
@@ -61,17 +61,20 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     Ok(Measured { name: "receipts", ceiling, runs, details })
 }
 
-/// What Kannel puts into its callbacks about the deliveries of a dispatch.
-pub(super) fn queries(store: &Store, dispatch_no: i64, n: i64) -> Vec<Query> {
+/// The ids that the deliveries of a dispatch were sent under.
+pub(super) fn ids(store: &Store, dispatch_no: i64, n: i64) -> impl Iterator<Item = String> {
     let dispatch_no = u32::try_from(dispatch_no).unwrap_or(u32::MAX);
-    let query = |ordinal: i64| {
+    (1..=n).map(move |ordinal| {
         let of = DeliveryRef { dispatch_no, ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX), attempt: 1 };
-        let id = store.vault.client_id(of).to_string();
-        [("id", &*id), ("status", "1"), ("time", "1780279200"), ("token", PASSWORD)]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into()
-    };
-    (1..=n).map(query).collect()
+        store.vault.client_id(of).to_string()
+    })
+}
+
+/// What Kannel puts into its callback about a message.
+pub(super) fn query(id: &str) -> Query {
+    [("id", id), ("status", "1"), ("time", "1780279200"), ("token", PASSWORD)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// As they stand in a URL: nothing of them needs to be escaped.

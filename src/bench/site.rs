@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::gateway::USERNAME;
-use super::{Settings, broker};
+use super::gateway::PASSWORD;
+use super::{Settings, broker, channels};
 use crate::app::App;
 use crate::channel::AddressKind;
 use crate::channel::registry::ChannelSettings;
@@ -74,17 +74,14 @@ impl Site {
         Self::open_with(settings, [(CHANNEL.to_owned(), channel)].into(), public_url).await
     }
 
-    /// A site that sends through `channel`, and is called back at `public_url` as Kannel
-    /// does it.
-    pub async fn open_heard(settings: &Settings, channel: ChannelSettings, public_url: &str) -> anyhow::Result<Self> {
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let back = ChannelSettings {
-            gateway: "kannel".to_owned(),
-            vars: [pair("url", "http://127.0.0.1:1"), pair("username", USERNAME)].into(),
-            secrets: [pair("password", "file:secret"), pair("token", "file:secret")].into(),
-            ..ChannelSettings::default()
-        };
-        let channels = [(CHANNEL.to_owned(), channel), (BACK.to_owned(), back)].into();
+    /// A site that sends through `channel`, and is called back at `public_url` with so many
+    /// receipts a callback.
+    pub async fn open_heard(
+        settings: &Settings,
+        channel: ChannelSettings,
+        (public_url, receipts): (&str, usize),
+    ) -> anyhow::Result<Self> {
+        let channels = [(CHANNEL.to_owned(), channel), (BACK.to_owned(), channels::back(receipts))].into();
         Self::open_with(settings, channels, Some(public_url.to_owned())).await
     }
 
@@ -111,7 +108,8 @@ impl Site {
         // No quiet hours: it is measured at night, too.
         config.quiet_hours.from.clone_from(&config.quiet_hours.to);
         config.channels = channels;
-        std::fs::write(folder.path().join("secret"), "bench")?;
+        std::fs::write(folder.path().join("secret"), PASSWORD)?;
+        channels::declare(folder.path())?;
         Vault::create(&config.path(&config.store.key_file))?;
         let app = App::open(config).await?;
         let unit = app.store.save_unit("测速单位", "13900000000").await?;

@@ -7,23 +7,18 @@ use std::time::{Duration, Instant};
 use serde_json::Map;
 use tokio::net::TcpListener;
 
+use super::channels::{FAST, kannel, limits, many, windowed};
 use super::dispatch::{self, Warm, check_sent, persons_for};
-use super::gateway::{Process, USERNAME};
+use super::gateway::Process;
 use super::site::{Ask, CHANNEL, Site};
 use super::{Measured, Run, Settings, bare_client, peak};
 use crate::channel::Evidence;
 use crate::channel::declaration::LimitsSpec;
-use crate::channel::registry::ChannelSettings;
 use crate::domain::delivery::State;
 use crate::planner::REHEARSAL;
 use crate::store::Store;
 
 const LOOK: Duration = Duration::from_millis(20);
-/// Faster than any machine here: the rate is not what limits.
-pub(super) const FAST: f64 = 1e6;
-/// As the handbook says for a gateway that answers within milliseconds.
-pub(super) const WINDOW: usize = 2_048;
-
 pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured> {
     let in_flight = settings.at_once();
     let gateway = Process::start(settings.latency_ms.unwrap_or(0), settings.receipts)?;
@@ -33,9 +28,9 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     let evidence = if settings.receipts { Evidence::Receipts } else { Evidence::AcceptOnly };
     let limits = LimitsSpec { evidence: Some(evidence), ..limits(FAST, in_flight) };
     let channel = if settings.numbers > 1 {
-        many(&gateway, LimitsSpec { batch: Some(settings.numbers), ..limits })
+        many(&gateway.url(), LimitsSpec { batch: Some(settings.numbers), ..limits })
     } else {
-        kannel(&gateway, LimitsSpec { window: Some(WINDOW), ..limits })
+        kannel(&gateway.url(), windowed(limits))
     };
     let site = Site::open(settings, channel, Some(public_url.clone())).await?;
     site.people(persons_for(n)).await?;
@@ -67,37 +62,6 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
         "a plain HTTP client with as many requests under way, rendered beforehand, to the same gateway"
     };
     Ok(Measured { name: "sms", ceiling, runs, details })
-}
-
-/// Parts a second and requests at once; nothing comes back.
-pub(super) fn limits(rate: f64, in_flight: usize) -> LimitsSpec {
-    let (rate, in_flight) = (Some(rate), Some(in_flight));
-    LimitsSpec { rate, in_flight, evidence: Some(Evidence::AcceptOnly), ..LimitsSpec::default() }
-}
-
-/// One number a request.
-pub(super) fn kannel(gateway: &Process, limits: LimitsSpec) -> ChannelSettings {
-    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    ChannelSettings {
-        gateway: "kannel".to_owned(),
-        gateways: Vec::new(),
-        vars: [pair("url", &format!("http://{}", gateway.addr)), pair("username", USERNAME)].into(),
-        secrets: [pair("password", "file:secret"), pair("token", "file:secret")].into(),
-        limits,
-        signature: None,
-    }
-}
-
-/// Many numbers a request, signed.
-fn many(gateway: &Process, limits: LimitsSpec) -> ChannelSettings {
-    ChannelSettings {
-        gateway: "json-hmac".to_owned(),
-        gateways: Vec::new(),
-        vars: [("url".to_owned(), format!("http://{}", gateway.addr))].into(),
-        secrets: [("key".to_owned(), "file:secret".to_owned())].into(),
-        limits,
-        signature: None,
-    }
 }
 
 async fn engine(site: &Site, receipts: bool, listener: TcpListener) -> anyhow::Result<(i64, Duration, u64, u64)> {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Map;
 
+use super::channels::{FAST, kannel, limits};
 use super::dispatch::{check_sent, persons_for, wait_done};
 use super::gateway::Process;
 use super::processes::{Gong, configuration};
 use super::site::{CHANNEL, Site};
-use super::sms::{FAST, kannel, limits};
 use super::{Measured, Run, Settings};
 use crate::say;
 
@@ -37,7 +37,7 @@ pub(super) async fn run(settings: &Settings, n: i64) -> anyhow::Result<Measured>
     );
     let (latency, in_flight) = (settings.latency_ms.unwrap_or(LATENCY), settings.in_flight.unwrap_or(IN_FLIGHT));
     let gateway = Process::start(latency, false)?;
-    let site = Site::open(settings, kannel(&gateway, limits(FAST, in_flight)), None).await?;
+    let site = Site::open(settings, kannel(&gateway.url(), limits(FAST, in_flight)), None).await?;
     site.people(persons_for(n)).await?;
     let file = configuration(&site, &gateway, (FAST, in_flight), settings)?;
     let (mut runs, mut details) = (Vec::new(), Map::new());

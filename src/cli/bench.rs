@@ -36,13 +36,14 @@ pub struct BenchArgs {
     /// The same seed makes the same people.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// sms, workers: milliseconds until the gateway answers (workers: 20).
+    /// sms, callbacks, workers: milliseconds until the gateway answers (workers: 20).
     #[arg(long, value_name = "MS")]
     latency: Option<u64>,
-    /// sms, receipts, lanes, workers: requests under way at once (256; a worker of workers: 64).
+    /// sms, callbacks, receipts, lanes, workers: requests under way at once (256; a worker of workers: 64).
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: Option<u16>,
     /// sms: numbers that the gateway takes in one request; beside it, the rehearsal channel.
+    /// callbacks: receipts in each.
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     numbers: u16,
     /// lanes: parts a second that the channel allows.
