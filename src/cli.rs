@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::App;
 use crate::config::Config;
-use crate::lang;
+use crate::lang::{self, Lang};
 use crate::store::StoreError;
 use crate::store::address::must_exist;
 use crate::store::operators::Operator;
@@ -81,7 +81,7 @@ pub struct Global {
     pub operator: Option<String>,
     /// zh or en.
     #[arg(long, global = true, value_name = "LANG", env = "GONG_LANG")]
-    pub lang: Option<String>,
+    pub lang: Option<Lang>,
     /// Print JSON for programs.
     #[arg(long, global = true)]
     pub json: bool,
@@ -155,7 +155,7 @@ impl Context {
     pub fn config(&self) -> anyhow::Result<Config> {
         let config = Config::load(&self.global.config)?;
         if self.global.lang.is_none() {
-            lang::set(config.lang());
+            lang::set(config.lang()?);
         }
         Ok(config)
     }

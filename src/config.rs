@@ -97,6 +97,7 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.lang()?;
         self.zone()?;
         self.quiet()?;
         self.second_signature_within()?;
@@ -209,9 +210,12 @@ impl Config {
     }
 
     /// The language the site reads.
-    #[must_use]
-    pub fn lang(&self) -> Lang {
-        if self.site.lang == "en" { Lang::En } else { Lang::Zh }
+    pub fn lang(&self) -> Result<Lang, ConfigError> {
+        self.site.lang.parse().map_err(|_| ConfigError::Value {
+            field: "site.lang",
+            value: self.site.lang.clone(),
+            expected: say!("“zh”或“en”", "zh or en"),
+        })
     }
 }
 
@@ -278,13 +282,17 @@ mod tests {
             ("server.listen", "127.0.0.1:99999"),
             ("server.listen", ":8088"),
             ("log.filter", "gong=loud"),
+            ("site.lang", "english"),
         ] {
             let error = parsed("", &[(field, wrong)]).unwrap().check().unwrap_err().to_string();
             assert!(error.contains(field) && error.contains(wrong), "{error}");
         }
-        for (field, right) in
-            [("server.listen", "[::]:8088"), ("server.listen", "gong.local:80"), ("log.filter", "gong=debug,warn")]
-        {
+        for (field, right) in [
+            ("server.listen", "[::]:8088"),
+            ("server.listen", "gong.local:80"),
+            ("log.filter", "gong=debug,warn"),
+            ("site.lang", "en"),
+        ] {
             parsed("", &[(field, right)]).unwrap().check().unwrap();
         }
     }

@@ -39,7 +39,8 @@ pub(super) fn parse() -> Result<Cli, ExitCode> {
     matches.and_then(|m| Cli::from_arg_matches(&m)).map_err(|error| explain(&error, &args))
 }
 
-/// `--lang` or GONG_LANG, read before anything is parsed.
+/// `--lang` or GONG_LANG, read before anything is parsed; what is wrong there is told
+/// when they are parsed.
 fn language(args: &[OsString]) -> Lang {
     let words: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let flag = words.iter().enumerate().find_map(|(i, word)| match word.strip_prefix("--lang") {
@@ -47,8 +48,8 @@ fn language(args: &[OsString]) -> Lang {
         Some(rest) => rest.strip_prefix('=').map(str::to_owned),
         None => None,
     });
-    let chosen = flag.or_else(|| config::env("GONG_LANG")).unwrap_or_default();
-    if chosen.starts_with("en") { Lang::En } else { Lang::Zh }
+    let chosen = flag.or_else(|| config::env("GONG_LANG"));
+    chosen.and_then(|name| name.parse().ok()).unwrap_or(Lang::Zh)
 }
 
 /// The whole command, in the language of this process.

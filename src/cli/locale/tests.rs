@@ -66,6 +66,15 @@ fn the_language_is_known_before_parsing() {
     assert_eq!(language(&args("gong item list --lang=en")), Lang::En);
     assert_eq!(language(&args("gong item list --lang zh")), Lang::Zh);
     assert_eq!(language(&args("gong item list")), Lang::Zh);
+    assert_eq!(language(&args("gong item list --lang en_US.UTF-8")), Lang::En);
+}
+
+#[test]
+fn a_language_that_we_do_not_speak_is_told() {
+    for name in ["xx", "english", "EN"] {
+        let error = command().try_get_matches_from(["gong", "status", "--lang", name]).unwrap_err();
+        assert!(mistake::chinese(&error).contains("应为 zh 或 en"), "{name}");
+    }
 }
 
 #[test]
