@@ -41,7 +41,10 @@ pub(super) async fn run(context: &Context, args: BackupArgs) -> anyhow::Result<E
         Some(to) => to,
         None => default_place(&app)?,
     };
-    let bytes = app.store.back_up(&to).await?;
+    let bytes = app.store.back_up(&to).await.with_context(|| {
+        let to = to.display();
+        say!("不能备份到 {to}", "cannot back up to {to}")
+    })?;
     app.store.note_act(&operator.name, "backup", "database", &json!({ "bytes": bytes })).await?;
     let key = app.config.path(&app.config.store.key_file);
     if context.global.json {

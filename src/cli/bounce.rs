@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
@@ -34,10 +35,7 @@ pub(super) async fn run(context: &Context, args: BounceArgs) -> anyhow::Result<E
     let (mut known, mut mails) = (0, 0);
     for file in &files {
         let mail = read(file)?;
-        let taken = desk.take_mail(&args.channel, &mail).await.map_err(|error| {
-            let shown = file.display();
-            anyhow::anyhow!(say!("{shown}：{error}", "{shown}: {error}"))
-        })?;
+        let taken = desk.take_mail(&args.channel, &mail).await.with_context(|| file.display().to_string())?;
         known += taken.matched;
         mails += 1;
     }
@@ -57,6 +55,6 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MAX_MAIL).read_to_end(&mut mail))
     };
-    done.map_err(|e| anyhow::anyhow!(say!("读不出 {shown}：{e}", "cannot read {shown}: {e}")))?;
+    done.with_context(|| say!("读不出 {shown}", "cannot read {shown}"))?;
     Ok(mail)
 }

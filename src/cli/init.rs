@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
@@ -58,7 +59,7 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> anyhow::Result<End
     let unit = name(&what_name, &given_or_asked(args.name, &what_name, "--name")?)?;
     let phone = phone(&given_or_asked(args.phone, &what_phone, "--phone")?)?;
     let people = people(&args.people)?;
-    std::fs::create_dir_all(&args.dir).map_err(|e| cannot(&args.dir, &e))?;
+    std::fs::create_dir_all(&args.dir).with_context(|| unwritable(&args.dir))?;
     write_new(&file, &settings(&unit, &phone))?;
     let made = match make(&file, &unit, &phone, people).await {
         Ok(made) => made,
@@ -72,12 +73,9 @@ pub(super) async fn run(context: &Context, args: InitArgs) -> anyhow::Result<End
     Ok(Ended::Done)
 }
 
-fn cannot(path: &Path, error: &std::io::Error) -> anyhow::Error {
+fn unwritable(path: &Path) -> String {
     let path = path.display();
-    anyhow::anyhow!(say!(
-        "不能写入 {path}：{error}。请换一个有写权限的文件夹",
-        "cannot write {path}: {error}. Choose a folder you may write to"
-    ))
+    say!("不能写入 {path}。请换一个有写权限的文件夹", "cannot write {path}. Choose a folder you may write to")
 }
 
 /// `张三:author,reviewer`; without roles an author who may send.
@@ -105,13 +103,13 @@ fn settings(unit: &str, phone: &str) -> String {
 }
 
 fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
-    let mut file = std::fs::File::create_new(path).map_err(|e| cannot(path, &e))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| cannot(path, &e))
+    let mut file = std::fs::File::create_new(path).with_context(|| unwritable(path))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| unwritable(path))
 }
 
 fn private_folder(path: &Path) -> anyhow::Result<()> {
     let Some(folder) = path.parent() else { return Ok(()) };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| cannot(folder, &e))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| unwritable(folder))
 }
 
 async fn make(file: &Path, unit: &str, phone: &str, people: Vec<(String, Vec<Role>)>) -> anyhow::Result<Made> {

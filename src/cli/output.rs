@@ -19,6 +19,8 @@ use crate::render::RenderError;
 use crate::say;
 use crate::store::StoreError;
 
+mod causes;
+
 /// Prints a line to standard output. A reader that has left (`| head`) is no fault.
 pub fn line(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{text}");
@@ -116,15 +118,7 @@ pub struct Misused(pub String);
 /// mistake in the command line, else 1.
 pub fn failed(error: &anyhow::Error, as_json: bool) -> ExitCode {
     let refused = is_refusal(error);
-    let text = error.chain().map(ToString::to_string).collect::<Vec<_>>();
-    // A cause that its parent already quotes is not said twice.
-    let mut said: Vec<&String> = Vec::new();
-    for part in &text {
-        if !said.iter().any(|s| s.contains(part.as_str())) {
-            said.push(part);
-        }
-    }
-    let message = said.iter().map(|s| s.as_str()).collect::<Vec<_>>().join("\n  ");
+    let message = causes::told(error);
     if as_json {
         println!("{}", serde_json::json!({ "error": message, "refused": refused }));
     }

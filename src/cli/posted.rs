@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
@@ -134,7 +135,7 @@ async fn table(
     let bar = output::bytes_bar(table.size_hint_bytes());
     let mut tell = |progress: Progress| bar.set_position(progress.read);
     if let Some(folder) = &args.rejects {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
     let run = Run { dry_run: false, rejects: args.rejects.clone() };
     let zone = app.config.zone()?;

@@ -93,7 +93,7 @@ fn key(config: &Config, given: Option<&Path>) -> anyhow::Result<Vault> {
     if !own.exists() {
         owner::check(&own)?;
         if let Some(folder) = own.parent() {
-            fs::create_dir_all(folder)?;
+            fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
         // Keeps the mode, which only the owner can read.
         fs::copy(given, &own).with_context(|| own.display().to_string())?;

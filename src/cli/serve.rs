@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
 
@@ -77,7 +78,5 @@ pub(super) async fn start(app: &App, roles: &Roles) -> anyhow::Result<Engine> {
 }
 
 pub(super) async fn bind(address: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| anyhow::anyhow!(say!("不能监听 {address}：{e}", "cannot listen on {address}: {e}")))
+    TcpListener::bind(address).await.with_context(|| say!("不能监听 {address}", "cannot listen on {address}"))
 }

@@ -55,7 +55,7 @@ fn table(name: &str, file: &str) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     std::fs::File::open(&path)
         .and_then(|f| f.take(MAX_XLSX + 1).read_to_end(&mut bytes))
-        .map_err(|e| anyhow::anyhow!(say!("读不出表格 {shown}：{e}", "cannot read the spreadsheet {shown}: {e}")))?;
+        .with_context(|| say!("读不出表格 {shown}", "cannot read the spreadsheet {shown}"))?;
     anyhow::ensure!(
         bytes.len() as u64 <= MAX_XLSX,
         say!("表格 {shown} 超过 8 MiB", "the spreadsheet {shown} is larger than 8 MiB")
@@ -72,9 +72,7 @@ pub(super) fn source(file: &str) -> anyhow::Result<String> {
     } else {
         std::fs::File::open(file).and_then(|f| f.take(MAX + 1).read_to_end(&mut bytes))
     };
-    read.map_err(|e| {
-        anyhow::anyhow!(say!("读不出 {file}：{e}。请核对文件名", "cannot read {file}: {e}. Check the name"))
-    })?;
+    read.with_context(|| say!("读不出 {file}。请核对文件名", "cannot read {file}. Check the name"))?;
     anyhow::ensure!(
         bytes.len() as u64 <= MAX,
         say!("{file} 超过 1 MiB，不像一个公开事项", "{file} is larger than 1 MiB; that is not an item")

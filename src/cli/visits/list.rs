@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -104,7 +105,7 @@ pub(super) async fn run(
         listing.show(context.global.json).await?;
         return Ok(Ended::Done);
     }
-    std::fs::create_dir_all(&args.out)?;
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let printed = print::print(&listing, args.format, &args.out).await?;
     let (n, villages) = (output::number(i64::try_from(households).unwrap_or(i64::MAX)), listing.villages.len());
     if context.global.json {
