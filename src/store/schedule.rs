@@ -17,12 +17,12 @@ const CHUNK: i64 = 1_000;
 /// that neither is long, however large the dispatch.
 pub(super) const RANGE: i64 = 5_000;
 
-/// Rows whose time has come, those of the most urgent dispatches first; `$1` is now. Of
-/// each dispatch no more are read than are taken, however many are due, and what a
-/// paused one has waiting is not even looked at.
+/// Rows whose time has come, those of the most urgent dispatches first; `$1` is now, and
+/// a dispatch that was to end by `$2` is over. Of each dispatch no more are read than are
+/// taken, however many are due, and what a paused one has waiting is not even looked at.
 pub(super) fn due_sql(pool: &Pool) -> String {
     let states = [State::Retry, State::Uncertain, State::Deferred].map(|s| s.code().to_string()).join(",");
-    let open = "finished_at IS NULL AND state = 'active' AND expires_at > $1";
+    let open = "finished_at IS NULL AND state = 'active' AND expires_at > $2";
     let due =
         format!("dispatch_no = p.no AND next_at IS NOT NULL AND next_at <= $1 AND state IN ({states}) LIMIT {CHUNK}");
     let columns = "d.dispatch_no, d.ordinal, d.channel, p.lane, d.state, d.reason";
@@ -79,10 +79,11 @@ impl Store {
         self.take_due_at(self.now(), true).await
     }
 
-    /// The same as of `now`; nothing is given up where that is not to be believed.
+    /// The same as of `now`; where that is not to be believed nothing is given up, and
+    /// no dispatch has expired.
     pub async fn take_due_at(&self, now: Millis, believed: bool) -> Result<usize> {
         let is_over = |row: &Due| row.state == State::Uncertain.code() && row.reason != Reason::Repeat.code();
-        let mut due = self.due(now).await?;
+        let mut due = self.due(now, if believed { now } else { Millis::MIN }).await?;
         due.retain(|row| believed || !is_over(row));
         if due.is_empty() {
             return Ok(0);
@@ -119,13 +120,13 @@ impl Store {
         Ok(due.len())
     }
 
-    async fn due(&self, now: Millis) -> Result<Vec<Due>> {
+    async fn due(&self, now: Millis, over: Millis) -> Result<Vec<Due>> {
         let sql = due_sql(&self.pool);
         if let Pool::Sqlite { read, .. } = &self.pool {
-            return Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).fetch_all(read).await?);
+            return Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).bind(over).fetch_all(read).await?);
         }
         let mut tx = self.begin_walk().await?;
-        Ok(run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).fetch_all(c).await)?)
+        Ok(run!(&mut tx, |c| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(now).bind(over).fetch_all(c).await)?)
     }
 
     /// Begins a transaction in which a server walks its indexes as far as it must: it

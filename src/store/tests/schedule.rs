@@ -55,6 +55,21 @@ async fn what_is_due_is_packed_again() {
 }
 
 #[tokio::test]
+async fn a_clock_in_doubt_ends_no_dispatch_and_gives_nobody_up() {
+    for t in stores().await {
+        let store = &t.store;
+        people(store, 3).await;
+        let d = planned(store, 3, 10, 1).await;
+        put(store, &d, 1, (State::Uncertain, Reason::Repeat), Some(NOON)).await;
+        put(store, &d, 2, (State::Uncertain, Reason::NoAnswer), Some(NOON)).await;
+        let expired = store.dispatch(&d.no.to_string()).await.unwrap().expires_at + 1;
+        assert_eq!(store.take_due_at(expired, true).await.unwrap(), 0, "{}", t.engine);
+        assert_eq!(store.take_due_at(expired, false).await.unwrap(), 1, "{}", t.engine);
+        assert_eq!(states(store, d.no).await, [State::Queued, State::Uncertain, State::Queued]);
+    }
+}
+
+#[tokio::test]
 async fn what_is_urgent_is_packed_before_whatever_was_due_earlier() {
     for t in stores().await {
         let store = &t.store;

@@ -290,7 +290,7 @@ async fn what_is_due_is_walked_and_not_collected() {
             if analysed {
                 execute(&t.store, "ANALYZE deliveries").await;
             }
-            let plan = plan_in(t.store.begin_walk().await.unwrap(), &sql, "2").await;
+            let plan = plan_in(t.store.begin_walk().await.unwrap(), &sql, "2, 2").await;
             let walks = plan.contains("next_at_idx on deliveries_100") && !plan.contains("Bitmap");
             assert!(walks, "{plan}");
             assert!(!plan.contains("Seq Scan on deliveries"), "{plan}");
