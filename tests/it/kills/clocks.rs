@@ -135,7 +135,7 @@ async fn the_clock_of_the_database_jumps_and_nothing_is_taken_over_nor_expires()
     let Some(server) = Postgres::start_with(env.into()) else { return };
     // A retry that is due by a clock that goes back waits for that time, as it should. What
     // is in doubt is repeated also while the clock is, so some of it must be.
-    let behaviour = Behaviour { temporary: 0.0, throttle: 0.0, lost_answer: 0.1, ..rough(17) };
+    let behaviour = Behaviour { temporary: 0.0, throttle: 0.0, lost_answer: 0.3, ..rough(17) };
     let fleet = Fleet::on(&server.url, "", SMALL, (behaviour, 2_000)).await.with_probe().await;
     let (planner, one, other) = (fleet.plan("planner"), fleet.work("one"), fleet.work("other"));
     // It is more than a minute until a jump is forgiven: so slow that something is left then.
