@@ -1,5 +1,6 @@
 //! Two schedulers, one of which stood still past its term; and a clock that jumps.
 
+use std::fs::DirEntry;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ use crate::support::{postgres_server, skipped, tell};
 /// What an engine says whose clock is not the database's.
 const BESIDE: &str = "this machine's clock is not the database's";
 
+/// How old what nobody uses any more is at least: no test runs that long.
+const AGE: Duration = Duration::from_hours(1);
+
 /// The library of Debian's package `faketime`, where it is installed.
 fn faketime() -> Option<String> {
     let folders = std::fs::read_dir("/usr/lib").unwrap().flatten();
@@ -24,7 +28,19 @@ fn faketime() -> Option<String> {
     if found.is_none() {
         skipped("a clock that jumps: none can be made wrong here (apt-get install faketime)");
     }
+    sweep();
     Some(found?.to_str().unwrap().to_owned())
+}
+
+/// Who is killed with that library leaves files of its number behind, and somebody else's
+/// process that gets this number later does not start. Whatever is in use is younger.
+fn sweep() {
+    let is_old = |file: &DirEntry| Some(file.metadata().ok()?.modified().ok()?.elapsed().ok()? > AGE);
+    for file in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        if file.file_name().to_string_lossy().contains("faketime_") && is_old(&file) == Some(true) {
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
