@@ -165,7 +165,7 @@ else
   skipped+=(deny)
 fi
 if command -v shellcheck >/dev/null; then
-  stage "shellcheck" shellcheck -x -S warning tests/run.sh tests/soak.sh tests/rabbitmq4.sh deploy/*.sh deploy/services/*.sh deploy/deb/{build.sh,gong-setup,gong-run,postinst,prerm,postrm}
+  stage "shellcheck" shellcheck -x -S warning tests/run.sh tests/soak.sh tests/rabbitmq4.sh tests/large.sh deploy/*.sh deploy/services/*.sh deploy/deb/{build.sh,gong-setup,gong-run,postinst,prerm,postrm}
 else
   echo "== shellcheck: skipped, it is not installed (apt-get install shellcheck)"
   skipped+=(shellcheck)
@@ -182,8 +182,11 @@ recovery=$(mktemp)
 # Which tests lacked something on this machine, a line each.
 unmet=$(mktemp)
 export GONG_TEST_RECOVERY=$recovery GONG_TEST_SKIPPED=$unmet
+# What says how quick something is has the machine for itself.
+measured=bench::an_immediate_dispatch_overtakes_a_routine_one
 # Failpoints are for tests alone: without the feature nothing of them is built.
-stage "tests" "$CARGO" test --locked --features failpoints -- --skip kills::
+stage "tests" "$CARGO" test --locked --features failpoints -- --skip kills:: --skip "$measured"
+stage "measured" "$CARGO" test --locked --features failpoints --test it "$measured"
 # These wait most of the time, for leases to end and servers to come back: one more at once.
 stage "faults" "$CARGO" test --locked --features failpoints --test it kills:: -- --test-threads $(($(nproc) + 1))
 
@@ -194,6 +197,7 @@ fi
 if [ "$embedded" = no ]; then
   echo "The PostgreSQL, RabbitMQ, Kannel and Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,rabbitmq,kannel,postfix}.sh stop"
 fi
+echo "Of their own, for they take long: tests/soak.sh, tests/rabbitmq4.sh, tests/large.sh"
 [ ! -s "$unmet" ] || skipped+=("some tests, for what this machine lacks:")
 [ ${#skipped[@]} -eq 0 ] || echo "NOT RUN: ${skipped[*]}"
 sort -u "$unmet" | sed 's/^/  /'

@@ -1,6 +1,8 @@
 //! `gong bench` with processes, gateways and a broker of its own: it ends, measures what
 //! it says, and leaves nothing behind.
 
+#![allow(clippy::print_stdout)] // what was measured, for who reads a failure
+
 use serde_json::Value;
 
 use crate::rabbit::rig::{self, Broker};
@@ -15,13 +17,37 @@ fn measured(args: &[&str]) -> Value {
     report
 }
 
-#[test]
-fn an_immediate_dispatch_is_measured_beside_a_routine_one() {
-    let report = measured(&["lanes", "--n", "6000", "--rate", "2000"]);
-    assert!(report["n"].as_i64().unwrap() > 100, "{report}");
-    assert!(report["first_ms"].as_i64().unwrap() > 0, "{report}");
-    let share = report["routine_share"].as_f64().unwrap();
-    assert!(share > 0.0 && share < 0.5, "{report}");
+/// Tries that a machine which does something else meanwhile may need.
+const TRIES: u32 = 3;
+
+/// Routine messages under way; a million where `GONG_TEST_ROUTINE` says so.
+#[allow(clippy::disallowed_methods)] // tests have no config file
+fn routine() -> String {
+    std::env::var("GONG_TEST_ROUTINE").unwrap_or_else(|_| "60000".to_owned())
+}
+
+/// First within a second, last within a fifth more than the rate allows, and the routine
+/// keeps its floor: all of it in one and the same try.
+fn assert_overtakes(place: &[&str]) {
+    let met = (0..TRIES).any(|_| {
+        let report = measured(&[&["lanes", "--n", &routine(), "--rate", "1000"], place].concat());
+        println!("{report}");
+        assert!(report["n"].as_i64().unwrap() > 1_000, "{report}");
+        let is = |key: &str| report[key].as_f64().unwrap();
+        is("first_ms") <= 1_000.0
+            && is("times_what_the_rate_allows") <= 1.2
+            && (0.04..=0.08).contains(&is("routine_share"))
+    });
+    assert!(met, "in none of {TRIES} tries");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_immediate_dispatch_overtakes_a_routine_one() {
+    tokio::task::block_in_place(|| assert_overtakes(&[]));
+    let Some(server) = postgres_server() else { return };
+    tokio::task::block_in_place(|| assert_overtakes(&["--store", &server]));
+    let Some(broker) = rig::broker().await else { return };
+    tokio::task::block_in_place(|| assert_overtakes(&["--store", &server, "--broker", broker.url()]));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::ledger::Ledger;
 use crate::rig::{self, approved, town, write};
 use crate::site::gateway;
-use crate::support::{Gong, Run, Running, wait_until};
+use crate::support::{Gong, Run, Running, tell, wait_until};
 
 const NOTICE: &str = "---\n类型: 通知\n标题: 停水通知\n电话: 0873-5550000\n---\n明日停水。\n";
 const ALERT: &str = "---\n类型: 预警\n级别: 红色\n标题: 暴雨红色预警\n电话: 0873-5550000\n影响范围: 河口镇\n措施: 立即转移\n---\n请转移。\n";
@@ -243,6 +243,9 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
         assert_eq!(messages(), then);
         assert!(then < 1_500, "{then} messages before the disk was full");
         limit_files(&engine, None);
+        let room = std::time::Instant::now();
+        assert!(wait_until(LONG, || messages() > then), "{}", log());
+        tell("the disk of an embedded store was full", room.elapsed());
         let report = || gong.run(["status", "1", "--json"]).ok().json();
         assert!(wait_until(LONG, || report()["finished"] == true), "{} {}", report(), log());
         assert_eq!(report()["states"], serde_json::json!({ "sent": 1_500 }));

@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stdout)] // what was measured, for who reads a failure
 
+mod probe;
+
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

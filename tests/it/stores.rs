@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gong::app::App;
 use gong::channel::{Receipt, ReceiptKey};
 use gong::domain::delivery::Word;
 use gong::domain::ids::DeliveryRef;
@@ -154,30 +155,26 @@ async fn an_old_range_is_taken_out_while_everything_goes_on() {
     assert!(purged.stderr.contains("autovacuum") && !purged.stderr.contains("数据库文件"), "{purged:?}");
     let table = |of: &str| AssertSqlSafe(format!("UPDATE {name}.{of}"));
     sqlx::query(table("counters SET value = 149 WHERE name = 'dispatch'")).execute(&admin).await.unwrap();
+    app.store.set_rate("sms", Some(1.0), "李四").await.unwrap();
+    let before = gateway.stats().messages;
     let next = site.send(&app, &notice, &wish("all", "sms")).await;
     assert_eq!(next.no, 150);
 
-    // The engine sends meanwhile.
+    // The engine sends meanwhile, so slowly that it is not done before.
+    until("it sends", SOON, async || gateway.stats().messages > before).await;
     let detach = ["store", "partitions", "--detach", "0", "--as", "王五", "--json"];
     let tables = site.run(&detach).ok().json();
     assert_eq!(tables["tables"].as_array().map(Vec::len), Some(5), "{tables}");
+    let goes_on = app.store.dispatch(&next.no.to_string()).await.unwrap();
+    assert!(goes_on.finished_at.is_none(), "{goes_on:?}");
+    app.store.set_rate("sms", Some(1_000.0), "李四").await.unwrap();
     heard(next.no).await;
     assert_eq!(reach(&site, "1"), reached);
     for command in [&["status"][..], &["status", "1"], &["status", "150"], &["check"], &["store", "partitions"]] {
         let run = site.run(command);
         assert!(run.code == Some(0), "{command:?}: {run:?}");
     }
-    // A receipt that comes a year late finds nothing and breaks nothing.
-    let id = app.store.vault.client_id(DeliveryRef { dispatch_no: 1, ordinal: 1, attempt: 1 });
-    let late = [ReceiptKey::Client(id), ReceiptKey::Gateway("of long ago".to_owned())].map(|key| Receipt {
-        key,
-        word: Some(Word::Read),
-        gone: true,
-        code: String::new(),
-        event_at: None,
-        raw: "late".to_owned(),
-    });
-    app.store.record_receipts(app.store.channel_no("sms").await.unwrap(), &late).await.unwrap();
+    comes_late(&app).await;
     // Whoever was told of the old one is nobody now; everybody is told of a new one.
     let last = site.send(&app, &notice, &wish("all", "sms")).await;
     assert_eq!(heard(last.no).await.no, 151);
@@ -190,6 +187,20 @@ async fn an_old_range_is_taken_out_while_everything_goes_on() {
     gateway.stop().await;
     app.store.close().await;
     sqlx::query(AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"))).execute(&admin).await.unwrap();
+}
+
+/// A receipt of the detached dispatch that comes a year late finds nothing and breaks nothing.
+async fn comes_late(app: &App) {
+    let id = app.store.vault.client_id(DeliveryRef { dispatch_no: 1, ordinal: 1, attempt: 1 });
+    let late = [ReceiptKey::Client(id), ReceiptKey::Gateway("of long ago".to_owned())].map(|key| Receipt {
+        key,
+        word: Some(Word::Read),
+        gone: true,
+        code: String::new(),
+        event_at: None,
+        raw: "late".to_owned(),
+    });
+    app.store.record_receipts(app.store.channel_no("sms").await.unwrap(), &late).await.unwrap();
 }
 
 /// How many deliveries dispatch 1 had, by its own word.

@@ -46,13 +46,13 @@ fn sweep() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_schedulers_the_one_that_stood_still_is_fenced() {
     let Some(server) = postgres_server() else { return };
-    let fleet = Fleet::on(&server, "", SMALL, (rough(10), 2_000)).await;
+    let fleet = Fleet::on(&server, "", SMALL, (rough(10), 2_000)).await.with_probe().await;
     let first = fleet.plan("first");
     until("it leads", SOON, async || fleet.leader("scheduler").await == Some(pid(&first))).await;
     let second = fleet.plan_elsewhere("second");
     let (one, other) = (fleet.work("one"), fleet.work("other"));
     fleet.rate(150.0).await;
-    let dispatch = fleet.alert().await;
+    let dispatch = fleet.load().await;
     fleet.goes_on(100).await;
     signal(&first, Signal::STOP);
     let at = Instant::now();
@@ -62,13 +62,14 @@ async fn of_two_schedulers_the_one_that_stood_still_is_fenced() {
     let took = at.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
     tell("SIGSTOP of the leader, another leads", took);
-    let more = fleet.alert().await;
+    let more = fleet.load().await;
     fleet.goes_on(100).await;
     signal(&first, Signal::CONT);
     until("it sees that it was replaced", SOON, async || fleet.log_of("first").contains("no longer leads")).await;
     for role in ["planner", "scheduler"] {
         assert_eq!(fleet.leader(role).await, Some(pid(&second)));
     }
+    fleet.recovered("the leader stood still past its term, and goes on").await;
     fleet.assert_conserved().await;
     fleet.rate(3_000.0).await;
     for dispatch in [dispatch, more] {
@@ -108,7 +109,7 @@ impl Wrong {
 async fn a_clock_that_jumps_expires_nothing() {
     let Some(server) = postgres_server() else { return };
     let Some(faketime) = faketime() else { return };
-    let fleet = Fleet::on(&server, "", SMALL, (rough(11), 2_500)).await;
+    let fleet = Fleet::on(&server, "", SMALL, (rough(11), 2_500)).await.with_probe().await;
     let wrong = Wrong(fleet.site.dir.path().join("clock"));
     wrong.by("+0");
     let env = wrong.env(&faketime);
@@ -119,7 +120,7 @@ async fn a_clock_that_jumps_expires_nothing() {
         start(&["work", "--channels", "sms"], "other.log"),
     ];
     fleet.rate(150.0).await;
-    let dispatch = fleet.alert().await;
+    let dispatch = fleet.load().await;
     fleet.goes_on(100).await;
     for jump in ["+3d", "-3d"] {
         wrong.by(jump);
@@ -128,6 +129,7 @@ async fn a_clock_that_jumps_expires_nothing() {
         assert_eq!(fleet.count("SELECT COUNT(*) FROM deliveries WHERE state IN (8, 10, 13)").await, 0, "{jump}");
         fleet.assert_conserved().await;
         wrong.by("+0");
+        fleet.recovered(&format!("the engines' clock stood {jump} beside")).await;
     }
     until("it is said", SOON, async || fleet.log_of("planner").contains(BESIDE)).await;
     fleet.rate(3_000.0).await;

@@ -28,6 +28,7 @@ async fn a_database_is_killed_restarted_and_slow() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.run("start");
         fleet.recovered(what).await;
+        fleet.all_work(2).await;
         fleet.goes_on(50).await;
         fleet.assert_conserved().await;
     }
@@ -93,6 +94,7 @@ async fn a_database_beside_a_broker_is_killed_and_restarted() {
         server.run("kill");
         server.run("start");
         fleet.recovered(&format!("kill -9 of the database beside a broker, {round}")).await;
+        fleet.all_work(2).await;
         fleet.goes_on(50).await;
         fleet.assert_conserved().await;
     }

@@ -13,15 +13,17 @@ use crate::rabbit::rig::broker;
 use crate::rig::{SOON, until};
 use crate::support::{Running, postgres_server, tell};
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// Planner and workers that reach their servers by these ports.
 fn start(fleet: &Fleet) -> Vec<Running> {
     vec![fleet.plan("planner"), fleet.work("one"), fleet.work("other")]
 }
 
-/// The link is away for a second.
-async fn outage(proxy: &Proxy) {
+/// The link is away for so long.
+async fn outage(proxy: &Proxy, time: Duration) {
     proxy.cut();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(time).await;
     proxy.heal();
 }
 
@@ -43,20 +45,28 @@ async fn the_link_to_the_database_is_cut_and_goes_silent() {
     let dispatch = fleet.load().await;
     fleet.goes_on(100).await;
     for _ in 0..2 {
-        outage(&proxy).await;
+        outage(&proxy, SECOND).await;
         fleet.recovered("the link to the database was cut").await;
+        fleet.all_work(2).await;
         fleet.goes_on(50).await;
         fleet.assert_conserved().await;
     }
+    // Nobody holds anything any more by the time it is back.
+    outage(&proxy, PAST_A_LEASE).await;
+    fleet.recovered("the link to the database was cut past a lease").await;
+    fleet.all_work(2).await;
+    fleet.goes_on(50).await;
+    fleet.assert_conserved().await;
     // The server's host loses its power, and is back at once: nobody will ever answer
     // what was asked before.
     proxy.silence();
     proxy.heal();
     fleet.recovered("the link to the database went silent").await;
+    fleet.all_work(2).await;
     fleet.goes_on(50).await;
     fleet.assert_conserved().await;
     fleet.rate(3_000.0).await;
-    fleet.balanced(dispatch, 2).await;
+    fleet.balanced(dispatch, 2 * 2).await;
     end(fleet, processes).await;
 }
 
@@ -138,13 +148,15 @@ async fn the_link_to_the_broker_is_cut_and_goes_silent() {
     fleet.rate(SLOW).await;
     let dispatch = fleet.load().await;
     fleet.goes_on(100).await;
-    outage(&proxy).await;
+    outage(&proxy, SECOND).await;
     fleet.recovered("the link to the broker was cut").await;
+    fleet.all_work(2).await;
     fleet.goes_on(50).await;
     fleet.assert_conserved().await;
     proxy.silence();
     proxy.heal();
     fleet.recovered("the link to the broker went silent").await;
+    fleet.all_work(2).await;
     fleet.goes_on(50).await;
     fleet.assert_conserved().await;
     fleet.rate(3_000.0).await;

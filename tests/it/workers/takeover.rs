@@ -10,8 +10,8 @@ use super::{ALONE, SECOND, both};
 use crate::fleet::{Fleet, HELD, HELD_BY_THE_SILENT, PAST_A_LEASE, TAKEN_OVER, pid, prompt, signal, told_to_end};
 use crate::rabbit::rig::Broker;
 use crate::rig::{SOON, until};
-use crate::site::{ALERT, finished, in_state, wish};
-use crate::support::Running;
+use crate::site::{finished, in_state};
+use crate::support::{Running, tell};
 
 /// What a process has sent under the leases that it holds now.
 async fn sent_by(fleet: &Fleet, process: &Running) -> i64 {
@@ -29,12 +29,12 @@ async fn who_is_killed_or_stands_still_is_taken_over_and_changes_nothing_wrongly
 }
 
 async fn killed_or_frozen(fleet: Fleet, _: Option<&Broker>) {
+    let fleet = fleet.with_probe().await;
     fleet.app.store.set_rate("sms", Some(100.0), "李四").await.unwrap();
     let planner = fleet.plan("planner");
     let (killed, frozen, steady) = (fleet.work("killed"), fleet.work("frozen"), fleet.work("steady"));
     until("three workers", SOON, async || fleet.working().await == 3).await;
-    let alert = fleet.site.approve(&fleet.app, ALERT).await;
-    let sent = fleet.site.send(&fleet.app, &alert, &wish("all", "sms")).await;
+    let sent = fleet.load().await;
     for process in [&killed, &frozen, &steady] {
         until("all send", SOON, async || sent_by(&fleet, process).await > 0).await;
     }
@@ -43,17 +43,19 @@ async fn killed_or_frozen(fleet: Fleet, _: Option<&Broker>) {
     drop(killed);
     // What the two held is taken over, and the third sends it.
     until("taken over", SOON, async || fleet.count(TAKEN_OVER).await > 0).await;
-    println!("taken over {:?} after kill -9 and SIGSTOP", at.elapsed());
     assert!(at.elapsed() < 20 * SECOND, "{:?}", at.elapsed());
     until("all is taken over", SOON, async || fleet.count(HELD_BY_THE_SILENT).await == 0).await;
+    tell("kill -9 of a worker and SIGSTOP of another, a third has all they held", at.elapsed());
     until("its leases have ended, too", SOON, async || at.elapsed() > PAST_A_LEASE).await;
     fleet.assert_conserved().await;
     comes_back(&fleet, &frozen).await;
+    fleet.recovered("a worker stood still past its lease, and goes on").await;
     fleet.gateway.behave(prompt()).unwrap();
     fleet.app.store.set_rate("sms", Some(3_000.0), "李四").await.unwrap();
-    let done = finished(&fleet.app, sent.no, SOON).await;
+    let done = finished(&fleet.app, sent, SOON).await;
     assert_eq!(in_state(&fleet.app, done.no, State::Delivered).await, done.deliveries);
     until("nothing is under way", SOON, async || fleet.count(HELD).await == 0).await;
+    fleet.ledger.assert_whole(sent, fleet.people).await;
     fleet.ledger.assert_settled().await;
     fleet.assert_flagged(done.deliveries).await;
     let windows = fleet.count(TAKEN_OVER).await;
