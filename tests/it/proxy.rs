@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio_util::io::InspectReader;
@@ -11,6 +11,8 @@ use tokio_util::io::InspectReader;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
     Whole,
+    /// Whatever is said arrives, and answers do not until it is healed.
+    Held,
     /// Who connects is hung up on.
     Cut,
     /// Who connects or is connected hears nothing more, and no word that nobody is there.
@@ -78,6 +80,11 @@ impl Proxy {
         self.state.send_modify(|state| state.line = Line::Cut);
     }
 
+    /// Keeps answers back.
+    pub fn hold(&self) {
+        self.state.send_modify(|state| state.line = Line::Held);
+    }
+
     /// As when a host loses its power, or a firewall forgets: nothing comes any more, on
     /// these connections for good.
     pub fn silence(&self) {
@@ -93,12 +100,16 @@ impl Proxy {
 async fn carry(near: TcpStream, server: u16, mut state: watch::Receiver<State>, sent: Arc<AtomicUsize>) {
     let State { line, silenced } = *state.borrow_and_update();
     if line == Line::Whole {
-        let Ok(mut far) = TcpStream::connect(("127.0.0.1", server)).await else { return };
-        let mut near = InspectReader::new(near, |some| {
+        let Ok(far) = TcpStream::connect(("127.0.0.1", server)).await else { return };
+        let (said, mut hears) = split(near);
+        let (mut answers, mut told) = split(far);
+        let mut said = InspectReader::new(said, |some| {
             sent.fetch_add(some.len(), Ordering::SeqCst);
         });
+        let open = state.clone();
         tokio::select! {
-            _ = copy_bidirectional(&mut near, &mut far) => return,
+            _ = copy(&mut said, &mut told) => return,
+            _ = carry_back(&mut answers, &mut hears, open) => return,
             _ = state.wait_for(|now| now.line == Line::Cut || now.silenced > silenced) => {}
         }
         if state.borrow().silenced == silenced {
@@ -106,9 +117,25 @@ async fn carry(near: TcpStream, server: u16, mut state: watch::Receiver<State>, 
         }
         // The far end knows as little as the near one.
         gone(&mut state).await;
-        drop(far);
+        drop((answers, told));
     } else if line == Line::Silent {
         gone(&mut state).await;
+    }
+}
+
+/// Hands answers on, but for the time in which they are held.
+async fn carry_back(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut state: watch::Receiver<State>,
+) -> std::io::Result<()> {
+    let mut some = [0; 8_192];
+    loop {
+        let n = from.read(&mut some).await?;
+        if n == 0 || state.wait_for(|now| now.line != Line::Held).await.is_err() {
+            return Ok(());
+        }
+        to.write_all(&some[..n]).await?;
     }
 }
 

@@ -91,3 +91,27 @@ async fn what_is_paused_is_neither_published_nor_claimed_and_comes_back() {
         );
     }
 }
+
+/// Another worker is in the middle of leasing the first batch: who comes takes the next.
+#[tokio::test]
+async fn what_another_is_leasing_is_passed_over_and_not_waited_for() {
+    // An embedded store has one writer at a time.
+    for t in stores().await.into_iter().filter(|t| t.engine == "postgres") {
+        let store = &t.store;
+        people(store, 6).await;
+        planned(store, 6, 2, 2).await;
+        let tickets = waiting(store).await;
+        store.confirm_published(&tickets).await.unwrap();
+        let mut other = store.begin().await.unwrap();
+        let first = "SELECT no FROM batches ORDER BY no LIMIT 1 FOR UPDATE";
+        exec!(&mut other, sqlx::query(first)).unwrap();
+        let soon = std::time::Duration::from_secs(20);
+        let of = |leases: Vec<Lease>| leases.into_iter().map(Lease::ticket).collect::<Vec<_>>();
+        let leased = tokio::time::timeout(soon, store.lease_batches(SMS, "w", 0..=9, 1)).await;
+        assert_eq!(of(leased.expect("nobody waits").unwrap()), tickets[1..2]);
+        let claimed = tokio::time::timeout(soon, store.claim_batches(SMS, "w", &tickets)).await;
+        assert_eq!(of(claimed.expect("nobody waits").unwrap()), tickets[2..3]);
+        drop(other);
+        assert_eq!(of(store.claim_batches(SMS, "w", &tickets).await.unwrap()), tickets[..1]);
+    }
+}

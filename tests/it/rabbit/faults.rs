@@ -54,6 +54,40 @@ async fn a_broker_that_is_wiped_and_starts_anew_loses_nothing() {
     gateway.stop().await;
 }
 
+/// The broker is far away: whatever waits is published before the first answer is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_waits_is_published_before_the_first_is_confirmed() {
+    let Some(server) = broker().await else { return };
+    let proxy = Proxy::to(server.port()).await;
+    let gateway = gateway(Behaviour::default()).await;
+    let mut site = rig::sqlite(&server.by(proxy.port)).await.with_kannel(gateway.addr, SMALL);
+    let app = site.open().await;
+    site.settle(&app, 3_000).await;
+    let (serving, counts) = engine(&mut site, &app).await;
+    until("its queue is there", SOON, async || server.depth(ROUTINE).await.is_some_and(|(_, c)| c > 0)).await;
+    app.store.pause_channel("sms", true, "李四").await.unwrap();
+    let item = site.approve(&app, NOTICE).await;
+    let dispatch = site.send(&app, &item, &wish("all", "sms")).await;
+    let done = async || app.store.dispatch(&dispatch.no.to_string()).await.unwrap().phase == "done";
+    until("it is planned", SOON, done).await;
+    let batches = app.store.open_batches(dispatch.no).await.unwrap();
+    assert!(batches >= 10, "{batches}");
+    proxy.hold();
+    app.store.pause_channel("sms", false, "李四").await.unwrap();
+    until("most of them lie with the broker", SOON, async || {
+        server.depth(ROUTINE).await.is_some_and(|(ready, _)| i64::from(ready) > batches / 2)
+    })
+    .await;
+    assert_eq!(counts.queue.published.get(), 0, "gong knows of none");
+    proxy.heal();
+    app.store.set_rate("sms", Some(2_000.0), "李四").await.unwrap();
+    let done = finished(&app, dispatch.no, SOON).await;
+    assert_eq!(in_state(&app, done.no, State::Delivered).await, done.deliveries);
+    assert_eq!(gateway.stats().duplicates, 0);
+    serving.stop().await;
+    gateway.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_is_cut_and_healed_loses_and_doubles_nothing() {
     let Some(server) = broker().await else { return };
