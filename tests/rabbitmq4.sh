@@ -53,5 +53,5 @@ GONG_TEST_RABBITMQ=$(deploy/services/rabbitmq.sh start)
 export GONG_TEST_POSTGRES GONG_TEST_RABBITMQ
 echo "RabbitMQ $(deploy/services/rabbitmq.sh ctl version)"
 [ $# -gt 0 ] || set -- rabbit:: intake:: lanes:: workers:: bench:: \
-  kills::broker kills::links kills::pressure kills::points kills::database kills::soak
+  kills::broker kills::cluster kills::links kills::pressure kills::points kills::database kills::soak
 "${CARGO:-cargo}" test --locked --features failpoints --test it -- "$@"

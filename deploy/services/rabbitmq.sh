@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A private RabbitMQ for tests and trials, without systemd: start | stop | status | url | wipe | kill
-#   also: vhost NAME (makes one and prints its URL), drop NAME, ctl ARGS… (rabbitmqctl)
+#   also: vhost NAME (makes one and prints its URL), drop NAME, ctl ARGS… (rabbitmqctl),
+#   join FOLDER (starts it as one more node of the cluster of the broker whose GONG_TEST_DIR that is)
 #
 # Debian's rabbitmq-server is installed where it is missing (as root). It keeps to one
 # folder and three ports of 127.0.0.1, with an Erlang port mapper of its own:
@@ -19,7 +20,7 @@ dir=$base/rabbitmq
 bin=/usr/lib/rabbitmq/bin
 root=${GONG_TEST_RABBITMQ_ROOT:-}
 # A short name that every machine resolves: the host's own may stand nowhere.
-node=gong@localhost
+first=gong@localhost
 
 die() { echo "rabbitmq.sh: $*" >&2; exit 1; }
 
@@ -36,7 +37,7 @@ free_port() {
 # Runs one of RabbitMQ's programs with this node's settings, as the user of Debian's
 # package when we are root. The folder is its home: the cookie lies there.
 as_owner() {
-  local settings=(HOME="$dir" RABBITMQ_NODENAME="$node" RABBITMQ_NODE_PORT="$(cat "$dir/port")"
+  local settings=(HOME="$dir" RABBITMQ_NODENAME="$(cat "$dir/node" 2>/dev/null || echo "$first")" RABBITMQ_NODE_PORT="$(cat "$dir/port")"
     RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_DIST_PORT="$(cat "$dir/dist")" ERL_EPMD_PORT="$(cat "$dir/epmd")"
     ERL_EPMD_ADDRESS=127.0.0.1 RABBITMQ_MNESIA_BASE="$dir/data" RABBITMQ_LOG_BASE="$dir/log" RABBITMQ_CONF_ENV_FILE="$dir/none"
     RABBITMQ_CONFIG_FILE="$dir/rabbitmq" RABBITMQ_ENABLED_PLUGINS_FILE="$dir/plugins" RABBITMQ_PID_FILE="$dir/pid"
@@ -88,7 +89,8 @@ prepare() {
   fi
   echo "$port" > "$dir/port"
   free_port > "$dir/dist"
-  free_port > "$dir/epmd"
+  # Nodes of a cluster keep the port mapper by which they find each other.
+  [ -e "$dir/cluster" ] || free_port > "$dir/epmd"
   # Tests on a full disk or a small machine must not stop the broker.
   cat > "$dir/rabbitmq.conf" <<'CONF'
 disk_free_limit.absolute = 50MB
@@ -135,6 +137,16 @@ stop() {
   as_owner epmd -kill >/dev/null 2>&1 || true
 }
 
+join() {
+  local other=$1/rabbitmq
+  [ -e "$other/.erlang.cookie" ] || die "there is no broker in $1; start it first"
+  touch "$other/cluster" "$dir/cluster"
+  cp -p "$other/.erlang.cookie" "$other/epmd" "$dir/"
+  echo "gong-$RANDOM@localhost" > "$dir/node"
+  launch
+  { ctl stop_app && ctl join_cluster "$first" && ctl start_app; } >/dev/null || die "it cannot join; see $dir/log"
+}
+
 kill_it() {
   local pid
   [ -n "${GONG_TEST_DIR:-}" ] || die "kill is for a broker of your own: set GONG_TEST_DIR"
@@ -142,6 +154,8 @@ kill_it() {
   pid=$(cat "$dir/pid")
   kill -KILL "$pid"
   while [ -d "/proc/$pid" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null; do sleep 0.02; done
+  # Its other threads may still be ending; who starts it next finds its port free.
+  while port_is_taken "$(cat "$dir/port")"; do sleep 0.02; done
   rm -f "$dir/pid"
   as_owner epmd -kill >/dev/null 2>&1 || true
 }
@@ -164,6 +178,7 @@ vhost() {
 case ${1:-} in
   start) locked start; url ;;
   stop) [ ! -d "$dir" ] || locked stop ;;
+  join) locked join "${2:?a folder}"; url ;;
   wipe) locked wipe; url ;;
   kill) locked kill_it ;;
   status) if running; then echo "running: $(url)"; else echo "not running"; exit 3; fi ;;
@@ -171,5 +186,5 @@ case ${1:-} in
   vhost) running || die "not running; start it first"; vhost "${2:?a name}" ;;
   drop) running || die "not running; start it first"; ctl delete_vhost "${2:?a name}" >/dev/null ;;
   ctl) running || die "not running; start it first"; shift; ctl "$@" ;;
-  *) echo "usage: $0 start|stop|status|url|wipe|kill|vhost NAME|drop NAME|ctl ARGS" >&2; exit 2 ;;
+  *) echo "usage: $0 start|stop|status|url|wipe|kill|vhost NAME|drop NAME|ctl ARGS|join FOLDER" >&2; exit 2 ;;
 esac

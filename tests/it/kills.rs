@@ -7,6 +7,7 @@
 
 mod broker;
 mod clocks;
+mod cluster;
 mod database;
 mod links;
 #[cfg(feature = "failpoints")]

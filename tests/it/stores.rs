@@ -128,6 +128,15 @@ fn reach(site: &Site, no: &str) -> Value {
     reach
 }
 
+/// Whether the engine keeps to a grant of no more than this for `sms`.
+async fn slowed_to(app: &App, rate: f64) -> bool {
+    let channel = app.store.channel_no("sms").await.unwrap();
+    let (shares, engines) = (app.store.shares().await.unwrap(), app.store.engines().await.unwrap());
+    let share = shares.iter().find(|share| share.channel == channel);
+    let report = engines.iter().flat_map(|engine| &engine.reports).find(|report| report.channel == channel);
+    share.zip(report).is_some_and(|(share, report)| share.rate <= rate && report.seq >= share.seq)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_range_is_taken_out_while_everything_goes_on() {
     let Some(server) = postgres_server() else { return };
@@ -156,6 +165,7 @@ async fn an_old_range_is_taken_out_while_everything_goes_on() {
     let table = |of: &str| AssertSqlSafe(format!("UPDATE {name}.{of}"));
     sqlx::query(table("counters SET value = 149 WHERE name = 'dispatch'")).execute(&admin).await.unwrap();
     app.store.set_rate("sms", Some(1.0), "李四").await.unwrap();
+    until("the engine obeys", SOON, async || slowed_to(&app, 1.0).await).await;
     let before = gateway.stats().messages;
     let next = site.send(&app, &notice, &wish("all", "sms")).await;
     assert_eq!(next.no, 150);

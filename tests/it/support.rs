@@ -124,6 +124,14 @@ pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// A folder for a server, which runs as a user of its own.
+pub fn open_folder() -> TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
 /// Connections to a server, without the task that may spin for ever (sqlx issue 3645).
 pub async fn pool(url: &str) -> PgPool {
     PgPoolOptions::new().idle_timeout(None).max_lifetime(None).connect(url).await.unwrap()

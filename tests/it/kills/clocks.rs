@@ -8,12 +8,12 @@ use gong::loopback::Behaviour;
 
 use rustix::process::Signal;
 
-use super::servers::{Postgres, others_may_enter};
+use super::servers::Postgres;
 use super::{Fleet, SLOW, SMALL, has_ended, rough};
 use crate::fleet::{TAKEN_OVER, pid, prompt, signal, told_to_end};
 use crate::rig::{SOON, until};
 use crate::site::{ALERT, wish};
-use crate::support::{postgres_server, skipped, tell};
+use crate::support::{open_folder, postgres_server, skipped, tell};
 
 /// What an engine says whose clock is not the database's.
 const BESIDE: &str = "this machine's clock is not the database's";
@@ -145,8 +145,7 @@ async fn a_clock_that_jumps_expires_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clock_of_the_database_jumps_and_nothing_is_taken_over_nor_expires() {
     let Some(faketime) = faketime() else { return };
-    let dir = tempfile::tempdir().unwrap();
-    others_may_enter(dir.path());
+    let dir = open_folder();
     let wrong = Wrong(dir.path().join("clock"));
     wrong.by("+0");
     let env = wrong.env(&faketime).map(|(name, value)| (name, value.to_owned()));

@@ -9,7 +9,7 @@ use super::{Fleet, SLOW, SMALL, rough};
 use crate::fleet::{HELD_BY_THE_SILENT, PAST_A_LEASE, TAKEN_OVER, pid, prompt, told_to_end};
 use crate::proxy::{Proxy, port_of};
 use crate::rabbit::faults::tls_before;
-use crate::rabbit::rig::broker;
+use crate::rabbit::rig::{LOCALHOST, broker};
 use crate::rig::{SOON, until};
 use crate::support::{Running, postgres_server, tell};
 
@@ -171,9 +171,10 @@ async fn whichever_address_of_a_broker_is_cut_the_other_serves() {
     let (Some(server), Some(broker)) = (postgres_server(), broker().await) else { return };
     let (plain, tls) = (Proxy::to(broker.port()).await, Proxy::to(tls_before(broker.port()).await).await);
     let by_tls = broker.by(tls.port).replace("amqp://", "amqps://").replace("127.0.0.1", "localhost");
-    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/src/channel/email/tests/localhost.pem");
-    let queue =
-        format!("[queue]\nprefetch = 1\nca_file = \"{ca}\"\nurl = [\"{}\", \"{by_tls}\"]", broker.by(plain.port));
+    let queue = format!(
+        "[queue]\nprefetch = 1\nca_file = \"{LOCALHOST}\"\nurl = [\"{}\", \"{by_tls}\"]",
+        broker.by(plain.port)
+    );
     let fleet = Fleet::on(&server, &queue, SMALL, (rough(12), 2_000)).await.with_probe().await;
     let processes = start(&fleet);
     fleet.rate(SLOW).await;

@@ -1,12 +1,11 @@
 //! A PostgreSQL that a test may kill, fill and slow down.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::support::{postgres_server, skipped};
+use crate::support::{open_folder, postgres_server, skipped};
 
 /// A server in a folder of its own; it is stopped with this.
 pub struct Postgres {
@@ -24,8 +23,7 @@ impl Postgres {
     /// With these variables in its environment, whenever it is started.
     pub fn start_with(env: Vec<(&'static str, String)>) -> Option<Self> {
         postgres_server()?;
-        let mut server = Self { dir: tempfile::tempdir().unwrap(), env, url: String::new() };
-        others_may_enter(server.dir.path());
+        let mut server = Self { dir: open_folder(), env, url: String::new() };
         server.url = server.run("start");
         Some(server)
     }
@@ -62,11 +60,6 @@ impl Postgres {
         std::os::unix::fs::symlink(to, from).unwrap();
         self.run("start");
     }
-}
-
-/// The server runs as a user of its own.
-pub fn others_may_enter(dir: &Path) {
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 impl Drop for Postgres {

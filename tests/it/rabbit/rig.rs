@@ -1,6 +1,5 @@
 //! A virtual host for one test, a broker for one, and a proxy that can cut the line.
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -11,6 +10,10 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
 use crate::ledger::Ledger;
 use crate::site::{Serving, Site};
+use crate::support::{free_port, open_folder};
+
+/// A certificate for `localhost` that signed itself, with its key.
+pub const LOCALHOST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/channel/email/tests/localhost.pem");
 
 pub const ROUTINE: &str = "gong.sms.routine";
 
@@ -18,8 +21,14 @@ pub const ROUTINE: &str = "gong.sms.routine";
 pub struct Broker {
     pub name: String,
     url: String,
-    /// Where a broker of its own lives; it is stopped with this.
-    own: Option<tempfile::TempDir>,
+    /// A broker of its own is stopped with this.
+    own: Option<Own>,
+}
+
+/// Where a broker lives, and what more stands in its `rabbitmq.conf`.
+struct Own {
+    dir: tempfile::TempDir,
+    conf: String,
 }
 
 /// The virtual host for a test; none where no broker was named.
@@ -32,13 +41,33 @@ pub async fn broker() -> Option<Broker> {
 
 /// A broker that a test may stop and wipe.
 pub async fn own_broker() -> Option<Broker> {
-    use std::os::unix::fs::PermissionsExt as _;
     named()?;
-    let dir = tempfile::tempdir().unwrap();
-    // The broker runs as a user of its own.
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let url = tokio::task::block_in_place(|| script(Some(dir.path()), &["start"]));
-    Some(Broker { name: "/".to_owned(), url, own: Some(dir) })
+    Some(Broker::start(Own { dir: open_folder(), conf: String::new() }, &["start"]))
+}
+
+/// The nodes of one cluster, each of which a test may stop; and their addresses, by TLS.
+pub async fn own_cluster(nodes: usize) -> Option<(Vec<Broker>, Vec<String>)> {
+    named()?;
+    let (mut all, mut urls) = (Vec::<Broker>::new(), Vec::new());
+    for _ in 0..nodes {
+        let (dir, port) = (open_folder(), free_port());
+        let pem = dir.path().join("localhost.pem");
+        std::fs::copy(LOCALHOST, &pem).unwrap();
+        let conf = [
+            "\ncluster_partition_handling = pause_minority".to_owned(),
+            format!("listeners.ssl.1 = 127.0.0.1:{port}"),
+            format!("ssl_options.certfile = {}", pem.display()),
+            format!("ssl_options.keyfile = {}", pem.display()),
+        ];
+        let first = all.first().and_then(|first| first.own.as_ref()).map(|own| own.dir.path().to_owned());
+        let own = Own { dir, conf: conf.join("\n") };
+        all.push(match first {
+            Some(first) => Broker::start(own, &["join", first.to_str().unwrap()]),
+            None => Broker::start(own, &["start"]),
+        });
+        urls.push(format!("amqps://guest:guest@localhost:{port}"));
+    }
+    Some((all, urls))
 }
 
 #[allow(clippy::disallowed_methods)] // tests have no config file
@@ -51,10 +80,13 @@ fn named() -> Option<String> {
 }
 
 /// Runs the service script and returns what it printed.
-fn script(dir: Option<&Path>, args: &[&str]) -> String {
+#[allow(clippy::disallowed_methods)] // tests have no config file
+fn script(own: Option<&Own>, args: &[&str]) -> String {
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/services/rabbitmq.sh"));
-    if let Some(dir) = dir {
-        command.env("GONG_TEST_DIR", dir).env_remove("GONG_TEST_RABBITMQ_PORT");
+    if let Some(Own { dir, conf }) = own {
+        let all = std::env::var("GONG_TEST_RABBITMQ_CONF").unwrap_or_default() + conf;
+        command.env("GONG_TEST_DIR", dir.path()).env_remove("GONG_TEST_RABBITMQ_PORT");
+        command.env("GONG_TEST_RABBITMQ_CONF", all);
     }
     let done = command.args(args).output().unwrap();
     assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
@@ -65,6 +97,11 @@ fn script(dir: Option<&Path>, args: &[&str]) -> String {
 pub const PREFETCH: u32 = 2;
 
 impl Broker {
+    fn start(own: Own, args: &[&str]) -> Self {
+        let url = tokio::task::block_in_place(|| script(Some(&own), args));
+        Self { name: "/".to_owned(), url, own: Some(own) }
+    }
+
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -92,7 +129,7 @@ impl Broker {
 
     /// Runs the script for this broker; what it printed.
     pub fn run(&self, args: &[&str]) -> String {
-        tokio::task::block_in_place(|| script(self.own.as_ref().map(tempfile::TempDir::path), args))
+        tokio::task::block_in_place(|| script(self.own.as_ref(), args))
     }
 
     /// Messages of a queue that its consumers have and did not acknowledge, as the broker
@@ -142,7 +179,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         match &self.own {
-            Some(dir) => drop(script(Some(dir.path()), &["stop"])),
+            Some(own) => drop(script(Some(own), &["stop"])),
             // A test that failed says more than what its host could.
             None if std::thread::panicking() => {}
             None => drop(script(None, &["drop", &self.name])),
