@@ -113,6 +113,11 @@ need_faketime() {
   compgen -G "/usr/lib/*/faketime/libfaketime.so.1" >/dev/null || install faketime
 }
 
+# A program that lets another wait for its disk.
+need_strace() {
+  command -v strace >/dev/null || install strace
+}
+
 start_kannel() {
   GONG_TEST_KANNEL=$(deploy/services/kannel.sh start) || return 1
   export GONG_TEST_KANNEL
@@ -151,6 +156,7 @@ else
   stage "rabbitmq started" start_rabbitmq
   stage "postfix started" start_postfix
   stage "faketime installed" need_faketime
+  stage "strace installed" need_strace
   stage "kannel installed" need_kannel
   stage "kannel started" start_kannel
   engines="SQLite and PostgreSQL, with RabbitMQ, Kannel and Postfix"
@@ -165,7 +171,7 @@ else
   skipped+=(deny)
 fi
 if command -v shellcheck >/dev/null; then
-  stage "shellcheck" shellcheck -x -S warning tests/run.sh tests/soak.sh tests/rabbitmq4.sh tests/large.sh deploy/*.sh deploy/services/*.sh deploy/deb/{build.sh,gong-setup,gong-run,postinst,prerm,postrm}
+  stage "shellcheck" shellcheck -x -S warning tests/run.sh tests/soak.sh tests/debian13.sh tests/large.sh deploy/*.sh deploy/services/*.sh deploy/deb/{build.sh,gong-setup,gong-run,postinst,prerm,postrm}
 else
   echo "== shellcheck: skipped, it is not installed (apt-get install shellcheck)"
   skipped+=(shellcheck)
@@ -197,7 +203,7 @@ fi
 if [ "$embedded" = no ]; then
   echo "The PostgreSQL, RabbitMQ, Kannel and Postfix of the tests keep running for the next time; to stop them: deploy/services/{postgres,rabbitmq,kannel,postfix}.sh stop"
 fi
-echo "Of their own, for they take long: tests/soak.sh, tests/rabbitmq4.sh, tests/large.sh"
+echo "Of their own, for they take long: tests/soak.sh, tests/debian13.sh, tests/large.sh"
 [ ! -s "$unmet" ] || skipped+=("some tests, for what this machine lacks:")
 [ ${#skipped[@]} -eq 0 ] || echo "NOT RUN: ${skipped[*]}"
 sort -u "$unmet" | sed 's/^/  /'

@@ -5,6 +5,9 @@
 #   GONG_TEST_DIR      folder of the services      (/tmp/gong-tests-$UID)
 #   GONG_TEST_PG_PORT  its port                    (a free one, kept in the folder)
 #   GONG_PG_BIN        folder of PostgreSQL's programs (Debian's, the newest)
+#   GONG_TEST_POSTGRES_ROOT  take the programs from the system in this folder (as root); the
+#                      folder of the services must be at the same path in it.
+#                      tests/debian13.sh makes one with PostgreSQL 17
 #   GONG_PG_OPTIONS    more of its settings, when it starts: '-c shared_buffers=1GB'
 # Anyone on this machine may log in: it must never hold real data. kill ends every
 # process of it with SIGKILL; start goes on with what is on the disk.
@@ -12,13 +15,15 @@ set -euo pipefail
 
 base=${GONG_TEST_DIR:-/tmp/gong-tests-$UID}
 dir=$base/postgres
-bin=${GONG_PG_BIN:-$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)}
+root=${GONG_TEST_POSTGRES_ROOT:-}
+bin=${GONG_PG_BIN:-$(printf '%s\n' "$root"/usr/lib/postgresql/*/bin | sort -V | tail -n 1)}
+bin=${bin#"$root"}
 
 die() { echo "postgres.sh: $*" >&2; exit 1; }
 
 # PostgreSQL refuses to run as root; Debian's package makes the user postgres.
 as_owner() {
-  if [ "$UID" -eq 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi
+  if [ "$UID" -eq 0 ]; then (cd / && chroot "${root:-/}" runuser -u postgres -- "$@"); else "$@"; fi
 }
 
 running() { [ -d "$dir/data" ] && as_owner "$bin/pg_ctl" -D "$dir/data" status >/dev/null 2>&1; }
@@ -37,11 +42,11 @@ pick_port() {
 }
 
 prepare() {
-  [ -x "$bin/initdb" ] || die "PostgreSQL's server programs are not in $bin: apt-get install postgresql-15, or set GONG_PG_BIN"
+  [ -x "$root$bin/initdb" ] || die "PostgreSQL's server programs are not in $bin: apt-get install postgresql-15, or set GONG_PG_BIN"
   mkdir -p "$base" && [ -O "$base" ] || die "$base belongs to somebody else; set GONG_TEST_DIR"
   mkdir -p "$dir"
   if [ "$UID" -eq 0 ]; then
-    chown postgres: "$dir"
+    chroot "${root:-/}" chown postgres: "$dir"
     as_owner test -w "$dir" || die "the user postgres cannot reach $dir; set GONG_TEST_DIR to a folder that others may enter"
   fi
 }
@@ -49,7 +54,7 @@ prepare() {
 init() {
   local version
   if [ -f "$dir/data/PG_VERSION" ]; then
-    version=$("$bin/postgres" --version | grep -oE '[0-9]+' | head -n 1)
+    version=$(as_owner "$bin/postgres" --version | grep -oE '[0-9]+' | head -n 1)
     [ "$version" = "$(as_owner cat "$dir/data/PG_VERSION")" ] || die "$dir/data is of another PostgreSQL than $bin; remove $dir"
     return
   fi

@@ -10,7 +10,7 @@
 #   GONG_TEST_RABBITMQ_CONF  further lines of rabbitmq.conf
 #   GONG_TEST_RABBITMQ_ROOT  take the programs from the system in this folder (as root); the
 #                            folder of the services must be at the same path in it.
-#                            tests/rabbitmq4.sh makes one with RabbitMQ 4
+#                            tests/debian13.sh makes one with RabbitMQ 4
 # User and password guest: anyone on this machine may use it. wipe stops it, throws
 # away everything it holds, and starts it anew on the same port. kill ends it with SIGKILL.
 set -euo pipefail
@@ -60,7 +60,7 @@ running() {
 
 install() {
   [ -x "$root$bin/rabbitmq-server" ] && return
-  [ -z "$root" ] || die "there is no RabbitMQ in $root; tests/rabbitmq4.sh installs one"
+  [ -z "$root" ] || die "there is no RabbitMQ in $root; tests/debian13.sh installs one"
   [ "$(id -u)" -eq 0 ] || die "RabbitMQ is not installed: apt-get install rabbitmq-server"
   local policy=/usr/sbin/policy-rc.d made=no
   # Debian would start a server of its own on the usual port.

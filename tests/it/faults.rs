@@ -16,6 +16,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::ledger::Ledger;
 use crate::rig::{self, approved, town, write};
 use crate::site::gateway;
+use crate::slow_disk::SlowDisk;
 use crate::support::{Gong, Run, Running, tell, wait_until};
 
 const NOTICE: &str = "---\n类型: 通知\n标题: 停水通知\n电话: 0873-5550000\n---\n明日停水。\n";
@@ -257,6 +258,34 @@ async fn a_full_disk_loses_nothing_and_is_got_over() {
     ledger.assert_conserved().await;
     ledger.close().await;
     drop(engine);
+    gateway.stop().await;
+}
+
+/// An embedded store on a disk that is worn out: all goes, each once, if more slowly; and
+/// whoever asks meanwhile is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_disk_holds_up_and_loses_nothing() {
+    let gateway = gateway(Behaviour::default()).await;
+    tokio::task::block_in_place(|| {
+        let gong = town(750, gateway.addr);
+        let no = approved(&gong, ALERT);
+        let engine = engine(&gong);
+        let Some(disk) = SlowDisk::under(&[engine.0.id()], Duration::from_millis(100)) else { return };
+        gong.run(["send", &no, "--to", "全部", "--as", "李四", "--yes"]).ok();
+        let report = || gong.run(["status", "1", "--json"]).ok().json();
+        assert!(wait_until(LONG, || report()["finished"] == true), "{}", report());
+        assert!(disk.held() >= 10, "waited for {} times", disk.held());
+        drop(disk);
+        assert_eq!(report()["states"], serde_json::json!({ "sent": 1_500 }));
+        let quick = std::time::Instant::now();
+        gong.run(["send", &no, "--to", "区域:河口镇", "--as", "李四", "--yes"]).ok();
+        let report = || gong.run(["status", "2", "--json"]).ok().json();
+        assert!(wait_until(LONG, || report()["finished"] == true), "{}", report());
+        tell("the disk of an embedded store was slow", quick.elapsed());
+        drop(engine);
+        let stats = gateway.stats();
+        assert_eq!((stats.messages, stats.duplicates), (2_250, 0), "{stats:?}");
+    });
     gateway.stop().await;
 }
 

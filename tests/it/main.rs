@@ -42,6 +42,7 @@ mod settle;
 mod sheets;
 mod silence;
 mod site;
+mod slow_disk;
 mod source;
 mod stores;
 mod support;

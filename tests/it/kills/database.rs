@@ -9,6 +9,7 @@ use super::{Fleet, SLOW, SMALL, rough};
 use crate::fleet::told_to_end;
 use crate::rabbit::rig::broker;
 use crate::rig::{SOON, until};
+use crate::slow_disk::SlowDisk;
 
 async fn set(fleet: &Fleet, sql: String) {
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&fleet.pool).await.unwrap();
@@ -34,31 +35,30 @@ async fn a_database_is_killed_restarted_and_slow() {
     }
     fleet.rate(3_000.0).await;
     fleet.balanced(dispatch, 2).await;
-    slow_for_a_while(&fleet).await;
+    slow_for_a_while(&fleet, &server).await;
     for process in [one, other, planner] {
         told_to_end(process).await;
     }
     fleet.end().await;
 }
 
-/// How much longer every commit takes meanwhile, as on a disk that is worn out.
+/// How much longer the disk takes with all that must be on it.
 const LONGER: Duration = Duration::from_millis(100);
 
-/// Commits are slow for most of a dispatch, and then quick again.
-async fn slow_for_a_while(fleet: &Fleet) {
+/// The disk is slow for most of a dispatch, and then quick again.
+async fn slow_for_a_while(fleet: &Fleet, server: &Postgres) {
     let quick = a_commit_takes(fleet).await;
-    set(fleet, format!("ALTER SYSTEM SET commit_delay = {}", LONGER.as_micros())).await;
-    set(fleet, "ALTER SYSTEM SET commit_siblings = 0".into()).await;
-    set(fleet, "SELECT pg_reload_conf()".into()).await;
-    until("commits are slow", SOON, async || a_commit_takes(fleet).await >= quick + LONGER / 2).await;
+    let Some(disk) = tokio::task::block_in_place(|| SlowDisk::under(&server.pids(), LONGER)) else { return };
+    let slow = a_commit_takes(fleet).await;
+    assert!(slow >= quick + LONGER / 2, "{slow:?} and {quick:?}");
     let dispatch = fleet.load().await;
     println!("100 ms a commit: 1000 messages in {:.1} s", fleet.goes_on(1_000).await.as_secs_f64());
     fleet.rate(SLOW).await;
     // Who comes while another waits for the disk need not wait as long.
     let slow = a_commit_takes(fleet).await;
     assert!(slow >= quick + LONGER / 4, "{slow:?} and {quick:?}");
-    set(fleet, "ALTER SYSTEM RESET ALL".into()).await;
-    set(fleet, "SELECT pg_reload_conf()".into()).await;
+    println!("the disk was waited for {} times", disk.held());
+    drop(disk);
     fleet.recovered("the database's disk was slow").await;
     until("commits are quick again", SOON, async || a_commit_takes(fleet).await < LONGER / 2).await;
     fleet.goes_on(50).await;

@@ -46,6 +46,15 @@ impl Postgres {
         command.output().unwrap()
     }
 
+    /// All of its processes.
+    pub fn pids(&self) -> Vec<u32> {
+        let file = std::fs::read_to_string(self.dir.path().join("postgres/data/postmaster.pid")).unwrap();
+        let first = file.lines().next().unwrap();
+        let children = Command::new("pgrep").args(["-P", first]).output().unwrap();
+        let children = String::from_utf8(children.stdout).unwrap();
+        std::iter::once(first).chain(children.lines()).map(|pid| pid.parse().unwrap()).collect()
+    }
+
     /// What it says in its own log.
     pub fn words(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("postgres/server.log")).unwrap()
