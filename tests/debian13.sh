@@ -34,15 +34,15 @@ make_root() {
   mkdir -p "$root/etc/postgresql-common"
   echo 'create_main_cluster = false' > "$root/etc/postgresql-common/createcluster.conf"
   in_root apt-get update -qq || die "apt-get update failed; see $log"
-  in_root apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold rabbitmq-server postgresql-17 \
-    || die "RabbitMQ and PostgreSQL could not be installed; see $log"
+  in_root apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold rabbitmq-server postgresql-17 faketime \
+    || die "the servers could not be installed; see $log"
   touch "$root/made"
 }
 
 leave() {
   deploy/services/rabbitmq.sh stop || true
   deploy/services/postgres.sh stop || true
-  umount "$root/proc" "$root$shared" || true
+  umount "$root/proc" "$root$shared" "$shared" || true
 }
 
 make_root
@@ -53,7 +53,9 @@ GONG_TEST_RABBITMQ_CONF=$(printf 'deprecated_features.permit.%s = false\n' \
   amqp_address_v1 global_qos management_metrics_collection ram_node_type transient_nonexcl_queues)
 export GONG_TEST_RABBITMQ_CONF
 trap leave EXIT
-mount --bind "$shared" "$root$shared" || die "this machine lets nobody mount"
+# Disks that tests mount there are seen in both places.
+{ mount --bind "$shared" "$shared" && mount --make-shared "$shared" && mount --bind "$shared" "$root$shared"; } \
+  || die "this machine lets nobody mount"
 mount -t proc proc "$root/proc" || die "this machine lets nobody mount"
 
 GONG_TEST_POSTGRES=$(deploy/services/postgres.sh start)
